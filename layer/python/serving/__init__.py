@@ -1,0 +1,1 @@
+"""What every function shares. Importing this package loads nothing else and reads nothing."""

@@ -1,0 +1,110 @@
+"""Everything that can go wrong, as one tree; `endpoint` alone turns it into responses.
+
+    CanoaError
+    ├── SettingsError            a value in the environment cannot be read
+    ├── BundleError              a bundle is missing, damaged or not allowed; for the operator only
+    └── Problem                  an RFC 9457 answer to a client
+        ├── Malformed        400
+        ├── NotFound         404
+        ├── MethodNotAllowed 405
+        ├── TooLarge         413
+        ├── UnsupportedMedia 415
+        ├── InvalidInstances 422
+        ├── InternalError    500
+        └── ModelUnavailable 503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class CanoaError(Exception):
+    """Base of all errors raised here."""
+
+
+class SettingsError(CanoaError):
+    """An environment variable holds what cannot be read."""
+
+
+class BundleError(CanoaError):
+    """A bundle cannot be used. The sentence is for the operator's log, never for a client."""
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong at one place of the request body."""
+
+    #: RFC 6901 JSON pointer into the body.
+    pointer: str
+    detail: str
+
+
+class Problem(CanoaError):
+    """An answer in the form of RFC 9457; *detail* reaches the client."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+
+class Malformed(Problem):
+    """The body is no JSON."""
+
+    status, code, title = 400, "malformed-body", "The body is not valid JSON"
+
+
+class NotFound(Problem):
+    """No function answers at this path."""
+
+    status, code, title = 404, "not-found", "Nothing is here"
+
+
+class MethodNotAllowed(Problem):
+    """The function does not answer this method."""
+
+    status, code, title = 405, "method-not-allowed", "This method is not allowed here"
+
+
+class TooLarge(Problem):
+    """More bytes, or more instances, than the settings allow."""
+
+    status, code, title = 413, "too-large", "The request is too large"
+
+
+class UnsupportedMedia(Problem):
+    """The body is declared to be something other than JSON."""
+
+    status, code, title = 415, "unsupported-media-type", "Send application/json"
+
+
+class InvalidInstances(Problem):
+    """The body is JSON, but not what this model takes."""
+
+    status, code, title = 422, "invalid-instances", "The instances do not fit the model"
+
+
+class InternalError(Problem):
+    """A fault of ours. The text is constant; the log has the rest, under the request id."""
+
+    status, code, title = 500, "internal-error", "Something went wrong on our side"
+
+
+class ModelUnavailable(Problem):
+    """No model can be served now."""
+
+    status, code, title = 503, "model-unavailable", "No model is ready"
