@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from serving.engines import Columns, Scores
 from serving.errors import BundleError
+from serving.schema import MISSING
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from serving.bundle import Manifest
 
 __all__ = ["MISSING", "OnnxEngine"]
-
-#: Stands for a missing category inside a graph, which has no null for strings: a Unicode
-#: noncharacter, which the schema takes from nobody.
-MISSING = "\ufdd0"
 
 
 class OnnxEngine:

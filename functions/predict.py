@@ -1,0 +1,19 @@
+"""POST /v0/predict: score instances."""
+
+from serving.endpoint import Answer, Request, endpoint
+from serving.loader import load_model
+from serving.settings import settings
+
+
+@endpoint("POST", "/v0/predict")
+def predict(request: Request) -> Answer:
+    """Score `{"instances": […]}`, or one bare instance, which is answered in the singular."""
+    model = load_model()
+    instances = model.schema.decode(request.get_data(), settings().max_instances)
+    predictions = model.predict(instances.columns)
+
+    body = {"prediction": predictions[0]} if instances.single else {"predictions": predictions}
+    body["model"] = {"name": model.manifest.name, "version": model.manifest.version}
+    if instances.warnings:
+        body["warnings"] = instances.warnings
+    return Answer(body, rows=instances.rows, model_version=model.manifest.version)

@@ -1,0 +1,37 @@
+"""gunicorn's settings: `gunicorn --config python:serving.adapters.gunicorn …`.
+
+Every name here but the imported ones is a setting of gunicorn's, or a hook.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving import loader
+from serving.errors import ModelUnavailable
+from serving.settings import settings as _settings
+
+bind = f"0.0.0.0:{_settings().port}"
+workers = _settings().web_concurrency
+# Threads, so that a slow client holds up nobody; few, as one request keeps a core busy.
+worker_class = "gthread"
+threads = 4
+keepalive = 75  # longer than a router's, so that it is never we who close a connection in use
+# The app and the model are loaded before the fork, and their memory is shared.
+preload_app = True
+graceful_timeout = 25  # Heroku kills 30 s after SIGTERM
+accesslog = None  # every function writes its own line
+control_socket_disable = True
+
+
+def when_ready(_: Any) -> None:
+    """Load the model in the master, once the socket already takes requests."""
+    loader.share_model()
+
+
+def post_worker_init(_: Any) -> None:
+    """Load in the worker what could not be shared."""
+    try:
+        loader.load_model()
+    except ModelUnavailable:
+        pass  # said in the log; the first request tries again

@@ -1,0 +1,37 @@
+"""Cross-origin requests (the Fetch standard): browsers of listed origins may read the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+__all__ = ["cors_headers", "preflight_headers"]
+
+
+def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[str, str]:
+    """Return what lets a listed origin read the response; nothing where no origin is listed."""
+    if not origins:
+        return {}
+    if "*" in origins:
+        return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-Id"}
+    origin = headers.get("Origin")
+    # A cache must not give one origin's answer to another.
+    vary = {"Vary": "Origin"}
+    if origin not in origins or origin is None:
+        return vary
+    return vary | {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "X-Request-Id",
+    }
+
+
+def preflight_headers(
+    headers: Mapping[str, str], methods: Iterable[str], granted: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what OPTIONS answers: always Allow, and to a preflight of a granted origin the rest."""
+    allow = ", ".join(methods)
+    answer = {"Allow": allow}
+    if headers.get("Access-Control-Request-Method") and "Access-Control-Allow-Origin" in granted:
+        answer["Access-Control-Allow-Methods"] = allow
+        answer["Access-Control-Allow-Headers"] = "Content-Type, X-Request-Id, traceparent"
+        answer["Access-Control-Max-Age"] = "3600"
+    return answer

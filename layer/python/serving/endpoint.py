@@ -1,0 +1,216 @@
+"""What stands around every function: method, size and type checks, request id, errors, CORS, log.
+
+A function says what it answers; everything that all of them need is here, once.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
+
+from serving.cors import cors_headers, preflight_headers
+from serving.errors import (
+    InternalError,
+    Malformed,
+    MethodNotAllowed,
+    Problem,
+    TooLarge,
+    UnsupportedMedia,
+)
+from serving.logs import describe, log
+from serving.request_id import request_id
+from serving.settings import settings
+
+__all__ = ["Answer", "Function", "Request", "Response", "Route", "endpoint", "respond"]
+
+#: What Flask and functions-framework take from a view.
+Response = tuple[bytes, int, dict[str, str]]
+
+
+class Request(Protocol):
+    """What a function may use of a request: as much as every platform offers."""
+
+    @property
+    def method(self) -> str:
+        """Upper case."""
+
+    @property
+    def path(self) -> str:
+        """Without the query string."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name, in any case."""
+
+    @property
+    def args(self) -> Mapping[str, str]:
+        """The query string's parameters."""
+
+    def get_data(self) -> bytes:
+        """The body."""
+
+
+class Answer(NamedTuple):
+    """What a function answers: *body* goes on the wire as JSON, the rest into the log line."""
+
+    body: Any
+    rows: int | None = None
+    model_version: str | None = None
+
+
+class Route(NamedTuple):
+    """Where a function answers."""
+
+    method: str
+    path: str
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method that it answers, as the Allow header lists them."""
+        return (self.method, *(("HEAD",) if self.method == "GET" else ()), "OPTIONS")
+
+
+class Function(Protocol):
+    """A function of `functions/`, as the platforms call it."""
+
+    __name__: str
+    __doc__: str | None
+    route: Route
+
+    def __call__(self, request: Request) -> Response:
+        """Answer. Raises nothing."""
+
+
+def endpoint(method: str, path: str) -> Callable[[Callable[[Request], Answer]], Function]:
+    """
+    Make an HTTP function of one that returns an `Answer` or raises a `Problem`.
+
+    Args:
+        method: The one method it answers, beside OPTIONS (and HEAD, for GET).
+        path: Where it stands among others. Where a platform gives a function its own address,
+            every path reaches it.
+    """
+    settings()  # a value that cannot be read stops the start, not the first request
+    route = Route(method, path)
+
+    def decorate(handler: Callable[[Request], Answer]) -> Function:
+        # functions-framework takes nothing but a plain function.
+        @functools.wraps(handler)
+        def function(request: Request) -> Response:
+            return respond(request, handler, route)
+
+        function.route = route  # type: ignore[attr-defined]
+        return cast(Function, function)
+
+    return decorate
+
+
+def respond(
+    request: Request, handler: Callable[[Request], Answer], route: Route | None
+) -> Response:
+    """Answer through *handler*; with no *route*, whatever the method. Raises nothing."""
+    started = time.perf_counter()
+    method = request.method
+    headers = {
+        "Content-Type": "application/json",
+        "X-Request-Id": request_id(request.headers),
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    headers.update(cors_headers(request.headers, settings().cors_origins))
+    answer = Answer(None)
+    failure: dict[str, Any] = {}
+    try:
+        if route and method == "OPTIONS":
+            status, body = 204, b""
+            headers.update(preflight_headers(request.headers, route.methods, headers))
+            del headers["Content-Type"]
+        else:
+            if route:
+                _check(request, route)
+            answer = handler(request)
+            status, body = 200, msgspec.json.encode(answer.body)
+    except Problem as problem:
+        status, body = problem.status, _problem(problem, headers)
+        failure = {"error": problem.code}
+    except Exception as error:  # whatever it was, no traceback reaches a client
+        status, body = 500, _problem(InternalError(_SORRY), headers)
+        failure = describe(error)
+    log(
+        "error" if status >= 500 else "info",
+        "request",
+        request_id=headers["X-Request-Id"],
+        method=method if method in _METHODS else "other",
+        route=route.path if route else None,
+        status=status,
+        duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        rows=answer.rows,
+        model_version=answer.model_version,
+        **failure,
+    )
+    return body, status, headers
+
+
+_SORRY = "The request could not be answered. Its id leads to the reason in the server's log."
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+
+
+def _check(request: Request, route: Route) -> None:
+    """Refuse what no function takes, before any of the body is read where that is possible."""
+    if request.method not in route.methods:
+        allowed = ", ".join(route.methods)
+        raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
+    if route.method == "GET":
+        return
+    headers = request.headers
+    _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"))
+    limit = settings().max_body_bytes
+    length = headers.get("Content-Length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+    try:
+        body = request.get_data()
+    except Exception as error:  # Werkzeug's, which must not be imported here
+        if getattr(error, "code", None) == 413:
+            raise _too_large(limit) from None
+        raise Malformed("The body ended before all of it had come.") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+
+
+def _check_type(content_type: str | None, encoding: str | None) -> None:
+    if encoding and encoding.lower() != "identity":
+        raise UnsupportedMedia("Send the body as it is, without a Content-Encoding.")
+    if content_type is None:
+        return
+    media, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    if media != "application/json":
+        raise UnsupportedMedia("Send JSON, and say so: Content-Type: application/json.")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
+            raise UnsupportedMedia("Send JSON in UTF-8.")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"At most {limit} bytes are taken.")
+
+
+def _problem(problem: Problem, headers: dict[str, str]) -> bytes:
+    """Write *problem* as RFC 9457, and add its headers to *headers*."""
+    headers.update(problem.headers)
+    headers["Content-Type"] = "application/problem+json"
+    body = {
+        "type": f"urn:canoa:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": headers["X-Request-Id"],
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return msgspec.json.encode(body)

@@ -1,0 +1,32 @@
+"""The id under which a request is found again, in the client's hands and in the log."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+
+__all__ = ["request_id"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+#: W3C Trace Context: version-trace-parent-flags.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+#: Google Cloud: TRACE_ID/SPAN_ID;o=OPTIONS.
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/.{0,64})?")
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """
+    Take the id that the client or its platform sent, or make one.
+
+    One that is not of its header's form is passed over: it would be written into logs.
+    """
+    for name, form in (
+        ("X-Request-Id", _PLAIN),
+        ("traceparent", _TRACEPARENT),
+        ("X-Cloud-Trace-Context", _CLOUD_TRACE),
+    ):
+        sent = headers.get(name)
+        if sent and (match := form.fullmatch(sent)):
+            return match.group(form.groups)
+    return uuid.uuid4().hex

@@ -1,0 +1,104 @@
+"""Every setting, read from the environment in this one place."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from serving.errors import SettingsError
+
+__all__ = ["Settings", "read_settings", "settings"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment says, with defaults for what it does not. Field X is variable X."""
+
+    model_uri: str = "models/credit"
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_instances: int = 10_000
+    cors_origins: frozenset[str] = frozenset()
+    log_level: str = "info"
+    allow_pickle: bool = False
+    port: int = 8080
+    web_concurrency: int = 2
+
+
+@functools.cache
+def settings() -> Settings:
+    """
+    The settings of this process, read once.
+
+    Raises:
+        SystemExit: A value cannot be read. It stops the start, with a sentence and no traceback.
+    """
+    try:
+        return read_settings(os.environ)
+    except SettingsError as error:
+        raise SystemExit(f"canoa: {error}") from None
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """
+    Read settings from *environment*; a variable that is empty counts as unset.
+
+    Raises:
+        SettingsError: A value cannot be read; the sentence names the variable and the value.
+    """
+    readers = {
+        "MODEL_URI": str,
+        "MAX_BODY_BYTES": _positive,
+        "MAX_INSTANCES": _positive,
+        "CORS_ORIGINS": _origins,
+        "LOG_LEVEL": _level,
+        "ALLOW_PICKLE": _switch,
+        "PORT": _port,
+        "WEB_CONCURRENCY": _positive,
+    }
+    values = {}
+    for name, read in readers.items():
+        text = environment.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            values[name.lower()] = read(text)
+        except ValueError as error:
+            raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
+    return Settings(**values)  # type: ignore[arg-type]  # each reader returns its field's type
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a whole number above 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError("a port number from 0 to 65535")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return text == "1"
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LEVELS:
+        raise ValueError("one of " + ", ".join(LEVELS))
+    return text.lower()
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = frozenset(origin.strip().rstrip("/") for origin in text.split(","))
+    for origin in origins:
+        scheme, separator, host = origin.partition("://")
+        if origin != "*" and not (separator and scheme and host and "/" not in host):
+            raise ValueError("* or origins such as https://example.com, separated by commas")
+    return origins
