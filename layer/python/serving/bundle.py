@@ -56,7 +56,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     #: What stood for a missing value in a column of dtype object: scikit-learn tells them apart.
     missing: Literal["NaN", "None"] = "NaN"
     #: Categories in training's order; for a `category` dtype of numbers, numbers.
-    categories: list[str] | list[float] | None = None
+    categories: list[str | int | float] | None = None
     #: Whether the pipeline answers for a category never seen (only for kind "category").
     accepts_unseen: bool = False
     minimum: float | None = None

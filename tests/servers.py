@@ -1,0 +1,112 @@
+"""Real servers for tests: started on 127.0.0.1 at a free port, waited for, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["ROOT", "Server", "emulator", "free_port", "serving", "start"]
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30
+
+
+class Server(str):
+    """A base URL, and the process behind it."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def logged(self) -> str:
+        """Everything that the process has written so far."""
+        return self.log.read_text("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def serving(model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """Run every function behind the Flask adapter, as the Procfile does on the dyno."""
+    command = [
+        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
+        "serving.adapters.flask:create_app()",
+    ]
+    # Loopback only: a test's server is nobody else's.
+    command[-1:-1] = ["--bind", "127.0.0.1:{port}"]
+    with start(command, {"MODEL_URI": str(model_uri), **environment}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def emulator(function: str, model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """Run one function under functions-framework."""
+    command = [
+        *(sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--source", f"functions/{function}.py", "--target", function),
+    ]
+    with start(command, {"MODEL_URI": str(model_uri), **environment}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
+    """Start *command*, with `{port}` in it filled in, and yield when it takes connections."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [part.format(port=port) for part in command],
+                cwd=ROOT,
+                env={**_clean_environment(), "PORT": str(port), **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        server = Server(f"http://127.0.0.1:{port}")
+        server.process, server.log = process, log
+        try:
+            _wait(server, port)
+            yield server
+        finally:
+            _stop(process)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _clean_environment() -> dict[str, str]:
+    ours = ("MODEL_URI", "PORT", "WEB_CONCURRENCY", "CORS_ORIGINS", "LOG_LEVEL", "ALLOW_PICKLE")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def _wait(server: Server, port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server ended at its start:\n{server.logged()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"the server took no connection in {START_SECONDS} s:\n{server.logged()}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        pass
+    # Whatever is left of its group goes too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
