@@ -1,5 +1,7 @@
 """POST /v0/predict: score instances."""
 
+from typing import Any
+
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
 from serving.settings import settings
@@ -12,7 +14,9 @@ def predict(request: Request) -> Answer:
     instances = model.schema.decode(request.get_data(), settings().max_instances)
     predictions = model.predict(instances.columns)
 
-    body = {"prediction": predictions[0]} if instances.single else {"predictions": predictions}
+    body: dict[str, Any] = {"predictions": predictions}
+    if instances.single:
+        body = {"prediction": predictions[0]}
     body["model"] = {"name": model.manifest.name, "version": model.manifest.version}
     if instances.warnings:
         body["warnings"] = instances.warnings

@@ -72,7 +72,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float
     max_difference: float
     label_mismatches: int
-    #: Rows whose two best probabilities differ by no more than the tolerance: either label is right.
+    #: Rows whose two best probabilities are equal within the tolerance: either label is right.
     ties: int
     #: Numbers reach the graph rounded to this precision, so equality is claimed up to it.
     input_precision: Literal["float32"] = "float32"
@@ -165,6 +165,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     The version's folder appears in one step, whole or not at all; an interrupt leaves nothing.
 
     Args:
+        folder: The model's; made if it is not there.
         manifest: Its `files` field is filled in here, from *files*.
         files: Name to content.
 

@@ -27,7 +27,7 @@ def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[st
 def preflight_headers(
     headers: Mapping[str, str], methods: Iterable[str], granted: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what OPTIONS answers: always Allow, and to a preflight of a granted origin the rest."""
+    """Return what OPTIONS answers: Allow, and to a preflight of a granted origin the rest."""
     allow = ", ".join(methods)
     answer = {"Allow": allow}
     if headers.get("Access-Control-Request-Method") and "Access-Control-Allow-Origin" in granted:

@@ -1,17 +1,17 @@
 """Everything that can go wrong, as one tree; `endpoint` alone turns it into responses.
 
-    CanoaError
-    ├── SettingsError            a value in the environment cannot be read
-    ├── BundleError              a bundle is missing, damaged or not allowed; for the operator only
-    └── Problem                  an RFC 9457 answer to a client
-        ├── Malformed        400
-        ├── NotFound         404
-        ├── MethodNotAllowed 405
-        ├── TooLarge         413
-        ├── UnsupportedMedia 415
-        ├── InvalidInstances 422
-        ├── InternalError    500
-        └── ModelUnavailable 503
+CanoaError
+├── SettingsError            a value in the environment cannot be read
+├── BundleError              a bundle is missing, damaged or not allowed; for the operator only
+└── Problem                  an RFC 9457 answer to a client
+    ├── Malformed        400
+    ├── NotFound         404
+    ├── MethodNotAllowed 405
+    ├── TooLarge         413
+    ├── UnsupportedMedia 415
+    ├── InvalidInstances 422
+    ├── InternalError    500
+    └── ModelUnavailable 503
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FieldError(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Problem(CanoaError):
+class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
     """An answer in the form of RFC 9457; *detail* reaches the client."""
 
     status: ClassVar[int]

@@ -16,9 +16,7 @@ _PRIVATE = ("format", "files")
 def model_card(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest without what only a loader needs, and the usual names for its figures."""
     card: dict[str, Any] = {
-        name: getattr(manifest, name)
-        for name in manifest.__struct_fields__
-        if name not in _PRIVATE
+        name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in _PRIVATE
     }
     card["num_features"] = len(manifest.features)
     card["model_created_at"] = manifest.created_at

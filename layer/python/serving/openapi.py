@@ -39,14 +39,16 @@ def describe_api(manifest: Manifest, settings: Settings) -> Json:
         "paths": {
             "/v0/predict": {"post": predicting},
             "/v0/model_info": {
-                "get": _operation("model_info", "What the model is and is worth", {"type": "object"})
+                "get": _operation(
+                    "model_info", "What the model is, and its worth", {"type": "object"}
+                )
             },
             "/health": {"get": _operation("health", "Is a model loaded, and which", _HEALTH)},
             "/openapi.json": {"get": _operation("openapi", "This document", {"type": "object"})},
         },
         "components": {
             "schemas": {
-                "Body": _body(manifest, settings.max_instances),
+                "Body": _body(settings.max_instances),
                 "Instance": _instance(manifest.features),
                 "Row": _row(manifest.features),
                 "Prediction": _prediction(manifest),
@@ -77,7 +79,7 @@ def _operation(name: str, summary: str, schema: Json) -> Json:
     }
 
 
-def _body(manifest: Manifest, max_instances: int) -> Json:
+def _body(max_instances: int) -> Json:
     item = {"oneOf": [_ref("Instance"), _ref("Row")]}
     batch = {
         "type": "object",
@@ -151,11 +153,7 @@ def _answer() -> Json:
     }
     many = {"predictions": {"type": "array", "items": _ref("Prediction"), "minItems": 1}}
     one = {"prediction": _ref("Prediction")}
-    return {
-        "oneOf": [
-            _object({**part, **common}, optional=("warnings",)) for part in (many, one)
-        ]
-    }
+    return {"oneOf": [_object({**part, **common}, optional=("warnings",)) for part in (many, one)]}
 
 
 def _object(properties: Json, optional: tuple[str, ...] = ()) -> Json:

@@ -62,7 +62,7 @@ class Schema:
             [("instances", Annotated[list[row], msgspec.Meta(min_length=1)])],  # type: ignore[valid-type]
             forbid_unknown_fields=True,
         )
-        self._batch = msgspec.json.Decoder(batch)
+        self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         self._single = msgspec.json.Decoder(instance)
         self._values = operator.attrgetter(*names) if len(names) > 1 else _one_value
         self._known = [

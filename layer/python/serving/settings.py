@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -49,7 +50,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: A value cannot be read; the sentence names the variable and the value.
     """
-    readers = {
+    readers: dict[str, Callable[[str], Any]] = {
         "MODEL_URI": str,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
@@ -59,7 +60,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "PORT": _port,
         "WEB_CONCURRENCY": _positive,
     }
-    values = {}
+    values: dict[str, Any] = {}
     for name, read in readers.items():
         text = environment.get(name, "").strip()
         if not text:
@@ -68,7 +69,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[name.lower()] = read(text)
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
-    return Settings(**values)  # type: ignore[arg-type]  # each reader returns its field's type
+    return Settings(**values)
 
 
 def _positive(text: str) -> int:

@@ -46,7 +46,7 @@ def _view(function: Function) -> flask.typing.RouteCallable:
 def _not_found(routes: list[Route]) -> flask.typing.ErrorHandlerCallable:
     listed = ", ".join(f"{route.method} {route.path}" for route in routes)
 
-    def refuse(request: Request) -> Answer:
+    def refuse(_: Request) -> Answer:
         raise NotFound(f"There is {listed}.")
 
     def handle(_: Exception) -> ResponseReturnValue:

@@ -5,6 +5,7 @@ Every name here but the imported ones is a setting of gunicorn's, or a hook.
 
 from __future__ import annotations
 
+from contextlib import suppress as _suppress
 from typing import Any
 
 from serving import loader
@@ -31,7 +32,6 @@ def when_ready(_: Any) -> None:
 
 def post_worker_init(_: Any) -> None:
     """Load in the worker what could not be shared."""
-    try:
+    # A failure is said in the log, and the first request tries again.
+    with _suppress(ModelUnavailable):
         loader.load_model()
-    except ModelUnavailable:
-        pass  # said in the log; the first request tries again

@@ -35,9 +35,7 @@ class Engine(Protocol):
         """Score n rows, n at least 1."""
 
 
-def open_engine(
-    manifest: Manifest, read: Callable[[str], bytes], *, allow_pickle: bool
-) -> Engine:
+def open_engine(manifest: Manifest, read: Callable[[str], bytes], *, allow_pickle: bool) -> Engine:
     """
     Open the engine that the manifest names, on files that *read* has verified.
 

@@ -74,7 +74,7 @@ class OnnxEngine:
         return self._feed_columns
 
     def _feed_matrix(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        return {"x": np.ascontiguousarray(np.array(columns, dtype=np.float32).T)}
+        return {"x": np.array(columns, dtype=np.float32).T.copy()}
 
     def _feed_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         feed = {}
@@ -96,4 +96,5 @@ def _as_graph(label: Any) -> Any:
 def _first_best(probabilities: npt.NDArray[Any], tie: float) -> npt.NDArray[Any]:
     """Argmax over classes, shape (n,): the first of those that are equal within *tie*."""
     best = probabilities.max(axis=1, keepdims=True)
-    return np.argmax(probabilities >= best - tie, axis=1)
+    first: npt.NDArray[Any] = np.argmax(probabilities >= best - tie, axis=1)
+    return first

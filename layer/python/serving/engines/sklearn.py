@@ -1,4 +1,4 @@
-"""The fitted pipeline itself, for what cannot be compiled. Opening it runs what is in the pickle."""
+"""The fitted pipeline, for what cannot be compiled. Opening it runs what is in the pickle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SklearnEngine:
         Unpickle. The caller has verified the bytes and may trust them.
 
         Raises:
-            BundleError: The scikit-learn here is not the one it was trained with, or it will not load.
+            BundleError: Another scikit-learn trained it, or it will not load.
         """
         import sklearn
 

@@ -1,0 +1,56 @@
+# The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
+.DEFAULT_GOAL := help
+.PHONY: help run train test lint bench emulate clean
+
+PYTHON ?= python3
+PORT ?= 8080
+BIN := .venv/bin
+# A .pyc beside each source: without it scikit-learn takes three times as long to import.
+unexport PYTHONDONTWRITEBYTECODE
+export PORT
+
+help: ## this menu
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/training models/credit/latest ## set up, train the example if there is none, serve it on PORT (8080)
+	exec $(BIN)/gunicorn --config python:serving.adapters.gunicorn 'serving.adapters.flask:create_app()'
+
+train: .venv/training ## train the example again
+	$(BIN)/python -m training train
+
+emulate: .venv/training models/credit/latest ## one function alone, as Google Cloud runs it: make emulate FUNCTION=predict
+	exec $(BIN)/functions-framework --source functions/$(FUNCTION).py --target $(FUNCTION)
+
+test: .venv/tests lint ## set up, check types and style, run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/tests ## types and style only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
+	$(BIN)/python -m tests.bench
+
+clean: ## remove .venv and the models
+	rm -rf .venv models
+
+FUNCTION ?= predict
+
+models/credit/latest: | .venv/training
+	$(BIN)/python -m training train
+
+# One stamp for each set of requirements; a change in any of them, or in layer/, installs again.
+LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
+
+.venv/training: requirements.txt training/requirements.txt $(LAYER) | .venv/bin
+	$(BIN)/python -m pip install --quiet --requirement training/requirements.txt
+	touch $@
+
+.venv/tests: .venv/training tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
+	touch $@
+
+.venv/bin:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Canoa needs Python 3.11 or newer.")'
+	$(PYTHON) -m venv .venv
