@@ -1,0 +1,1 @@
+"""The offline job: fits a pipeline and writes the bundle. Never runs in a function."""

@@ -1,0 +1,111 @@
+"""Reads the schema from training data, and turns rows into what a client would send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from serving.bundle import Feature
+from serving.engines import Columns
+from training.errors import TrainingError
+
+__all__ = ["as_frame", "read_features", "to_columns"]
+
+
+def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
+    """
+    Return *data* as a DataFrame, and whether its columns had names; an array's become x0, x1, …
+
+    Raises:
+        TrainingError: It is no table, is empty, or has a name twice.
+    """
+    named = isinstance(data, pd.DataFrame)
+    if not named:
+        array = np.asarray(data)
+        if array.ndim != 2:
+            raise TrainingError(f"the features must be a table, but have shape {array.shape}.")
+        data = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+    if data.empty:
+        raise TrainingError("the data are empty: there must be rows and feature columns.")
+    if not data.columns.is_unique:
+        twice = sorted(set(data.columns[data.columns.duplicated()].map(str)))
+        raise TrainingError(f"column names must differ, but {', '.join(twice)} stands there twice.")
+    return data.set_axis([str(name) for name in data.columns], axis="columns"), named
+
+
+def read_features(data: pd.DataFrame) -> list[Feature]:
+    """
+    Describe every column: kind, dtype, whether it has gaps, categories, range.
+
+    Raises:
+        TrainingError: A column holds what no client can send in JSON as one value.
+    """
+    return [_read_feature(name, data[name]) for name in data.columns]
+
+
+def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
+    """Turn a frame into columns of plain Python values, as the server decodes them from JSON."""
+    return [_plain(data[feature.name], feature) for feature in features]
+
+
+def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
+    known = column.dropna()
+    dtype = str(column.dtype)
+    nullable = bool(column.isna().any())
+    values = known.cat.categories.tolist() if dtype == "category" else None
+    kind = _kind(name, known)
+    if kind == "category":
+        missing = column[column.isna()]
+        none = dtype == "object" and nullable and all(value is None for value in missing)
+        categories = values if values is not None else sorted(set(known))
+        return Feature(
+            name=name,
+            kind="category",
+            dtype=dtype,
+            nullable=nullable,
+            missing="None" if none else "NaN",
+            categories=categories,
+        )
+    if kind == "boolean":
+        return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable)
+    numbers = known.astype("float64")
+    if not np.isfinite(numbers).all():
+        raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")
+    return Feature(
+        name=name,
+        kind="number",
+        dtype=dtype,
+        nullable=nullable,
+        categories=values,
+        minimum=float(numbers.min()) if len(numbers) else None,
+        maximum=float(numbers.max()) if len(numbers) else None,
+    )
+
+
+def _kind(name: str, known: pd.Series[Any]) -> str:
+    found = {type(value) for value in known.tolist()}
+    if found and found <= {bool, np.bool_}:
+        return "boolean"
+    if found and found <= {str}:
+        return "category"
+    if all(issubclass(kind, int | float | np.number) and kind is not bool for kind in found):
+        return "number"
+    names = ", ".join(sorted(kind.__name__ for kind in found))
+    raise TrainingError(
+        f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
+    )
+
+
+def _plain(column: pd.Series[Any], feature: Feature) -> list[Any]:
+    gaps = column.isna().tolist()
+    convert = {"number": float, "boolean": bool, "category": str}[feature.kind]
+    return [
+        None if gap else convert(value) for value, gap in zip(column.tolist(), gaps, strict=True)
+    ]
+
+
+def take(columns: Columns, rows: Any) -> list[list[Any]]:
+    """Return the given *rows* (indices) of *columns*."""
+    return [[column[i] for i in rows] for column in columns]
