@@ -1,0 +1,141 @@
+"""Rows around the training rows: what clients may send that training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from serving.bundle import Feature
+from serving.engines import Columns
+from serving.schema import FLOAT32_MAX
+
+__all__ = ["boundaries", "perturbed"]
+
+_STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000]
+_EXTREME = [0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, FLOAT32_MAX, -FLOAT32_MAX]
+_LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), float(2**53)]
+
+
+def perturbed(
+    columns: Columns, features: list[Feature], count: int, random: np.random.Generator
+) -> list[list[Any]]:
+    """
+    Draw *count* rows (at least some of every kind of change for every feature).
+
+    Half are a training row with one value changed: null, a category never seen, an extreme, a
+    fraction, a value between two neighbours, a float32 neighbour. The other half mix values of
+    several rows. Numbers are ones that float32 holds exactly.
+    """
+    rows = len(columns[0])
+    changes = [(j, value) for j in range(len(features)) for value in _values(columns[j], features[j], random)]
+    single = max(count // 2, len(changes))
+    picks = random.integers(rows, size=single)
+    changed = [[column[i] for i in picks] for column in columns]
+    for n in range(single):
+        j, value = changes[n % len(changes)]
+        changed[j][n] = value
+    mixed = [[column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns]
+    return [
+        [_float32(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)
+    ]
+
+
+def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[Any]:
+    null = [None] if feature.nullable else []
+    if feature.kind == "boolean":
+        return [True, False, *null]
+    if feature.kind == "category":
+        strange = _STRANGE if feature.accepts_unseen else []
+        return [*(feature.categories or ()), *strange, *null]
+    known = np.unique([value for value in column if value is not None])
+    if not len(known):
+        return [*_EXTREME, *null]
+    some = random.choice(known, size=min(len(known), 20), replace=False)
+    near = some.astype(np.float32)
+    between = (known[:-1] + known[1:]) / 2
+    return [
+        *null,
+        *_EXTREME,
+        *_LARGE_WHOLE,
+        float(known[0]),
+        float(known[-1]),
+        *np.nextafter(near, np.float32(np.inf)).tolist(),
+        *np.nextafter(near, np.float32(-np.inf)).tolist(),
+        *(some + 0.5).tolist(),
+        *random.choice(between, size=min(len(between), 20), replace=False).tolist(),
+    ]
+
+
+def _float32(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(np.float32(min(max(value, -FLOAT32_MAX), FLOAT32_MAX)))
+
+
+def boundaries(
+    columns: Columns,
+    features: list[Feature],
+    answer: Callable[[Columns], Any],
+    tolerance: float,
+    random: np.random.Generator,
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """
+    Find where the pipeline's answer jumps, by bisection over float32.
+
+    Args:
+        columns: Training rows to start from.
+        features: What the columns are.
+        answer: Gives shape (n, k) for n rows.
+        tolerance: The smallest jump of interest.
+        random: Draws the rows.
+
+    Returns:
+        Two sets of rows, pairwise equal but for one number: float32 neighbours on either side of
+        a jump. Both are empty where there is none.
+    """
+    numbers = [j for j, f in enumerate(features) if f.kind == "number" and f.maximum is not None]
+    where = np.repeat(numbers, 16).astype(int)
+    if not len(where):
+        return [], []
+    picks = random.integers(len(columns[0]), size=len(where))
+    base = [[column[i] for i in picks] for column in columns]
+    low = np.array([_ordinal(_draw(columns[j], random)) for j in where])
+    high = np.array([_ordinal(_draw(columns[j], random)) for j in where])
+    at_low = answer(_set(base, where, low))
+    jumps = np.abs(at_low - answer(_set(base, where, high))).max(axis=1) > tolerance
+    if not jumps.any():
+        return [], []
+    base = [[value for value, jump in zip(column, jumps, strict=True) if jump] for column in base]
+    where, low, high, at_low = where[jumps], low[jumps], high[jumps], at_low[jumps]
+    while (np.abs(high - low) > 1).any():
+        middle = (low + high) // 2
+        same = np.abs(answer(_set(base, where, middle)) - at_low).max(axis=1) <= tolerance
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return _set(base, where, low), _set(base, where, high)
+
+
+def _draw(column: Any, random: np.random.Generator) -> float:
+    while True:
+        value = column[random.integers(len(column))]
+        if value is not None:
+            return float(value)
+
+
+def _set(base: list[list[Any]], where: Any, ordinals: Any) -> list[list[Any]]:
+    rows = [list(column) for column in base]
+    for n, (j, ordinal) in enumerate(zip(where, ordinals, strict=True)):
+        rows[j][n] = _number(ordinal)
+    return rows
+
+
+def _ordinal(value: float) -> int:
+    """Number the float32s in order: neighbours differ by one (two's complement of the bits)."""
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _number(ordinal: Any) -> float:
+    magnitude = np.array(abs(int(ordinal)), dtype=np.int32).view(np.float32)
+    return float(magnitude if ordinal >= 0 else -magnitude)
