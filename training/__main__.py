@@ -1,0 +1,66 @@
+"""The command line: `python -m training train | pack | check`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.errors import CanoaError
+from training.errors import TrainingError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 2 for wrong input, 130 for an interrupt."""
+    options = _parser().parse_args(arguments)
+    # The job runs from the project's folder: that is where --project is found.
+    sys.path.insert(0, os.getcwd())
+    try:
+        # Each command is imported when it is called: scikit-learn takes a second.
+        if options.command == "train":
+            from training.train import train
+
+            train(options.project, options.name, options.models)
+        elif options.command == "pack":
+            from training.pack import pack
+
+            pack(options.pipeline, options.sample, options.target, options.name, options.models)
+        else:
+            from training.check import check
+
+            check(options.bundle)
+    except (TrainingError, CanoaError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("training: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="fit a project's pipeline and write its bundle")
+    train.add_argument("--project", default="training.credit", help="module with load_data() and build_pipeline()")
+    train.add_argument("--name", help="the model's name (default: the module's)")
+
+    pack = commands.add_parser("pack", help="make a bundle of a pipeline fitted elsewhere")
+    pack.add_argument("pipeline", type=Path, help="a joblib file; opening it runs what is in it")
+    pack.add_argument("--sample", type=Path, required=True, help="CSV of rows like the training rows")
+    pack.add_argument("--target", help="the sample's target column, for metrics")
+    pack.add_argument("--name", required=True, help="the model's name")
+
+    for command in (train, pack):
+        command.add_argument("--models", type=Path, default=Path("models"), help="where bundles go (default: models)")
+
+    check = commands.add_parser("check", help="load a bundle as the server would, and try it")
+    check.add_argument("bundle", type=Path, help="models/NAME, or models/NAME/VERSION")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

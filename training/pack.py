@@ -1,0 +1,122 @@
+"""`pack`: the bundle of a pipeline that somebody fitted elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from training import evaluate
+from training.build import build_bundle
+from training.errors import TrainingError
+from training.report import progress, show_bundle
+from training.train import SEED, check_name
+
+__all__ = ["pack"]
+
+
+def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Path) -> Path:
+    """
+    Write the bundle of the pipeline in the joblib file *pipeline*.
+
+    Args:
+        pipeline: A fitted classifier or regressor. Opening it runs whatever code is in it.
+        sample: CSV of rows like those it was trained on; the schema is read from them.
+        target: The sample's target column: with it, metrics and importances are recorded.
+        name: The model's.
+        models: The folder of all models.
+
+    Raises:
+        TrainingError: A file cannot be read, or the two do not fit together.
+    """
+    name = check_name(name)
+    rows = _read_sample(sample)
+    print(
+        f"training: opening {pipeline}, which is a pickle: it can run any code that is in it. "
+        "Pack only what you trust.",
+        file=sys.stderr,
+    )
+    model = _unpickle(pipeline)
+    truth = None
+    if target is not None:
+        if target not in rows:
+            raise TrainingError(f"{sample} has no column {target}; it has {_listed(rows)}.")
+        truth = rows.pop(target).to_numpy()
+    data = _select(model, rows, sample)
+    metrics: dict[str, dict[str, Any]] = {}
+    importances = None
+    with progress() as report:
+        if truth is not None:
+            report("evaluating on the sample")
+            metrics["sample"] = evaluate.evaluate(model, data, truth)
+            classes = len(model.classes_) if hasattr(model, "classes_") else None
+            scoring = evaluate.scorer(model, classes)
+            importances = evaluate.permutation(model, data, truth, scoring=scoring, seed=SEED)
+        path, _ = build_bundle(
+            models / name,
+            name,
+            model,
+            data,
+            metrics=metrics,
+            permutation=importances,
+            seed=None,
+            report=report,
+        )
+    from serving.bundle import read_manifest
+
+    show_bundle(path, read_manifest(path))
+    return path
+
+
+def _read_sample(sample: Path) -> pd.DataFrame:
+    try:
+        header = pd.read_csv(sample, header=None, nrows=1, dtype=str).iloc[0].tolist()
+        rows = pd.read_csv(sample)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{sample} cannot be read as CSV: {error}.") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise TrainingError(f"{sample} has the column {', '.join(map(str, twice))} twice.")
+    if rows.empty:
+        raise TrainingError(f"{sample} has no rows below its header.")
+    return rows
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        model = joblib.load(path)
+    except Exception as error:  # a pickle may raise anything
+        raise TrainingError(f"{path} cannot be opened with joblib: {error!r}.") from error
+    if not hasattr(model, "predict"):
+        raise TrainingError(f"{path} holds a {type(model).__name__}, which has no predict.")
+    return model
+
+
+def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
+    """Take the columns that the model was fitted on, as it was given them."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        missing = [str(name) for name in names if name not in rows]
+        if missing:
+            raise TrainingError(
+                f"{sample} lacks {', '.join(missing)}, which the pipeline was fitted on."
+            )
+        extra = [name for name in rows if name not in set(names)]
+        if extra:
+            print(f"training: not a feature, left out: {', '.join(extra)}", file=sys.stderr)
+        return rows[list(names)]
+    count = getattr(model, "n_features_in_", rows.shape[1])
+    if rows.shape[1] != count:
+        raise TrainingError(
+            f"{sample} has {rows.shape[1]} feature columns, but the pipeline was fitted on "
+            f"{count}. Name the target with --target if it is among them."
+        )
+    return np.asarray(rows)
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    return ", ".join(map(str, rows.columns))
