@@ -54,7 +54,7 @@ def build_bundle(
     permutation: dict[str, float] | None,
     seed: int | None,
     report: Report,
-) -> tuple[Path, Manifest]:
+) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
 
@@ -102,7 +102,7 @@ def build_bundle(
     served = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)
     manifest = msgspec.structs.replace(manifest, example=_example(manifest, served, columns))
     report("writing the bundle")
-    return write_bundle(folder, manifest, files), manifest
+    return write_bundle(folder, manifest, files)
 
 
 def _draft(

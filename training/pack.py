@@ -56,7 +56,7 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
             classes = len(model.classes_) if hasattr(model, "classes_") else None
             scoring = evaluate.scorer(model, classes)
             importances = evaluate.permutation(model, data, truth, scoring=scoring, seed=SEED)
-        path, _ = build_bundle(
+        path = build_bundle(
             models / name,
             name,
             model,
@@ -66,9 +66,7 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
             seed=None,
             report=report,
         )
-    from serving.bundle import read_manifest
-
-    show_bundle(path, read_manifest(path))
+    show_bundle(path)
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from serving.bundle import Manifest
+from serving.bundle import Manifest, read_manifest
 
 __all__ = ["progress", "show_bundle"]
 
@@ -30,8 +30,9 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield report
 
 
-def show_bundle(path: Path, manifest: Manifest) -> None:
+def show_bundle(path: Path) -> None:
     """Print what came out: figures next to the baseline, the engine and why, the files."""
+    manifest = read_manifest(path)
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
     trivial = manifest.metrics.get("baseline", {})
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")

@@ -71,7 +71,7 @@ def train(project: str, name: str | None, models: Path) -> Path:
         importances = evaluate.permutation(
             pipeline, unseen, held_out, scoring=scoring, seed=SEED
         )
-        path, manifest = build_bundle(
+        path = build_bundle(
             models / name,
             name,
             pipeline,
@@ -81,9 +81,7 @@ def train(project: str, name: str | None, models: Path) -> Path:
             seed=SEED,
             report=report,
         )
-    from serving.bundle import read_manifest
-
-    show_bundle(path, read_manifest(path))
+    show_bundle(path)
     return path
 
 
