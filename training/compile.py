@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import warnings
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from skl2onnx import convert_sklearn
+from skl2onnx.common._container import ModelComponentContainer
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
@@ -74,9 +77,6 @@ def _prepare(pipeline: Any) -> Any:
         classes = vars(estimator).get("classes_")
         if isinstance(classes, np.ndarray) and classes.dtype == bool:
             estimator.classes_ = classes.astype(np.int64)
-        for predictors in vars(estimator).get("_predictors") or ():
-            for predictor in predictors:
-                predictor.nodes = _widen(predictor.nodes)
     return prepared
 
 
@@ -96,41 +96,47 @@ def _name_missing(categories: Any) -> Any:
     )
 
 
-def _widen(nodes: Any) -> Any:
+@contextlib.contextmanager
+def _plain_integers() -> Iterator[None]:
     """
-    Prepare the nodes of a histogram gradient boosting tree.
+    Turn numpy's integers and booleans among a node's attributes into Python's.
 
-    skl2onnx 1.20 fails on scikit-learn's uint32 node ids. And a threshold goes into the graph as
-    float32: the largest that does not exceed it decides for float32 inputs as the double does.
+    skl2onnx 1.20 hands on scikit-learn's uint32 ids of histogram gradient boosting, and False for
+    0, and protobuf takes neither.
     """
-    wide = [
-        (name, np.int64 if nodes.dtype[name] == np.uint32 else nodes.dtype[name])
-        for name in nodes.dtype.names
-    ]
-    nodes = nodes.astype(wide)
-    with np.errstate(over="ignore"):
-        rounded = nodes["num_threshold"].astype(np.float32)
-    above = rounded > nodes["num_threshold"]
-    rounded[above] = np.nextafter(rounded[above], np.float32(-np.inf))
-    nodes["num_threshold"] = rounded
-    return nodes
+    original = ModelComponentContainer.add_node
+
+    def add_node(self: Any, op_type: Any, inputs: Any, outputs: Any, **attributes: Any) -> None:
+        for key, values in attributes.items():
+            if isinstance(values, list) and values and isinstance(values[0], Integral | np.bool_):
+                attributes[key] = [int(value) for value in values]
+        original(self, op_type, inputs, outputs, **attributes)
+
+    ModelComponentContainer.add_node = add_node
+    try:
+        yield
+    finally:
+        ModelComponentContainer.add_node = original
 
 
 def _convert(prepared: Any, features: list[Feature]) -> bytes:
-    layouts = _layouts(prepared, features)
-    for i, inputs in enumerate(layouts):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                options = {"zipmap": False} if hasattr(prepared, "classes_") else None
-                graph = convert_sklearn(
-                    prepared, "pipeline", inputs, options=options, target_opset=OPSET
-                )
-            return bytes(graph.SerializeToString())
-        except Exception:
-            if i + 1 == len(layouts):
-                raise
-    raise AssertionError("there is always a layout")
+    first, *others = _layouts(prepared, features)
+    try:
+        return _convert_from(prepared, first)
+    except Exception:
+        for inputs in others:
+            with contextlib.suppress(Exception):
+                return _convert_from(prepared, inputs)
+        raise
+
+
+def _convert_from(prepared: Any, inputs: list[tuple[str, Any]]) -> bytes:
+    # Without this option probabilities come as a list of dictionaries.
+    options = {"zipmap": False} if hasattr(prepared, "predict_proba") else None
+    with warnings.catch_warnings(), _plain_integers():
+        warnings.simplefilter("ignore")
+        graph = convert_sklearn(prepared, "pipeline", inputs, options=options, target_opset=OPSET)
+    return bytes(graph.SerializeToString())
 
 
 def _layouts(prepared: Any, features: list[Feature]) -> list[list[tuple[str, Any]]]:

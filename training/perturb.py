@@ -26,7 +26,7 @@ def perturbed(
 
     Half are a training row with one value changed: null, a category never seen, an extreme, a
     fraction, a value between two neighbours, a float32 neighbour. The other half mix values of
-    several rows. Numbers are ones that float32 holds exactly.
+    several rows.
     """
     rows = len(columns[0])
     changes = [(j, value) for j in range(len(features)) for value in _values(columns[j], features[j], random)]
@@ -37,9 +37,7 @@ def perturbed(
         j, value = changes[n % len(changes)]
         changed[j][n] = value
     mixed = [[column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns]
-    return [
-        [_float32(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)
-    ]
+    return [[_clamp(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)]
 
 
 def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[Any]:
@@ -68,10 +66,9 @@ def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[
     ]
 
 
-def _float32(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return float(np.float32(min(max(value, -FLOAT32_MAX), FLOAT32_MAX)))
+def _clamp(value: Any) -> Any:
+    """Keep to the numbers that the server takes."""
+    return min(max(value, -FLOAT32_MAX), FLOAT32_MAX) if isinstance(value, float) else value
 
 
 def boundaries(

@@ -75,7 +75,7 @@ def mixed(
             for column in ("share (%)", "town"):
                 data.loc[random.random(rows) < 0.1, column] = None
         if dtypes == "nullable":
-            data = data.convert_dtypes()
+            data = data.astype({"price": "Int64", "share (%)": "Float64", "member": "boolean"})
             data.loc[random.random(rows) < 0.1, ["price", "member"]] = pd.NA
         if dtypes == "category":
             data["class"], data["town"] = (

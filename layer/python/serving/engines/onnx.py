@@ -65,22 +65,21 @@ class OnnxEngine:
         return not self._regression and self._has_probabilities and self._rule == "argmax"
 
     def _choose_feed(self, inputs: list[str]) -> Any:
-        by_name = {feature.name: i for i, feature in enumerate(self._features)}
-        if inputs == ["x"] and by_name.keys() != {"x"}:
+        # By place: the compiler changes names that are no identifiers.
+        self._inputs = inputs
+        if len(inputs) == len(self._features):
+            return self._feed_columns
+        if len(inputs) == 1:
             return self._feed_matrix
-        if unknown := [name for name in inputs if name not in by_name]:
-            raise BundleError(f"the graph has inputs {unknown} that the manifest does not name.")
-        self._by_input = [(name, by_name[name]) for name in inputs]
-        return self._feed_columns
+        raise BundleError(f"the graph has {len(inputs)} inputs for {len(self._features)} features.")
 
     def _feed_matrix(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        return {"x": np.array(columns, dtype=np.float32).T.copy()}
+        return {self._inputs[0]: np.array(columns, dtype=np.float32).T.copy()}
 
     def _feed_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         feed = {}
-        for name, i in self._by_input:
-            column = columns[i]
-            if self._features[i].kind == "category":
+        for name, feature, column in zip(self._inputs, self._features, columns, strict=True):
+            if feature.kind == "category":
                 array = np.array([MISSING if v is None else v for v in column], dtype=object)
             else:
                 array = np.array(column, dtype=np.float32)  # None becomes NaN

@@ -88,7 +88,10 @@ def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:
 def _series(feature: Feature, values: Any) -> pd.Series[Any]:
     dtype = feature.dtype
     if dtype == "category":
-        return pd.Series(pd.Categorical(values, categories=feature.categories))
+        known = list(feature.categories or ())
+        # A category never seen is not a missing one, which is what pandas would make of it.
+        unseen = [value for value in dict.fromkeys(values) if value not in (None, *known)]
+        return pd.Series(pd.Categorical(values, categories=[*known, *unseen]))
     if feature.kind == "number":
         return _numbers(np.array(values, dtype=np.float64), dtype)
     if dtype == "object" and feature.missing == "NaN":
