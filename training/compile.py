@@ -131,8 +131,13 @@ def _convert(prepared: Any, features: list[Feature]) -> bytes:
 
 
 def _convert_from(prepared: Any, inputs: list[tuple[str, Any]]) -> bytes:
-    # Without this option probabilities come as a list of dictionaries.
-    options = {"zipmap": False} if hasattr(prepared, "predict_proba") else None
+    options: dict[Any, Any] | None = None
+    if hasattr(prepared, "predict_proba"):
+        options = {"zipmap": False}  # or probabilities come as a list of dictionaries
+    elif hasattr(prepared, "classes_"):
+        # Said for this estimator, or skl2onnx asks LinearSVC for "zipmap", which it has not.
+        last = prepared[-1] if isinstance(prepared, Pipeline) else prepared
+        options = {id(last): {"nocl": False}}
     with warnings.catch_warnings(), _plain_integers():
         warnings.simplefilter("ignore")
         graph = convert_sklearn(prepared, "pipeline", inputs, options=options, target_opset=OPSET)
