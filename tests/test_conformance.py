@@ -126,7 +126,6 @@ def test_a_category_never_seen_is_answered_with_a_warning(send: Platform) -> Non
         b"{} {}",
         b"{'instances': []}",
     ],
-    ids=lambda body: repr(body[:24]),
 )
 def test_what_is_no_json_is_malformed(send: Platform, body: bytes) -> None:
     """Cut short, empty, NaN, not UTF-8, nested absurdly: 400."""
@@ -154,7 +153,6 @@ def test_what_is_no_json_is_malformed(send: Platform, body: bytes) -> None:
         (None, [""]),
         (3, [""]),
     ],
-    ids=lambda value: str(value)[-60:],
 )
 def test_every_fault_is_named_by_its_place(send: Platform, data: Any, pointers: list[str]) -> None:
     """JSON that the model does not take: 422, with a pointer to each fault."""
