@@ -1,0 +1,101 @@
+"""Who may import whom, and how little a cold start loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+
+#: What `serving` never imports at module level: an adapter or an engine may, its own one.
+HEAVY = {"sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug"}
+OWN = {"adapters/flask.py": {"flask", "werkzeug"}, "engines/sklearn.py": {"joblib", "pandas"}}
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """Return the first names of all that *path* imports, but for type checking."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found: set[str] = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("functions", {"training", "layer", "tests"}),
+        ("layer/python/serving", {"training", "functions", "layer", "tests"}),
+        ("training", {"functions", "layer", "tests"}),
+    ],
+)
+def test_imports_go_one_way(folder: str, forbidden: set[str]) -> None:
+    """functions → serving ← training, and nothing else."""
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not imports(path) & forbidden, path
+
+
+def test_serving_imports_nothing_heavy_at_module_level() -> None:
+    """Flask, pandas and scikit-learn are imported by the one file that is about them."""
+    package = ROOT / "layer" / "python" / "serving"
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        assert imports(path, top_level=True) & HEAVY <= OWN.get(name, set()), name
+
+
+def test_function_files_are_named_like_no_library() -> None:
+    """functions-framework puts a function file into sys.modules under its bare name."""
+    taken = set(sys.stdlib_module_names) | HEAVY | {"serving", "numpy", "onnxruntime", "msgspec"}
+
+    assert not {path.stem for path in (ROOT / "functions").glob("*.py")} & taken
+
+
+def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
+    """Loading predict and answering once imports none of the heavy libraries."""
+    script = """
+import json, sys
+from pathlib import Path
+from serving.routes import load_functions
+from serving.loader import load_model
+[predict] = [f for f in load_functions(Path("functions")) if f.__name__ == "predict"]
+class Request:
+    method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
+    def get_data(self):
+        return json.dumps(load_model().manifest.example.instance).encode()
+body, status, headers = predict(Request())
+assert status == 200, body
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={"MODEL_URI": str(credit), "LOG_LEVEL": "error", "PYTHONPATH": "layer/python"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(run.stdout.split())
+
+    assert {"msgspec", "numpy", "onnxruntime", "serving"} <= loaded
+    assert not loaded & (HEAVY | {"functions_framework", "gunicorn", "requests", "pydantic"})
+
+
+def test_importing_serving_is_free() -> None:
+    """`import serving` loads none of its own modules, nor reads a setting."""
+    script = "import serving, sys; print(*[m for m in sys.modules if m.startswith('serving')])"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PORT": "rubbish", "PYTHONPATH": str(ROOT / "layer" / "python")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert run.stdout.split() == ["serving"]

@@ -1,0 +1,212 @@
+"""`python -m training`: what it writes, and what it says of wrong input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from serving.bundle import read_manifest, resolve
+from tests.servers import ROOT
+
+PROJECT = """
+import numpy as np, pandas as pd
+from sklearn.linear_model import LinearRegression, LogisticRegression
+def load_data():
+    data = pd.DataFrame({{"a": np.arange(60.0), "b": np.arange(60.0) % 7}})
+    target = np.where(data["a"] % 2 == 0, "even", "odd")
+    {change}
+    return data, target
+def build_pipeline():
+    return {model}
+"""
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in *folder*."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(str(ROOT / p) if p == "layer/python" else p for p in path.split(os.pathsep))
+    return subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def project(folder: Path, change: str = "", model: str = "LogisticRegression()") -> str:
+    """Write a project file; its module's name."""
+    (folder / "shop.py").write_text(PROJECT.format(change=change, model=model))
+    return "shop"
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit status 2 and one clear sentence, no traceback."""
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("training: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in last
+
+
+def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
+    """A project of two functions becomes a bundle; on a pipe the progress is plain lines."""
+    done = run(tmp_path, "train", "--project", project(tmp_path))
+    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "fitting" in done.stdout
+    assert manifest.classes == ["even", "odd"]
+    assert {"held_out", "baseline", "cross_validation"} == manifest.metrics.keys()
+    assert manifest.importances.permutation is not None
+    checked = run(tmp_path, "check", "models/shop")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
+    """RMSE, MAE and R² next to the mean's."""
+    name = project(tmp_path, "target = data['a'] * 2 + data['b']", "LinearRegression()")
+    assert run(tmp_path, "train", "--project", name).returncode == 0
+    metrics = read_manifest(resolve(tmp_path / "models" / "shop")).metrics
+
+    assert metrics["held_out"].keys() == {"rmse", "mae", "r2"}
+    assert metrics["held_out"]["rmse"] < metrics["baseline"]["rmse"]
+
+
+def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
+    """Two runs write model.onnx byte for byte alike."""
+    name = project(tmp_path)
+    graphs = []
+    for models in ("one", "two"):
+        assert run(tmp_path, "train", "--project", name, "--models", models).returncode == 0
+        graphs.append((resolve(tmp_path / models / "shop") / "model.onnx").read_bytes())
+
+    assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("target[:] = 'even'", ["one class", "even"]),
+        ("target = target[:-1]", ["60", "59"]),
+        ("target = pd.Series(target).where(data['a'] > 3)", ["missing", "4 rows"]),
+        ("data.columns = ['a', 'a']", ["twice", "a"]),
+        ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
+        ("target = np.stack([target, target], axis=1)", ["one value a row"]),
+        ("target[0] = 'odder'; target[1:] = 'even'", ["one row only", "odder"]),
+        ("data['c'] = [[1]] * 60", ["column c"]),
+    ],
+)
+def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
+    """What is wrong with the data is said, and nothing is written."""
+    done = run(tmp_path, "train", "--project", project(tmp_path, change))
+
+    assert_refused(done, *words)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
+    """A module that is not there, or lacks a function."""
+    assert_refused(run(tmp_path, "train", "--project", "nothing.here"), "nothing")
+    (tmp_path / "half.py").write_text("def load_data(): ...")
+    assert_refused(run(tmp_path, "train", "--project", "half"), "build_pipeline()")
+    assert_refused(run(tmp_path, "train", "--name", "../x"), "../x")
+
+
+def packed(folder: Path, **columns: object) -> None:
+    """Write model.joblib and rows.csv."""
+    data = pd.DataFrame({"a": np.arange(50.0), "b": np.arange(50.0)[::-1] % 9, **columns})
+    target = np.where(data["a"] > 20, "high", "low")
+    joblib.dump(
+        make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target),
+        folder / "model.joblib",
+    )
+    data.assign(answer=target, extra=1).to_csv(folder / "rows.csv", index=False)
+
+
+def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
+    """A joblib file and sample rows become a bundle; that a pickle is opened is said."""
+    packed(tmp_path)
+    done = run(
+        tmp_path,
+        *("pack", "model.joblib", "--sample", "rows.csv", "--target", "answer", "--name", "shop"),
+    )
+    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+
+    assert done.returncode == 0, done.stderr
+    assert "pickle" in done.stderr
+    assert [feature.name for feature in manifest.features] == ["a", "b"]
+    assert manifest.metrics["sample"]["accuracy"] > 0.9
+    assert manifest.engine.name == "onnx"
+
+
+def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
+    """No such file, no such column, an empty or a doubled CSV, rubbish for a pickle."""
+    packed(tmp_path)
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("a,b\n")
+    (tmp_path / "double.csv").write_text("a,a\n1,2\n")
+    (tmp_path / "lacks.csv").write_text("a,c\n1,2\n")
+    (tmp_path / "rubbish.joblib").write_bytes(b"rubbish")
+
+    def pack(model: str, sample: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return run(tmp_path, "pack", model, "--sample", sample, "--name", "shop", *more)
+
+    assert_refused(pack("model.joblib", "none.csv"), "none.csv")
+    assert_refused(pack("model.joblib", "empty.csv"), "empty.csv")
+    assert_refused(pack("model.joblib", "header.csv"), "no rows")
+    assert_refused(pack("model.joblib", "double.csv"), "twice")
+    assert_refused(pack("model.joblib", "lacks.csv"), "lacks b")
+    assert_refused(pack("model.joblib", "rows.csv", "--target", "nope"), "no column nope")
+    assert_refused(pack("rubbish.joblib", "rows.csv"), "rubbish.joblib")
+
+
+def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:
+    """A byte off is found."""
+    assert run(tmp_path, "train", "--project", project(tmp_path)).returncode == 0
+    graph = resolve(tmp_path / "models" / "shop") / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+
+    assert_refused(run(tmp_path, "check", "models/shop"), "model.onnx", "sha256")
+
+
+def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:
+    """Ctrl-C while it works: exit 130, one line, nothing written."""
+    change = "data = pd.concat([data] * 500); target = np.tile(target, 500)"
+    model = "__import__('sklearn.ensemble').ensemble.RandomForestClassifier(2000)"
+    name = project(tmp_path, change, model)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "train", "--project", name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "cross-validating" in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "training: interrupted; nothing was written."
+    assert not (tmp_path / "models").exists()

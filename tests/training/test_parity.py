@@ -1,0 +1,112 @@
+"""Parity can fail: what the graph gets wrong is never served from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import training.build
+from serving.bundle import Manifest, read_manifest
+from serving.engines import Scores
+from serving.engines.onnx import OnnxEngine
+from training.build import build_bundle
+
+
+def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
+    """Make a bundle; its manifest."""
+    path = build_bundle(
+        folder,
+        "model",
+        pipeline,
+        data,
+        metrics={},
+        permutation=None,
+        seed=None,
+        report=lambda _: None,
+    )
+    return read_manifest(path)
+
+
+def two_clouds() -> tuple[pd.DataFrame, Any]:
+    """Make rows of two classes."""
+    random = np.random.default_rng(0)
+    data = pd.DataFrame(random.normal(size=(300, 3)), columns=list("abc"))
+    return data, np.where(data["a"] + random.normal(0, 0.5, 300) > 0, "yes", "no")
+
+
+def test_a_graph_off_by_a_thousandth_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted error of 1e-3 in one coefficient: engine sklearn, and the reason says how much."""
+    data, target = two_clouds()
+    pipeline = make_pipeline(LogisticRegression()).fit(data, target)
+    compile_pipeline = training.build.compile_pipeline
+
+    def planted(*arguments: Any) -> bytes:
+        graph = onnx.load_from_string(compile_pipeline(*arguments))
+        [linear] = [node for node in graph.graph.node if node.op_type == "LinearClassifier"]
+        [weights] = [a for a in linear.attribute if a.name == "intercepts"]
+        weights.floats[:] = [value + 1e-3 * sign for value, sign in zip(weights.floats, (-1, 1), strict=True)]
+        return bytes(graph.SerializeToString())
+
+    assert build(tmp_path / "right", pipeline, data).engine.name == "onnx"
+    monkeypatch.setattr(training.build, "compile_pipeline", planted)
+    engine = build(tmp_path / "wrong", pipeline, data).engine
+
+    assert engine.name == "sklearn"
+    assert "differs from the pipeline" in (engine.reason or "")
+    assert engine.parity is not None
+    assert 1e-4 < engine.parity.max_difference < 1e-2
+
+
+def test_doubles_that_float32_cannot_tell_apart_fall_back(tmp_path: Path) -> None:
+    """A threshold between two doubles of one float32: the graph cannot see it, and is refused."""
+    base = np.tile([0.1, 0.1 + 1e-10], 100)
+    data = pd.DataFrame({"a": base, "b": np.arange(200.0)})
+    target = np.where(base > 0.1, "high", "low")
+    pipeline = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=5).fit(data, target)
+
+    assert pipeline.score(data, target) == 1
+    assert build(tmp_path, pipeline, data).engine.name == "sklearn"
+
+
+def test_whole_numbers_beyond_float32_fall_back(tmp_path: Path) -> None:
+    """Identifiers over 2^24 that differ by one decide: only scikit-learn sees them."""
+    ids = 2**24 + np.arange(200)
+    data = pd.DataFrame({"id": ids, "b": np.zeros(200)})
+    target = np.where(ids % 2 == 0, "even", "odd")
+    pipeline = HistGradientBoostingClassifier(
+        max_iter=20, min_samples_leaf=1, max_leaf_nodes=None
+    ).fit(data, target)
+
+    assert build(tmp_path, pipeline, data).engine.name == "sklearn"
+
+
+def test_a_tie_gets_the_first_class(tmp_path: Path) -> None:
+    """Where a forest's trees are split evenly, the graph's label is scikit-learn's."""
+    random = np.random.default_rng(1)
+    data = pd.DataFrame({"a": random.integers(0, 4, 400), "b": random.integers(0, 4, 400)})
+    target = np.where(random.random(400) < 0.5, "no", "yes")
+    pipeline = RandomForestClassifier(2, max_depth=1, random_state=0).fit(data, target)
+    manifest = build(tmp_path, pipeline, data)
+    graph = (tmp_path / manifest.version / "model.onnx").read_bytes()
+    engine = OnnxEngine(manifest, graph)
+    planted = np.array([[0.5, 0.5], [0.49999997, 0.50000003], [0.49, 0.51]], dtype=np.float32)
+
+    class Session:
+        def run(self, *_: Any) -> list[Any]:
+            return [planted]
+
+    engine._session = Session()
+    scores: Scores = engine.score([[0.0] * 3, [0.0] * 3])
+
+    assert scores.values.tolist() == [0, 0, 1]
+    assert manifest.engine.tie_tolerance == 1e-6
