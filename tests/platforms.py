@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import requests
-from werkzeug.test import EnvironBuilder
-from werkzeug.wrappers import Request as WerkzeugRequest
-
 from serving import loader
 from serving.routes import load_functions
 from serving.settings import settings
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request as WerkzeugRequest
+
 from tests.servers import ROOT, emulator, serving
 
 __all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget"]
@@ -73,9 +73,7 @@ def gunicorn(model: Path, **environment: str) -> Iterator[Platform]:
 def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
     """Each function alone under functions-framework: Google Cloud."""
     with contextlib.ExitStack() as stack:
-        bases = {
-            name: stack.enter_context(emulator(name, model, **environment)) for name in PATHS
-        }
+        bases = {name: stack.enter_context(emulator(name, model, **environment)) for name in PATHS}
         yield _over_http({name: base + PATHS[name] for name, base in bases.items()})
 
 
@@ -91,13 +89,18 @@ def direct(model: Path, **environment: str) -> Iterator[Platform]:
         functions = {f.__name__: f for f in load_functions(ROOT / "functions")}
 
         def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            named = [(name.replace("_", "-"), value) for name, value in headers.items()]
             builder = EnvironBuilder(PATHS[function], method=method, data=body, headers=named)
-            content, status, sent = functions[function](WerkzeugRequest(builder.get_environ()))
+            content, status, sent = functions[function](_request(builder))
             return Reply(status, requests.structures.CaseInsensitiveDict(sent), content)
 
         yield send
     forget()
+
+
+def _request(builder: EnvironBuilder) -> Any:
+    """Make what a platform hands on; Werkzeug's headers are a mapping in all but their type."""
+    return WerkzeugRequest(builder.get_environ())
 
 
 PLATFORMS = {"gunicorn": gunicorn, "functions-framework": functions_framework, "direct": direct}

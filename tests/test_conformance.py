@@ -254,9 +254,7 @@ def test_model_info_is_the_public_part_of_the_manifest(send: Platform) -> None:
         ({"X_Request_Id": "with space", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, "a" * 32),
     ],
 )
-def test_the_request_id_is_given_back(
-    send: Platform, sent: dict[str, str], expected: str
-) -> None:
+def test_the_request_id_is_given_back(send: Platform, sent: dict[str, str], expected: str) -> None:
     """The client's id, or its trace's, comes back; one that is not of its form does not."""
     assert send("health", "GET", None, **sent).headers["X-Request-Id"] == expected
 

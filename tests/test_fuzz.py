@@ -66,5 +66,8 @@ def test_mutated_bodies_over_http(credit: Path) -> None:
     chance, starts = random.Random(SEED + 1), seeds()
     with gunicorn(credit, LOG_LEVEL="error") as send:
         for _ in range(2_000):
-            assert send("predict", "POST", mutate(chance.choice(starts), chance), **JSON).status in ANSWERS
+            assert (
+                send("predict", "POST", mutate(chance.choice(starts), chance), **JSON).status
+                in ANSWERS
+            )
         assert send("health", "GET").status == 200

@@ -37,7 +37,7 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
     ],
 )
 def test_imports_go_one_way(folder: str, forbidden: set[str]) -> None:
-    """functions → serving ← training, and nothing else."""
+    """Functions → serving ← training, and nothing else."""
     for path in (ROOT / folder).rglob("*.py"):
         assert not imports(path) & forbidden, path
 

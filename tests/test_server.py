@@ -44,11 +44,13 @@ def test_sigterm_finishes_what_is_in_flight(credit: Path) -> None:
 def test_workers_share_the_model(credit: Path) -> None:
     """The model is loaded once, in the master, and both forked workers answer from it."""
     with serving(credit, WEB_CONCURRENCY="2") as server:
+        master = psutil.Process(server.process.pid)
+        while len(master.children()) < 2:  # gunicorn forks them a moment apart
+            time.sleep(0.02)
         for _ in range(20):
             assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
-        children = psutil.Process(server.process.pid).children()
 
-        assert len(children) == 2
+        assert len(master.children()) == 2
         assert server.logged().count('"model loaded"') == 1
 
 
@@ -102,9 +104,7 @@ def test_a_damaged_bundle_is_not_served(
         assert send("health", "GET").status == 200
 
 
-def test_the_log_line_says_all_but_values(
-    credit: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One JSON line a request, with what an operator needs, and no feature value."""
     with direct(credit) as send:
         row = {**ROW, "home": "zanzibar", "price": 98765.25}

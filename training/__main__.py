@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.errors import CanoaError
+
 from training.errors import TrainingError
 
 
@@ -45,17 +46,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="fit a project's pipeline and write its bundle")
-    train.add_argument("--project", default="training.credit", help="module with load_data() and build_pipeline()")
+    train.add_argument(
+        "--project", default="training.credit", help="module with load_data() and build_pipeline()"
+    )
     train.add_argument("--name", help="the model's name (default: the module's)")
 
     pack = commands.add_parser("pack", help="make a bundle of a pipeline fitted elsewhere")
     pack.add_argument("pipeline", type=Path, help="a joblib file; opening it runs what is in it")
-    pack.add_argument("--sample", type=Path, required=True, help="CSV of rows like the training rows")
+    pack.add_argument(
+        "--sample", type=Path, required=True, help="CSV of rows like the training rows"
+    )
     pack.add_argument("--target", help="the sample's target column, for metrics")
     pack.add_argument("--name", required=True, help="the model's name")
 
     for command in (train, pack):
-        command.add_argument("--models", type=Path, default=Path("models"), help="where bundles go (default: models)")
+        command.add_argument(
+            "--models", type=Path, default=Path("models"), help="where bundles go (default: models)"
+        )
 
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
     check.add_argument("bundle", type=Path, help="models/NAME, or models/NAME/VERSION")

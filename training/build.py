@@ -16,7 +16,6 @@ import joblib
 import msgspec
 import numpy as np
 import pandas as pd
-
 from serving.bundle import (
     BUNDLE_FORMAT,
     GRAPH_FILE,
@@ -34,6 +33,7 @@ from serving.engines.onnx import OnnxEngine
 from serving.engines.sklearn import SklearnEngine
 from serving.errors import BundleError
 from serving.predictions import to_predictions
+
 from training.compile import CannotCompileError, compile_pipeline, walk
 from training.errors import TrainingError
 from training.features import as_frame, read_features, take, to_columns
@@ -69,6 +69,9 @@ def build_bundle(
         seed: The one that training used.
         report: Told what is being done.
 
+    Returns:
+        The bundle's folder.
+
     Raises:
         TrainingError: The data or the pipeline cannot be served.
     """
@@ -76,7 +79,15 @@ def build_bundle(
     for _, estimator in walk(pipeline):
         if getattr(estimator, "n_jobs", None) not in (None, 1):
             estimator.n_jobs = 1  # Lambda has no shared memory for workers, and we have one core
-    draft = _draft(name, pipeline, data_frame, named, metrics, permutation, seed)
+    draft = _draft(
+        name,
+        pipeline,
+        data_frame,
+        named=named,
+        metrics=metrics,
+        permutation=permutation,
+        seed=seed,
+    )
     columns = to_columns(data_frame, draft.features)
     engine = SklearnEngine(draft, pipeline)
     draft = _settle_labels(draft, pipeline, data)
@@ -109,6 +120,7 @@ def _draft(
     name: str,
     pipeline: Any,
     data: pd.DataFrame,
+    *,
     named: bool,
     metrics: dict[str, dict[str, Any]],
     permutation: dict[str, float] | None,
@@ -187,10 +199,8 @@ def _settle_labels(draft: Manifest, pipeline: Any, data: Any) -> Manifest:
         return draft
     best = np.argmax(pipeline.predict_proba(data), axis=1)
     same = np.asarray(pipeline.classes_)[best] == pipeline.predict(data)
-    rule = "argmax" if bool(np.all(same)) else "model"
-    return msgspec.structs.replace(
-        draft, engine=Engine(name="sklearn", label_rule=rule)
-    )
+    engine = Engine(name="sklearn", label_rule="argmax" if bool(np.all(same)) else "model")
+    return msgspec.structs.replace(draft, engine=engine)
 
 
 def _settle_unseen(draft: Manifest, pipeline: Any, columns: list[list[Any]]) -> Manifest:
@@ -203,7 +213,7 @@ def _settle_unseen(draft: Manifest, pipeline: Any, columns: list[list[Any]]) -> 
             row = [*first[:j], ["a category never seen"], *first[j + 1 :]]
             try:
                 engine.score(row)
-            except Exception:  # whatever the step raises, it does not take the category
+            except Exception:  # noqa: S112  # whatever it raises, it does not take the category
                 continue
             features[j] = msgspec.structs.replace(feature, accepts_unseen=True)
     return msgspec.structs.replace(draft, features=features)
@@ -273,7 +283,7 @@ def _lineage(data: pd.DataFrame, seed: int | None) -> Lineage:
 
 def _git_commit() -> str | None:
     try:
-        found = subprocess.run(  # noqa: S603
+        found = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""`check`: load a bundle as the server would, and see that it still answers as training recorded."""
+"""`check`: load a bundle as the server would, and see that it answers as training recorded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-
 from serving.bundle import read_file, read_manifest, resolve
 from serving.loader import open_model
 from serving.settings import settings
+
 from training.errors import TrainingError
 
 __all__ = ["check"]

@@ -11,6 +11,8 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from serving.bundle import Feature
+from serving.schema import MISSING
 from skl2onnx import convert_sklearn
 from skl2onnx.common._container import ModelComponentContainer
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -18,9 +20,6 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-
-from serving.bundle import Feature
-from serving.schema import MISSING
 
 __all__ = ["CannotCompileError", "compile_pipeline", "walk"]
 

@@ -60,7 +60,9 @@ def cross_validation(
     pipeline: Any, data: Any, target: Any, *, folds: int, scoring: str
 ) -> dict[str, Any]:
     """Fit and score on *folds* parts of the training rows; mean and standard deviation."""
-    scores = cross_validate(pipeline, data, target, cv=folds, scoring=scoring)["test_score"]
+    scores = cross_validate(pipeline, data, target, cv=folds, scoring=scoring, error_score="raise")[
+        "test_score"
+    ]
     return {
         "score": scoring,
         "folds": folds,
@@ -69,9 +71,7 @@ def cross_validation(
     }
 
 
-def permutation(
-    model: Any, data: Any, target: Any, *, scoring: str, seed: int
-) -> dict[str, float]:
+def permutation(model: Any, data: Any, target: Any, *, scoring: str, seed: int) -> dict[str, float]:
     """Return the mean fall of the score when a column is shuffled (Breiman 2001), per column."""
     found = permutation_importance(
         model, data, target, scoring=scoring, n_repeats=3, random_state=seed, n_jobs=1

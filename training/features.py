@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from serving.bundle import Feature
 from serving.engines import Columns
+
 from training.errors import TrainingError
 
 __all__ = ["as_frame", "read_features", "to_columns"]
@@ -16,7 +16,7 @@ __all__ = ["as_frame", "read_features", "to_columns"]
 
 def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     """
-    Return *data* as a DataFrame, and whether its columns had names; an array's become x0, x1, …
+    Return *data* as a DataFrame, and whether its columns had names; an array's become x0, x1 etc.
 
     Raises:
         TrainingError: It is no table, is empty, or has a name twice.

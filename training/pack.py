@@ -105,7 +105,9 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
             )
         extra = [name for name in rows if name not in set(names)]
         if extra:
-            print(f"training: not a feature, left out: {', '.join(extra)}", file=sys.stderr)
+            print(
+                f"training: not a feature, left out: {', '.join(map(str, extra))}", file=sys.stderr
+            )
         return rows[list(names)]
     count = getattr(model, "n_features_in_", rows.shape[1])
     if rows.shape[1] != count:

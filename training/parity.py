@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from serving.bundle import Manifest, Parity
 from serving.engines import Columns, Engine, Scores
+
 from training.perturb import boundaries, perturbed
 
 __all__ = ["PROBABILITY_TOLERANCE", "VALUE_TOLERANCE", "check_parity"]
@@ -118,8 +118,10 @@ class _Comparison:
             failed |= ~near
         if failed.any():
             return (
-                f"at {int(failed.sum())} of {len(failed)} places where the pipeline's answer "
-                "jumps, the graph's does not jump there or beside it",
+                (
+                    f"at {int(failed.sum())} of {len(failed)} places where the pipeline's answer "
+                    "jumps, the graph's does not jump there or beside it"
+                ),
                 2 * len(failed),
             )
         return None, 2 * len(failed)
@@ -156,9 +158,7 @@ class _Comparison:
 
     def _answerable(self, columns: list[list[Any]]) -> list[list[Any]]:
         """Leave out the rows that the pipeline itself refuses or gives no finite answer for."""
-        keep = []
-        for i in self._not_refused(columns, range(len(columns[0]))):
-            keep.append(i)
+        keep = self._not_refused(columns, range(len(columns[0])))
         return [[column[i] for i in keep] for column in columns]
 
     def _not_refused(self, columns: list[list[Any]], rows: range) -> list[int]:

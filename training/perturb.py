@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from serving.bundle import Feature
 from serving.engines import Columns
 from serving.schema import FLOAT32_MAX
@@ -29,14 +28,20 @@ def perturbed(
     several rows.
     """
     rows = len(columns[0])
-    changes = [(j, value) for j in range(len(features)) for value in _values(columns[j], features[j], random)]
+    changes = [
+        (j, value)
+        for j in range(len(features))
+        for value in _values(columns[j], features[j], random)
+    ]
     single = max(count // 2, len(changes))
     picks = random.integers(rows, size=single)
     changed = [[column[i] for i in picks] for column in columns]
     for n in range(single):
         j, value = changes[n % len(changes)]
         changed[j][n] = value
-    mixed = [[column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns]
+    mixed = [
+        [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
+    ]
     return [[_clamp(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)]
 
 

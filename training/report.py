@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
 from serving.bundle import Manifest, read_manifest
 
 __all__ = ["progress", "show_bundle"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from training import evaluate
 from training.build import build_bundle
 from training.errors import TrainingError
-from training.features import as_frame
+from training.features import as_frame, read_features
 from training.report import progress, show_bundle
 
 __all__ = ["check_name", "train"]
@@ -55,22 +57,20 @@ def train(project: str, name: str | None, models: Path) -> Path:
         classes = None if regression else len(np.unique(target))
         scoring = evaluate.scorer(pipeline, classes)
         report(f"cross-validating on {len(seen):,} rows")
-        validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
+        with _fitting():
+            validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
         report("fitting")
-        pipeline = pipeline.fit(seen, truth)
+        with _fitting():
+            pipeline = pipeline.fit(seen, truth)
         report(f"evaluating on {len(unseen):,} rows held out")
         metrics = {
             "held_out": evaluate.evaluate(pipeline, unseen, held_out),
-            "baseline": evaluate.baseline(
-                seen, truth, (unseen, held_out), regression=regression
-            ),
+            "baseline": evaluate.baseline(seen, truth, (unseen, held_out), regression=regression),
         }
         if validation is not None:
             metrics["cross_validation"] = validation
         report("permuting features")
-        importances = evaluate.permutation(
-            pipeline, unseen, held_out, scoring=scoring, seed=SEED
-        )
+        importances = evaluate.permutation(pipeline, unseen, held_out, scoring=scoring, seed=SEED)
         path = build_bundle(
             models / name,
             name,
@@ -121,7 +121,7 @@ def _load(module: Any) -> tuple[Any, Any]:
         raise TrainingError(
             f"load_data() must return the features and the target: {error}."
         ) from error
-    as_frame(data)
+    read_features(as_frame(data)[0])
     target = np.asarray(target)
     if target.ndim == 2 and target.shape[1] == 1:
         target = target.ravel()
@@ -152,6 +152,16 @@ def _check_target(target: Any, *, regression: bool) -> None:
     if counts.min() < 2:
         rare = classes[counts.argmin()]
         raise TrainingError(f"the class {rare!r} has one row only; every class needs two or more.")
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Say in one sentence why a pipeline cannot be fitted to its data."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise TrainingError(f"the pipeline cannot be fitted to the data: {why}") from error
 
 
 def _cross_validate(

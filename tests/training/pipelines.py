@@ -183,9 +183,7 @@ CASES = [
     Case(
         "breast cancer, network",
         shipped("breast_cancer"),
-        plain(
-            StandardScaler(), neural_network.MLPClassifier((16,), max_iter=400, random_state=0)
-        ),
+        plain(StandardScaler(), neural_network.MLPClassifier((16,), max_iter=400, random_state=0)),
         None,
     ),
     Case("digits, logistic", shipped("digits"), plain(MinMaxScaler(), LOGISTIC)),
@@ -210,7 +208,12 @@ CASES = [
     Case("mixed with gaps, ridge", mixed(gaps=True, target="value"), encoded(linear_model.Ridge())),
     Case("mixed, NaN in objects", mixed(gaps=True, dtypes="object"), encoded(LOGISTIC)),
     Case("mixed, category dtype", mixed(gaps=True, dtypes="category"), encoded(LOGISTIC)),
-    Case("mixed, pandas' nullable dtypes", mixed(gaps=True, dtypes="nullable"), encoded(LOGISTIC), None),
+    Case(
+        "mixed, pandas' nullable dtypes",
+        mixed(gaps=True, dtypes="nullable"),
+        encoded(LOGISTIC),
+        None,
+    ),
     Case(
         "mixed, boosting on categories",
         mixed(gaps=True, dtypes="category"),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-
 from serving.bundle import Manifest, read_manifest
+
 from tests.servers import serving
 from tests.training.pipelines import CASES, Case
 from training.build import build_bundle
@@ -36,7 +36,6 @@ def test_served_answers_are_the_pipelines(case: Case, tmp_path: Path) -> None:
         report=print,
     )
     manifest = read_manifest(path)
-    print(case.name, manifest.engine)
 
     with serving(tmp_path / "model", ALLOW_PICKLE="1", WEB_CONCURRENCY="1") as server:
         answers = _ask(server, manifest, data)

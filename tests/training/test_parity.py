@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from serving.bundle import Manifest, read_manifest
+from serving.engines import Scores
+from serving.engines.onnx import OnnxEngine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import training.build
-from serving.bundle import Manifest, read_manifest
-from serving.engines import Scores
-from serving.engines.onnx import OnnxEngine
 from training.build import build_bundle
+from training.compile import compile_pipeline
 
 
 def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
@@ -48,13 +49,14 @@ def test_a_graph_off_by_a_thousandth_is_refused(
     """A planted error of 1e-3 in one coefficient: engine sklearn, and the reason says how much."""
     data, target = two_clouds()
     pipeline = make_pipeline(LogisticRegression()).fit(data, target)
-    compile_pipeline = training.build.compile_pipeline
 
     def planted(*arguments: Any) -> bytes:
         graph = onnx.load_from_string(compile_pipeline(*arguments))
         [linear] = [node for node in graph.graph.node if node.op_type == "LinearClassifier"]
         [weights] = [a for a in linear.attribute if a.name == "intercepts"]
-        weights.floats[:] = [value + 1e-3 * sign for value, sign in zip(weights.floats, (-1, 1), strict=True)]
+        weights.floats[:] = [
+            value + 1e-3 * sign for value, sign in zip(weights.floats, (-1, 1), strict=True)
+        ]
         return bytes(graph.SerializeToString())
 
     assert build(tmp_path / "right", pipeline, data).engine.name == "onnx"
