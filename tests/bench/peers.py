@@ -1,0 +1,68 @@
+"""What Canoa is measured against: small apps, written out so that nobody has to guess."""
+
+from __future__ import annotations
+
+__all__ = ["BARE", "BARE_FUNCTION", "FLOOR", "TUTORIAL"]
+
+#: (a) The tutorial way.
+TUTORIAL = """
+import os, joblib, pandas as pd
+from flask import Flask, jsonify, request
+app = Flask(__name__)
+model = joblib.load(os.environ["PIPELINE"])
+@app.post("/v0/predict")
+def predict():
+    rows = pd.DataFrame(request.get_json()["instances"])
+    labels, probabilities = model.predict(rows), model.predict_proba(rows)
+    return jsonify(labels=labels.tolist(), probabilities=probabilities.tolist())
+"""
+
+#: (b) The same server stack, answering a constant.
+FLOOR = """
+from flask import Flask, request
+app = Flask(__name__, static_folder=None)
+answer = b'{"predictions":[{"label":"good","probability":0.8070539236068726,"probabilities":' \\
+    b'{"bad":0.19294607639312744,"good":0.8070539236068726}}],"model":{"name":"credit","version":"1"}}'
+@app.post("/v0/predict")
+def predict():
+    request.get_data()
+    return answer, 200, {"Content-Type": "application/json"}
+"""
+
+_OPEN = """
+import os
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+import json, msgspec, numpy as np, onnxruntime as ort
+options = ort.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = ort.InferenceSession(os.environ["GRAPH"], options, providers=["CPUExecutionProvider"])
+def score(body):
+    row = msgspec.json.decode(body)["instances"][0]
+    feed = {
+        node.name: np.array([[row[node.name]]], dtype=object if "string" in node.type else np.float32)
+        for node in session.get_inputs()
+    }
+    return json.dumps([output.tolist() for output in session.run(None, feed)]).encode()
+"""
+
+#: A process that only imports what is needed, opens the graph and answers: under gunicorn …
+BARE = (
+    "import flask\n"
+    + _OPEN
+    + """
+def app(environ, start_response):
+    body = score(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+)
+
+#: … and under functions-framework.
+BARE_FUNCTION = (
+    _OPEN
+    + """
+def predict(request):
+    return score(request.get_data()), 200, {"Content-Type": "application/json"}
+"""
+)
