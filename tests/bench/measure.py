@@ -102,10 +102,12 @@ def _median(times: Sequence[float]) -> float:
 
 
 def connect(server: Server) -> http.client.HTTPConnection:
+    """Return a connection that stays open."""
     return http.client.HTTPConnection(server.removeprefix("http://"), timeout=60)
 
 
 def post(connection: http.client.HTTPConnection, body: bytes) -> bytes:
+    """Ask for predictions; raise unless they come."""
     connection.request("POST", "/v0/predict", body, HEADERS)
     answer = connection.getresponse()
     content = answer.read()

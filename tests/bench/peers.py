@@ -40,7 +40,9 @@ session = ort.InferenceSession(os.environ["GRAPH"], options, providers=["CPUExec
 def score(body):
     row = msgspec.json.decode(body)["instances"][0]
     feed = {
-        node.name: np.array([[row[node.name]]], dtype=object if "string" in node.type else np.float32)
+        node.name: np.array(
+            [[row[node.name]]], dtype=object if "string" in node.type else np.float32
+        )
         for node in session.get_inputs()
     }
     return json.dumps([output.tolist() for output in session.run(None, feed)]).encode()
@@ -53,7 +55,8 @@ BARE = (
     + """
 def app(environ, start_response):
     body = score(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", headers)
     return [body]
 """
 )
