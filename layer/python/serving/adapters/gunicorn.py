@@ -5,6 +5,7 @@ Every name here but the imported ones is a setting of gunicorn's, or a hook.
 
 from __future__ import annotations
 
+import gc as _gc
 import os as _os
 import sys as _sys
 from contextlib import suppress as _suppress
@@ -30,6 +31,8 @@ control_socket_disable = True
 def when_ready(_: Any) -> None:
     """Load the model in the master, once the socket already takes requests."""
     loader.share_model()
+    # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
+    _gc.freeze()
 
 
 def post_worker_init(_: Any) -> None:
