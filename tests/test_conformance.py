@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.platforms import PLATFORMS, Platform, Reply
+from tests.servers import serving
 
 JSON = {"Content_Type": "application/json"}
 ROW: dict[str, Any] = {
@@ -190,6 +192,21 @@ def test_too_many_bytes_or_instances(send: Platform) -> None:
     """Over MAX_BODY_BYTES or MAX_INSTANCES: 413."""
     assert_problem(post(send, b" " * 20001), 413, "too-large")
     assert_problem(post(send, {"instances": [[]] * 51}), 413, "too-large")
+
+
+def test_too_many_bytes_in_chunks(credit: Path) -> None:
+    """A body without a Content-Length has the same limit, and is never cut to fit."""
+    body = json.dumps(ROW).encode()
+    chunks = (chunk for chunk in [body, b" " * 20000, b" " * 20000])
+    with serving(credit, MAX_BODY_BYTES="20000", LOG_LEVEL="error") as server:
+        reply = requests.post(
+            f"{server}/v0/predict",
+            data=chunks,
+            headers={"Content-Type": "application/json"},
+            timeout=10,
+        )
+
+    assert reply.status_code == 413
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "json"])

@@ -25,7 +25,8 @@ def create_app(functions: str | Path = "functions") -> flask.Flask:
         SystemExit: A setting cannot be read, or a function cannot be loaded.
     """
     app = flask.Flask("serving", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes
+    # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
+    app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes + 1
     app.url_map.merge_slashes = False  # a path that is not a function's is 404, never a redirect
     found = load_functions(Path(functions))
     for function in found:
