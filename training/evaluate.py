@@ -18,16 +18,19 @@ def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:
     Score *model* on rows it has not seen.
 
     Returns:
-        For regression rmse, mae and r2; for classification accuracy, the confusion matrix (rows
-        are truth, in the order of the classes) and, given probabilities, roc_auc and log_loss.
+        For regression rmse, mae and, of two rows or more, r2; for classification accuracy, the
+        confusion matrix (rows are truth, in the order of the classes) and, given probabilities,
+        roc_auc and log_loss.
     """
     predicted = model.predict(data)
     if not hasattr(model, "classes_"):
-        return {
+        errors = {
             "rmse": float(metrics.root_mean_squared_error(target, predicted)),
             "mae": float(metrics.mean_absolute_error(target, predicted)),
-            "r2": float(metrics.r2_score(target, predicted)),
         }
+        if len(predicted) < 2:
+            return errors
+        return errors | {"r2": float(metrics.r2_score(target, predicted))}
     classes = model.classes_
     found: dict[str, Any] = {
         "accuracy": float(metrics.accuracy_score(target, predicted)),
@@ -71,11 +74,21 @@ def cross_validation(
     }
 
 
-def permutation(model: Any, data: Any, target: Any, *, scoring: str, seed: int) -> dict[str, float]:
-    """Return the mean fall of the score when a column is shuffled (Breiman 2001), per column."""
+def permutation(
+    model: Any, data: Any, target: Any, *, scoring: str, seed: int
+) -> dict[str, float] | None:
+    """
+    Return the mean fall of the score when a column is shuffled (Breiman 2001), per column.
+
+    None where the score is not defined on these rows: a class is missing, or there is one row.
+    """
+    if len(np.unique(target)) < (2 if scoring == "r2" else len(model.classes_)):
+        return None
     found = permutation_importance(
         model, data, target, scoring=scoring, n_repeats=3, random_state=seed, n_jobs=1
     )
+    if not np.isfinite(found.importances_mean).all():
+        return None  # the values are so large that their squares overflow
     names = [str(name) for name in getattr(data, "columns", ())] or [
         f"x{i}" for i in range(len(found.importances_mean))
     ]

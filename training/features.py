@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from serving.bundle import Feature
 from serving.engines import Columns
+from serving.schema import FLOAT32_MAX
 
 from training.errors import TrainingError
 
-__all__ = ["as_frame", "read_features", "to_columns"]
+__all__ = ["as_frame", "check_text", "read_features", "take", "to_columns"]
 
 
 def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
@@ -25,7 +27,10 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     if not named:
         array = np.asarray(data)
         if array.ndim != 2:
-            raise TrainingError(f"the features must be a table, but have shape {array.shape}.")
+            found = f"have shape {array.shape}" if array.ndim else f"are a {type(data).__name__}"
+            raise TrainingError(
+                f"the features must be a table (a DataFrame or an array), but {found}."
+            )
         data = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
     if data.empty:
         raise TrainingError("the data are empty: there must be rows and feature columns.")
@@ -42,6 +47,7 @@ def read_features(data: pd.DataFrame) -> list[Feature]:
     Raises:
         TrainingError: A column holds what no client can send in JSON as one value.
     """
+    check_text("the column names", data.columns)
     return [_read_feature(name, data[name]) for name in data.columns]
 
 
@@ -60,6 +66,9 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
         missing = column[column.isna()]
         none = dtype == "object" and nullable and all(value is None for value in missing)
         categories = values if values is not None else sorted(set(known))
+        if not all(isinstance(value, str) for value in categories):
+            raise TrainingError(f"column {name} has categories that are not strings.")
+        check_text(f"column {name}", categories)
         return Feature(
             name=name,
             kind="category",
@@ -73,6 +82,11 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():
         raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")
+    if len(numbers) and numbers.abs().max() > FLOAT32_MAX:
+        raise TrainingError(
+            f"column {name} holds numbers beyond float32 ({FLOAT32_MAX:.2g}), which the server "
+            "refuses; scale it or leave those rows out."
+        )
     return Feature(
         name=name,
         kind="number",
@@ -96,6 +110,20 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
     raise TrainingError(
         f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
     )
+
+
+def check_text(what: str, texts: Iterable[str]) -> None:
+    """
+    See that *texts* can be sent as UTF-8.
+
+    Raises:
+        TrainingError: One holds half a surrogate pair, as text decoded by "surrogateescape" does.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TrainingError(f"{what} hold {text!r}, which is no Unicode text.") from error
 
 
 def _plain(column: pd.Series[Any], feature: Feature) -> list[Any]:

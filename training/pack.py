@@ -12,7 +12,7 @@ import pandas as pd
 
 from training import evaluate
 from training.build import build_bundle
-from training.errors import TrainingError
+from training.errors import TrainingError, blame
 from training.report import progress, show_bundle
 from training.train import SEED, check_name
 
@@ -52,10 +52,11 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
     with progress() as report:
         if truth is not None:
             report("evaluating on the sample")
-            metrics["sample"] = evaluate.evaluate(model, data, truth)
-            classes = len(model.classes_) if hasattr(model, "classes_") else None
-            scoring = evaluate.scorer(model, classes)
-            importances = evaluate.permutation(model, data, truth, scoring=scoring, seed=SEED)
+            with blame(f"the pipeline cannot be evaluated against the column {target}"):
+                metrics["sample"] = evaluate.evaluate(model, data, truth)
+                classes = len(model.classes_) if hasattr(model, "classes_") else None
+                scoring = evaluate.scorer(model, classes)
+                importances = evaluate.permutation(model, data, truth, scoring=scoring, seed=SEED)
         path = build_bundle(
             models / name,
             name,

@@ -13,7 +13,8 @@ import numpy as np
 from serving.bundle import Manifest, Parity
 from serving.engines import Columns, Engine, Scores
 
-from training.perturb import boundaries, perturbed
+from training.features import take
+from training.perturb import beyond, boundaries, perturbed
 
 __all__ = ["PROBABILITY_TOLERANCE", "VALUE_TOLERANCE", "check_parity"]
 
@@ -45,7 +46,7 @@ class _Comparison:
         self.scale = 1.0
         self.worst = 0.0
         self.mismatches = 0
-        self.ties = 0
+        self.ties = self.refused = 0
 
     def run(self) -> tuple[Parity, str | None]:
         rows, random = len(self.columns[0]), np.random.default_rng(SEED)
@@ -54,11 +55,16 @@ class _Comparison:
             self.scale = max(float(np.abs(expected.values).max()), 1e-30)
         reason = self._judge("training rows", expected, self._graph_scores(self.columns))
         around = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
-        around = self._answerable(around)
-        changed = len(around[0]) if around else 0
+        answered = self._not_refused(around, range(len(around[0])))
+        if reason is None:
+            reason = self._judge_refused(around, set(answered))
+        around = take(around, answered)
+        changed = len(around[0])
         if reason is None and changed:
             scores = self.pipeline.score(around)
-            reason = self._judge("rows changed around them", scores, self._graph_scores(around))
+            found = self._graph_scores(around)
+            far = beyond(around, self.manifest.features)
+            reason = self._judge("rows changed around them", scores, found, far)
         if reason is None:
             reason, probes = self._judge_boundaries(random)
             changed += probes
@@ -66,22 +72,24 @@ class _Comparison:
             rows=rows,
             perturbed_rows=changed,
             tolerance=self.tolerance,
-            max_difference=self.worst,
+            max_difference=self.worst if np.isfinite(self.worst) else None,
             label_mismatches=self.mismatches,
             ties=self.ties,
+            refused_rows=self.refused,
         )
         return parity, reason
 
-    def _judge(self, what: str, expected: Scores, found: Scores | str) -> str | None:
+    def _judge(
+        self, what: str, expected: Scores, found: Scores | str, far: Any = False
+    ) -> str | None:
         if isinstance(found, str):
             return f"the graph fails on {what}: {found}"
-        difference = self._difference(expected, found)
-        # The server refuses to send what is not finite, so such a row is never answered wrongly.
-        refused = ~np.isfinite(difference)
-        if what != "training rows":
-            difference = difference[~refused]
+        # Far off, float32 overflows where doubles do not; the server says so (422), never a lie.
+        refused = far & ~np.isfinite(_matrix(found)).all(axis=1)
+        self.refused += int(refused.sum())
+        difference = np.where(refused, 0.0, self._difference(expected, found))
+        labels = self._label_mismatch(expected, found) & ~refused
         wrong = ~(difference <= self.tolerance)
-        labels = self._label_mismatch(expected, found)[~refused if what != "training rows" else ...]
         self.worst = max(self.worst, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
         self.mismatches += int(labels.sum())
         failed = wrong | labels
@@ -92,9 +100,19 @@ class _Comparison:
             f"by up to {self.worst:.2g} (allowed: {self.tolerance:g})"
         )
 
+    def _judge_refused(self, around: list[list[Any]], answered: set[int]) -> str | None:
+        """Where the pipeline has no answer, the graph must have none either."""
+        for i in range(len(around[0])):
+            if i in answered:
+                continue
+            found = self._graph_scores(take(around, [i]))
+            if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
+                return "the graph answers rows that the pipeline refuses"
+        return None
+
     def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:
         def answer(columns: Columns) -> Any:
-            return _matrix(self.pipeline.score(columns))
+            return self._with_labels(self.pipeline.score(columns))
 
         try:
             low, high = boundaries(
@@ -132,7 +150,7 @@ class _Comparison:
     def _difference(self, expected: Scores, found: Scores) -> Any:
         if not self.regression and expected.probabilities is None:
             return (expected.values != found.values).astype(float)
-        a, b = _matrix(expected), _matrix(found)
+        a, b = self._with_labels(expected), self._with_labels(found)
         with np.errstate(all="ignore"):
             difference = np.abs(a - b).max(axis=1)
             if self.regression:
@@ -143,12 +161,19 @@ class _Comparison:
         if self.regression:
             return np.zeros(len(expected.values), dtype=bool)
         different = expected.values != found.values
-        if expected.probabilities is None:
+        if expected.probabilities is None or self.manifest.engine.label_rule == "model":
             return different
         best = np.sort(expected.probabilities, axis=1)[:, -2:]
         ties = best[:, 1] - best[:, 0] <= self.manifest.engine.tie_tolerance
         self.ties += int(ties.sum())
         return different & ~ties
+
+    def _with_labels(self, scores: Scores) -> Any:
+        """Append a label that jumps where the probabilities need not."""
+        matrix = _matrix(scores)
+        if scores.probabilities is None or self.manifest.engine.label_rule == "argmax":
+            return matrix
+        return np.column_stack([matrix, scores.values])
 
     def _graph_scores(self, columns: Columns) -> Scores | str:
         try:
@@ -156,18 +181,13 @@ class _Comparison:
         except Exception as error:  # onnxruntime's errors have no common base
             return str(error).splitlines()[0]
 
-    def _answerable(self, columns: list[list[Any]]) -> list[list[Any]]:
-        """Leave out the rows that the pipeline itself refuses or gives no finite answer for."""
-        keep = self._not_refused(columns, range(len(columns[0])))
-        return [[column[i] for i in keep] for column in columns]
-
     def _not_refused(self, columns: list[list[Any]], rows: range) -> list[int]:
-        """Split until the rows that raise stand alone."""
+        """Find the rows with a finite answer; split until those that raise stand alone."""
         if not len(rows):
             return []
         try:
             with np.errstate(all="ignore"):
-                scores = self.pipeline.score([[c[i] for i in rows] for c in columns])
+                scores = self.pipeline.score(take(columns, rows))
             finite = np.isfinite(_matrix(scores)).all(axis=1)
             return [i for i, good in zip(rows, finite, strict=True) if good]
         except (ValueError, ArithmeticError):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from serving.bundle import Feature
 from serving.engines import Columns
 from serving.schema import FLOAT32_MAX
 
-__all__ = ["boundaries", "perturbed"]
+__all__ = ["beyond", "boundaries", "perturbed"]
 
 _STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000]
 _EXTREME = [0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, FLOAT32_MAX, -FLOAT32_MAX]
@@ -43,6 +44,16 @@ def perturbed(
         [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
     ]
     return [[_clamp(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)]
+
+
+def beyond(columns: Columns, features: list[Feature]) -> npt.NDArray[np.bool_]:
+    """Mark the rows, shape (n,), with a number a million times beyond all that training saw."""
+    far = np.zeros(len(columns[0]), dtype=bool)
+    for column, feature in zip(columns, features, strict=True):
+        if feature.kind == "number":
+            seen = max(abs(feature.minimum or 0.0), abs(feature.maximum or 0.0), 1.0)
+            far |= np.abs(np.array(column, dtype=np.float64)) > 1e6 * seen
+    return far
 
 
 def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[Any]:

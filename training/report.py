@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from serving.bundle import Manifest, read_manifest
+from serving.bundle import Label, Manifest, read_manifest
 
 __all__ = ["progress", "show_bundle"]
 
@@ -54,7 +54,7 @@ def show_bundle(path: Path) -> None:
     _console.print(f"Written to {path}", soft_wrap=True)
 
 
-def _confusion(classes: list[bool | int | float | str], counts: list[list[int]]) -> Table:
+def _confusion(classes: list[Label], counts: list[list[int]]) -> Table:
     table = Table(title="true class, and how often each was said", title_justify="left")
     table.add_column("")
     for label in classes[:12]:
@@ -66,7 +66,7 @@ def _confusion(classes: list[bool | int | float | str], counts: list[list[int]])
 
 def _engine(manifest: Manifest) -> str:
     engine, parity = manifest.engine, manifest.engine.parity
-    if engine.name == "onnx" and parity is not None:
+    if engine.name == "onnx" and parity and parity.max_difference is not None:
         return (
             f"Served from the graph: equal to the pipeline on {parity.rows:,} training rows and "
             f"{parity.perturbed_rows:,} around them (largest difference "

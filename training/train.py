@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import is_regressor
 from sklearn.model_selection import train_test_split
 
 from training import evaluate
 from training.build import build_bundle
-from training.errors import TrainingError
-from training.features import as_frame, read_features
+from training.errors import TrainingError, blame
+from training.project import build_pipeline, check_target, import_project, load_data
 from training.report import progress, show_bundle
 
 __all__ = ["check_name", "train"]
@@ -25,6 +21,7 @@ __all__ = ["check_name", "train"]
 SEED = 0
 HELD_OUT = 0.2
 FOLDS = 5
+MAX_CLASSES = 1000
 
 
 def train(project: str, name: str | None, models: Path) -> Path:
@@ -39,38 +36,43 @@ def train(project: str, name: str | None, models: Path) -> Path:
     Raises:
         TrainingError: The project or its data are not right.
     """
-    module = _import(project)
+    module = import_project(project)
     name = check_name(name or project.rpartition(".")[2])
     with progress() as report:
         report(f"loading the data of {project}")
-        data, target = _load(module)
-        pipeline = module.build_pipeline()
+        data, target = load_data(module)
+        pipeline = build_pipeline(module)
         regression = bool(is_regressor(pipeline))
-        _check_target(target, regression=regression)
-        seen, unseen, truth, held_out = train_test_split(
-            data,
-            target,
-            test_size=HELD_OUT,
-            random_state=SEED,
-            stratify=None if regression else target,
-        )
+        check_target(target, regression=regression)
+        with blame("the data cannot be split into training rows and held-out rows"):
+            seen, unseen, truth, held_out = train_test_split(
+                data,
+                target,
+                test_size=HELD_OUT,
+                random_state=SEED,
+                stratify=None if regression else target,
+            )
         classes = None if regression else len(np.unique(target))
         scoring = evaluate.scorer(pipeline, classes)
-        report(f"cross-validating on {len(seen):,} rows")
-        with _fitting():
+        with blame("the pipeline cannot be fitted to the data", module.__file__):
+            report(f"cross-validating on {len(seen):,} rows")
             validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
-        report("fitting")
-        with _fitting():
+            report("fitting")
             pipeline = pipeline.fit(seen, truth)
-        report(f"evaluating on {len(unseen):,} rows held out")
-        metrics = {
-            "held_out": evaluate.evaluate(pipeline, unseen, held_out),
-            "baseline": evaluate.baseline(seen, truth, (unseen, held_out), regression=regression),
-        }
-        if validation is not None:
-            metrics["cross_validation"] = validation
-        report("permuting features")
-        importances = evaluate.permutation(pipeline, unseen, held_out, scoring=scoring, seed=SEED)
+        with blame("the fitted pipeline cannot be evaluated", module.__file__):
+            report(f"evaluating on {len(unseen):,} rows held out")
+            metrics = {
+                "held_out": evaluate.evaluate(pipeline, unseen, held_out),
+                "baseline": evaluate.baseline(
+                    seen, truth, (unseen, held_out), regression=regression
+                ),
+            }
+            if validation is not None:
+                metrics["cross_validation"] = validation
+            report("permuting features")
+            importances = evaluate.permutation(
+                pipeline, unseen, held_out, scoring=scoring, seed=SEED
+            )
         path = build_bundle(
             models / name,
             name,
@@ -99,75 +101,11 @@ def check_name(name: str) -> str:
     return name
 
 
-def _import(project: str) -> Any:
-    try:
-        module = importlib.import_module(project)
-    except ModuleNotFoundError as error:
-        raise TrainingError(
-            f"the project {project} cannot be imported: there is no module {error.name}."
-        ) from error
-    for function in ("load_data", "build_pipeline"):
-        if not callable(getattr(module, function, None)):
-            raise TrainingError(f"the project {project} has no function {function}().")
-    return module
-
-
-def _load(module: Any) -> tuple[Any, Any]:
-    try:
-        data, target = module.load_data()
-    except (OSError, pd.errors.EmptyDataError) as error:
-        raise TrainingError(f"load_data() found no data: {error}.") from error
-    except (TypeError, ValueError) as error:
-        raise TrainingError(
-            f"load_data() must return the features and the target: {error}."
-        ) from error
-    read_features(as_frame(data)[0])
-    target = np.asarray(target)
-    if target.ndim == 2 and target.shape[1] == 1:
-        target = target.ravel()
-    if target.ndim != 1:
-        raise TrainingError(
-            f"the target has shape {target.shape}; a model predicts one value a row."
-        )
-    if len(target) != len(data):
-        raise TrainingError(f"there are {len(data)} rows of features but {len(target)} targets.")
-    return data, target
-
-
-def _check_target(target: Any, *, regression: bool) -> None:
-    missing = int(pd.isna(target).sum())
-    if missing:
-        raise TrainingError(f"the target is missing in {missing} rows; leave those rows out.")
-    if regression:
-        if not np.issubdtype(target.dtype, np.number):
-            raise TrainingError(f"a regressor needs a target of numbers, not of {target.dtype}.")
-        if not np.isfinite(target).all():
-            raise TrainingError("the target holds infinity; leave those rows out.")
-        return
-    classes, counts = np.unique(target, return_counts=True)
-    if len(classes) < 2:
-        raise TrainingError(
-            f"the target has one class only, {classes[0]!r}; a classifier needs two or more."
-        )
-    if counts.min() < 2:
-        rare = classes[counts.argmin()]
-        raise TrainingError(f"the class {rare!r} has one row only; every class needs two or more.")
-
-
-@contextlib.contextmanager
-def _fitting() -> Iterator[None]:
-    """Say in one sentence why a pipeline cannot be fitted to its data."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise TrainingError(f"the pipeline cannot be fitted to the data: {why}") from error
-
-
 def _cross_validate(
     pipeline: Any, data: Any, target: Any, scoring: str, *, regression: bool
 ) -> dict[str, Any] | None:
-    rows = len(target) if regression else int(np.unique(target, return_counts=True)[1].min())
+    # R² is not defined for one row, so a fold has two.
+    rows = len(target) // 2 if regression else int(np.unique(target, return_counts=True)[1].min())
     folds = min(FOLDS, rows)
     if folds < 2:
         return None

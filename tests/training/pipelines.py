@@ -11,7 +11,11 @@ from sklearn import datasets, ensemble, linear_model, naive_bayes, neighbors, ne
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -166,6 +170,18 @@ CASES = [
             MinMaxScaler(),
             ensemble.VotingClassifier([("l", LOGISTIC), ("f", FOREST)], voting="soft"),
         ),
+        None,
+    ),
+    Case(
+        "breast cancer, a threshold of its own",
+        shipped("breast_cancer"),
+        plain(StandardScaler(), FixedThresholdClassifier(LOGISTIC, threshold=0.9)),
+        None,
+    ),
+    Case(
+        "breast cancer, a tuned threshold",
+        shipped("breast_cancer"),
+        lambda: TunedThresholdClassifierCV(FOREST, scoring="recall", random_state=0),
         None,
     ),
     Case("breast cancer, boosting", shipped("breast_cancer"), plain(BOOSTED)),

@@ -112,6 +112,18 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
         ("target = np.stack([target, target], axis=1)", ["one value a row"]),
         ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
         ("data['c'] = [[1]] * 60", ["column c"]),
+        ("data['c'] = 1e300", ["column c", "float32"]),
+        ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
+        ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
+        ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
+        ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
+        ("return data", ["two things"]),
+        ("data = data.to_numpy().tolist()[0]", ["a table"]),
+        ("data = __import__('scipy.sparse').sparse.csr_matrix(data)", ["a table", "csr_matrix"]),
+        ("target = np.array([1, 'x'] * 30, dtype=object)", ["one kind only"]),
+        ("target = data['a'] / 7", ["fractions", "regressor"]),
+        ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
+        ("data, target = data[:4], ['p', 'p', 'n', 'n']", ["cannot be split"]),
     ],
 )
 def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
@@ -122,12 +134,46 @@ def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("None", ["build_pipeline()", "None"]),
+        ("LinearRegression", ["the class LinearRegression itself"]),
+        ("__import__('sklearn.cluster').cluster.KMeans(2)", ["a KMeans"]),
+        ("1 / 0", ["build_pipeline() failed", "ZeroDivisionError", "shop.py, line 10"]),
+    ],
+)
+def test_a_pipeline_that_is_none_is_named(tmp_path: Path, model: str, words: list[str]) -> None:
+    """What build_pipeline() returned is said."""
+    assert_refused(run(tmp_path, "train", "--project", project(tmp_path, model=model)), *words)
+
+
+def test_three_rows_of_a_regression_are_enough(tmp_path: Path) -> None:
+    """A score that one held-out row cannot have is left out, not written as no number."""
+    name = project(tmp_path, "data = data[:3]; target = [1.0, 2.0, 3.0]", "LinearRegression()")
+    assert run(tmp_path, "train", "--project", name).returncode == 0
+    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+
+    assert manifest.metrics["held_out"].keys() == {"rmse", "mae"}
+    assert manifest.importances.permutation is None
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A file where the folder of models should be."""
+    (tmp_path / "models").write_text("")
+
+    assert_refused(run(tmp_path, "train", "--project", project(tmp_path)), "models", "written")
+
+
 def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
     """A module that is not there, or lacks a function."""
     assert_refused(run(tmp_path, "train", "--project", "nothing.here"), "nothing")
     (tmp_path / "half.py").write_text("def load_data(): ...")
     assert_refused(run(tmp_path, "train", "--project", "half"), "build_pipeline()")
     assert_refused(run(tmp_path, "train", "--name", "../x"), "../x")
+    for broken in ("def load_data(:", "import nothing_like_this", "raise ValueError('boom')"):
+        (tmp_path / "broken.py").write_text(broken)
+        assert_refused(run(tmp_path, "train", "--project", "broken"), "broken", "line 1")
 
 
 def packed(folder: Path, **columns: object) -> None:

@@ -12,9 +12,13 @@ import pytest
 from serving.bundle import Manifest, read_manifest
 from serving.engines import Scores
 from serving.engines.onnx import OnnxEngine
+from serving.errors import InvalidInstances
+from serving.loader import open_model
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 
 import training.build
 from training.build import build_bundle
@@ -66,7 +70,65 @@ def test_a_graph_off_by_a_thousandth_is_refused(
     assert engine.name == "sklearn"
     assert "differs from the pipeline" in (engine.reason or "")
     assert engine.parity is not None
-    assert 1e-4 < engine.parity.max_difference < 1e-2
+    assert 1e-4 < (engine.parity.max_difference or 0) < 1e-2
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # 0 / 0 is the point
+def test_a_graph_with_holes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that is right on every training row, but NaN where a feature is 0."""
+    data, target = two_clouds()
+    data["a"] += 20
+    pipeline = make_pipeline(LinearRegression()).fit(data, (target == "yes") + data["b"])
+
+    def planted(*arguments: Any) -> bytes:
+        graph = onnx.load_from_string(compile_pipeline(*arguments))
+        first, output = graph.graph.input[0].name, graph.graph.output[0].name
+        for node in graph.graph.node:
+            node.output[:] = ["whole" if name == output else name for name in node.output]
+        nodes = [
+            onnx.helper.make_node("Gather", [first, "zero"], ["a"], axis=1),
+            onnx.helper.make_node("Div", ["a", "a"], ["one"]),
+            onnx.helper.make_node("Mul", ["whole", "one"], [output]),
+        ]
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zero"))
+        graph.graph.node.extend(nodes)
+        return bytes(graph.SerializeToString())
+
+    monkeypatch.setattr(training.build, "compile_pipeline", planted)
+    engine = build(tmp_path, pipeline, data).engine
+
+    assert engine.name == "sklearn"
+    assert "rows changed around them" in (engine.reason or "")
+
+
+def test_numbers_far_off_may_overflow_but_not_lie(tmp_path: Path) -> None:
+    """A square overflows float32 where doubles go on: counted, and answered 422, not refused."""
+    data, _ = two_clouds()
+    pipeline = make_pipeline(PolynomialFeatures(3), LinearRegression()).fit(data, data["a"] ** 2)
+    manifest = build(tmp_path, pipeline, data)
+    assert manifest.engine.name == "onnx"
+    assert manifest.engine.parity is not None
+    assert manifest.engine.parity.refused_rows > 0
+    model = open_model(tmp_path, allow_pickle=False)
+
+    with pytest.raises(InvalidInstances, match="no finite answer"):
+        model.predict([[1e30], [0.0], [0.0]])
+
+
+def test_a_threshold_of_its_own_decides_the_label(tmp_path: Path) -> None:
+    """Also where no training row lies between the threshold and one half."""
+    data, target = two_clouds()
+    data["a"] = np.where(target == "yes", 3.0, -3.0)
+    inner = LogisticRegression(C=0.01)
+    pipeline = FixedThresholdClassifier(inner, threshold=0.2).fit(data, target)
+    manifest = build(tmp_path, pipeline, data)
+    model = open_model(tmp_path, allow_pickle=True)
+    around = pd.DataFrame({"a": np.linspace(-3, 3, 61), "b": 0.0, "c": 0.0})
+    answers = model.predict([around[name].tolist() for name in "abc"])
+
+    assert manifest.engine.label_rule == "model"
+    assert [answer["label"] for answer in answers] == pipeline.predict(around).tolist()
+    assert any(a["label"] == "yes" and a["probability"] < 0.5 for a in answers)
 
 
 def test_doubles_that_float32_cannot_tell_apart_fall_back(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ GRAPH_FILE = "model.onnx"
 PIPELINE_FILE = "model.joblib"
 POINTER_FILE = "latest"
 
-Label = bool | int | float | str
+Label = bool | int | str
 Task = Literal["classification", "regression"]
 EngineName = Literal["onnx", "sklearn"]
 
@@ -70,10 +70,13 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     perturbed_rows: int
     #: Largest accepted difference: of a probability, or of a value relative to max(1, |value|).
     tolerance: float
-    max_difference: float
+    #: None where an answer was not finite, and so the graph was refused.
+    max_difference: float | None
     label_mismatches: int
     #: Rows whose two best probabilities are equal within the tolerance: either label is right.
     ties: int
+    #: Rows with numbers a million times beyond training's that overflow float32: answered 422.
+    refused_rows: int = 0
     #: Numbers reach the graph rounded to this precision, so equality is claimed up to it.
     input_precision: Literal["float32"] = "float32"
 
@@ -173,11 +176,12 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         The new folder, `<folder>/<version>`.
 
     Raises:
-        BundleError: That version is there already.
+        BundleError: That version is there already, or the manifest could not be read again.
     """
     manifest = msgspec.structs.replace(
         manifest, files={name: _describe(content) for name, content in files.items()}
     )
+    encoded = _encode(manifest)
     target = folder / manifest.version
     if target.exists():
         raise BundleError(f"{target} is there already, and a bundle is never changed.")
@@ -186,7 +190,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     try:
         for name, content in files.items():
             _write(scratch / name, content)
-        _write(scratch / MANIFEST_FILE, _encode(manifest))
+        _write(scratch / MANIFEST_FILE, encoded)
         scratch.chmod(0o755)
         scratch.rename(target)
     finally:
@@ -270,7 +274,13 @@ def _describe(content: bytes) -> File:
 
 
 def _encode(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """Write *manifest* as JSON, and see that it reads back: JSON has no NaN and no huge integer."""
+    try:
+        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+        msgspec.json.decode(encoded, type=Manifest)
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise BundleError(f"the manifest cannot be written as JSON: {error}.") from error
+    return encoded
 
 
 def _write(path: Path, content: bytes) -> None:
