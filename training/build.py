@@ -16,7 +16,11 @@ import joblib
 import msgspec
 import numpy as np
 import pandas as pd
-from serving.bundle import (
+from serving.bundle import write_bundle
+from serving.engines.onnx import OnnxEngine
+from serving.engines.sklearn import SklearnEngine
+from serving.errors import BundleError
+from serving.manifest import (
     BUNDLE_FORMAT,
     GRAPH_FILE,
     PIPELINE_FILE,
@@ -27,11 +31,7 @@ from serving.bundle import (
     Label,
     Lineage,
     Manifest,
-    write_bundle,
 )
-from serving.engines.onnx import OnnxEngine
-from serving.engines.sklearn import SklearnEngine
-from serving.errors import BundleError
 from serving.predictions import to_predictions
 
 from training.compile import CannotCompileError, compile_pipeline, walk

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from serving.bundle import Feature
 from serving.engines import Columns
+from serving.manifest import Feature
 from serving.schema import FLOAT32_MAX
 
 __all__ = ["boundaries", "perturbed"]

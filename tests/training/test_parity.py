@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from serving.bundle import Manifest, read_manifest
+from serving.bundle import Bundle
 from serving.engines import Scores
 from serving.engines.onnx import OnnxEngine
+from serving.manifest import Manifest
+from serving.store import FolderStore
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -33,7 +35,7 @@ def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
         seed=None,
         report=lambda _: None,
     )
-    return read_manifest(path)
+    return Bundle(FolderStore(path)).manifest
 
 
 def two_clouds() -> tuple[pd.DataFrame, Any]:
