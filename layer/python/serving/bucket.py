@@ -149,9 +149,10 @@ class BucketStore:
         return f"{self._prefix}/{name}".strip("/")
 
 
+_NO_BUCKET = "NoSuchBucket|ContainerNotFound"
 #: How the causes read in obstore's text, the first that fits; it has no class for most of them.
 _CAUSES = {
-    "NoSuchBucket|ContainerNotFound": "there is no such bucket",
+    _NO_BUCKET: "there is no such bucket",
     r"token request|169\.254\.|[Cc]redential": "no credentials were found in the environment",
     "TimedOut|kind: Timeout": "the store did not answer in time",
     "kind: Connect": "the store cannot be reached",
@@ -178,9 +179,9 @@ def _explain(error: Exception, where: str) -> BundleError:
         return Conflict(f"{where} is another by now.")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return AccessDenied(f"{where}: access was denied{told}.")
+    if isinstance(error, FileNotFoundError) and not re.search(_NO_BUCKET, text):
+        return ObjectMissing(f"{where} is not there.")
     for pattern, cause in _CAUSES.items():
         if re.search(pattern, text):
             return BundleError(f"{where}: {cause}{told}.")
-    if isinstance(error, FileNotFoundError):
-        return ObjectMissing(f"{where} is not there.")
     return BundleError(f"{where}: {type(error).__name__}{told}.")
