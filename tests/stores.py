@@ -17,7 +17,7 @@ from azure.storage.blob import BlobServiceClient
 from tests.proxy import Answer, Asked, Proxy
 from tests.servers import ROOT, Server, start
 
-__all__ = ["SECRETS", "Bucket", "Place", "azure", "google", "s3", "s3_place"]
+__all__ = ["SECRETS", "Bucket", "Place", "azure", "google", "s3"]
 
 #: What must never be read in a log. All of it is invented, or azurite's own and public.
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIDUMMYDUMMY", "AWS_SECRET_ACCESS_KEY": "dummy-secret-key"}
@@ -41,11 +41,11 @@ def s3() -> Iterator[Server]:
         yield server
 
 
-def s3_place(server: str, endpoint: str | None = None) -> Place:
+def _s3_place(server: str, endpoint: str) -> Place:
     """Make a bucket of *server*, to be reached at *endpoint*."""
     bucket = f"models-{uuid.uuid4().hex[:12]}"
     requests.put(f"{server}/{bucket}", timeout=10).raise_for_status()
-    environment = {**SECRETS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint or server}
+    environment = {**SECRETS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}
     return Place(f"s3://{bucket}/models", environment)
 
 
@@ -57,7 +57,7 @@ class Bucket:
 
     def __init__(self, moto: Server) -> None:
         self.proxy = Proxy(moto)
-        self.place = s3_place(moto, self.proxy.url)
+        self.place = _s3_place(moto, self.proxy.url)
         self._address = f"{moto}/{self.place.uri.removeprefix('s3://')}"
 
     def get(self, key: str) -> bytes | None:

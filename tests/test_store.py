@@ -12,7 +12,8 @@ from serving.bundle import Bundle, copy_bundle, move_pointer, open_bundle, read_
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.store import FolderStore, Store, open_store
 
-from tests.stores import Bucket, Place, azure, s3_place
+from tests.servers import free_port
+from tests.stores import SECRETS, Bucket, Place, azure
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "folder":
         return FolderStore(tmp_path / "models")
     if request.param == "s3":
-        found = s3_place(request.getfixturevalue("moto"))
+        found = request.getfixturevalue("bucket").place
     else:
         found = request.getfixturevalue("azurite")
     for name, value in found.environment.items():
@@ -172,6 +173,20 @@ def test_a_store_that_lacks_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(BundleError, match=r"az://models cannot be opened: .*[Aa]ccount"):
         open_store("az://models/x", timeout=1)
+
+
+def test_credentials_that_are_not_there_are_missed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With none in the environment, and no machine's own, it is not the store that is blamed."""
+    for name, value in bucket.place.environment.items():
+        monkeypatch.setenv(name, value)
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(BundleError, match=r"latest: no credentials were found"):
+        open_bundle(open_store(bucket.place.uri, timeout=5))
 
 
 def test_s3_may_hide_what_is_not_there(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 import requests
 from serving.bundle import Bundle, open_bundle, write_bundle
@@ -277,5 +278,8 @@ def test_a_model_that_is_loaded_outlives_its_store(published: Bucket) -> None:
     with serving(uri, **published.place.environment, WEB_CONCURRENCY="1") as server:
         assert until_ok(server) == 200
         published.proxy.stop()
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.kill()
+        worker.wait(5)
         for _ in range(5):
             assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200

@@ -153,7 +153,8 @@ _NO_BUCKET = "NoSuchBucket|ContainerNotFound"
 #: How the causes read in obstore's text, the first that fits; it has no class for most of them.
 _CAUSES = {
     _NO_BUCKET: "there is no such bucket",
-    r"token request|169\.254\.|[Cc]redential": "no credentials were found in the environment",
+    # What comes after the environment is a machine's own service, and here there is none.
+    "token request|169[.]254[.]|/latest/api/token|/computeMetadata/": "no credentials were found",
     "TimedOut|kind: Timeout": "the store did not answer in time",
     "kind: Connect": "the store cannot be reached",
     "IncompleteMessage|IncompleteBody|NoContentRange|kind: Body": "the connection broke off",
