@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from serving.bundle import Bundle, copy_bundle, move_pointer, open_bundle, read_pointer
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
-from serving.store import FolderStore, Store, open_store
+from serving.folder import FolderStore
+from serving.store import Store, open_store
 
 from tests.servers import free_port
 from tests.stores import SECRETS, Bucket, Place, azure

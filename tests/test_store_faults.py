@@ -17,8 +17,8 @@ import psutil
 import pytest
 import requests
 from serving.bundle import Bundle, open_bundle, write_bundle
+from serving.folder import FolderStore
 from serving.manifest import Engine
-from serving.store import FolderStore
 
 from tests.proxy import Answer, Asked
 from tests.servers import ROOT, clean_environment, serving

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from serving.bundle import Bundle
+from serving.folder import FolderStore
 from serving.manifest import Manifest
-from serving.store import FolderStore
 
 __all__ = ["progress", "show_bundle", "transfer"]
 

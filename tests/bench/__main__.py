@@ -17,8 +17,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from serving.bundle import Bundle, open_bundle
+from serving.folder import FolderStore
 from serving.loader import open_model
-from serving.store import FolderStore
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle import open_bundle
-from serving.store import FolderStore
+from serving.folder import FolderStore
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import requests
 from serving.bundle import Bundle
+from serving.folder import FolderStore
 from serving.manifest import Manifest
-from serving.store import FolderStore
 
 from tests.servers import serving
 from tests.training.pipelines import CASES, Case

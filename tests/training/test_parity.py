@@ -12,8 +12,8 @@ import pytest
 from serving.bundle import Bundle
 from serving.engines import Scores
 from serving.engines.onnx import OnnxEngine
+from serving.folder import FolderStore
 from serving.manifest import Manifest
-from serving.store import FolderStore
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import requests
 from serving.bundle import open_bundle, write_bundle
-from serving.store import FolderStore
+from serving.folder import FolderStore
 
 from tests.proxy import Asked
 from tests.servers import ROOT, clean_environment, serving

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
+from serving.folder import FolderStore
 from serving.manifest import (
     GRAPH_FILE,
     NAME,
@@ -25,7 +26,7 @@ from serving.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from serving.store import FolderStore, Store, Tag
+from serving.store import Store, Tag
 
 __all__ = [
     "Bundle",
