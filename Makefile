@@ -47,9 +47,14 @@ LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
 	$(BIN)/python -m pip install --quiet --requirement training/requirements.txt
 	touch $@
 
-.venv/tests: .venv/training tests/requirements.txt
+.venv/tests: .venv/training tests/requirements.txt | tests/node/node_modules
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
+
+# What the tests start from npm; where there is none, they say that they were skipped.
+tests/node/node_modules: tests/node/package.json
+	! command -v npm > /dev/null || npm install --prefix tests/node --silent --no-fund --no-audit
+	mkdir -p $@ && touch $@
 
 .venv/bin:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Canoa needs Python 3.11 or newer.")'

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.servers import ROOT, Server
+from tests.stores import Bucket, s3
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,19 @@ def credit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "training", "train", "--models", str(models)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return models / "credit"
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Server]:
+    """Run an S3 for the whole session; each test makes its own bucket."""
+    with s3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(moto: Server) -> Iterator[Bucket]:
+    """Yield an empty bucket, behind a proxy that can fail."""
+    bucket = Bucket(moto)
+    bucket.proxy.start()
+    yield bucket
+    bucket.proxy.stop()

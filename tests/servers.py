@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ROOT", "Server", "emulator", "free_port", "serving", "start"]
+from serving.settings import Settings
+
+__all__ = ["ROOT", "Server", "clean_environment", "emulator", "free_port", "serving", "start"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
@@ -64,7 +66,7 @@ def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
             process = subprocess.Popen(
                 [part.format(port=port) for part in command],
                 cwd=ROOT,
-                env={**_clean_environment(), "PORT": str(port), **environment},
+                env={**clean_environment(), "PORT": str(port), **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -84,9 +86,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _clean_environment() -> dict[str, str]:
-    ours = ("MODEL_URI", "PORT", "WEB_CONCURRENCY", "CORS_ORIGINS", "LOG_LEVEL", "ALLOW_PICKLE")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+def clean_environment() -> dict[str, str]:
+    """Leave out every setting, and whatever leads to somebody's real store."""
+    ours = {name.upper() for name in Settings.__struct_fields__}
+    stores = ("AWS_", "AZURE_", "GOOGLE_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith(stores)
+    }
 
 
 def _wait(server: Server, port: int) -> None:

@@ -12,8 +12,12 @@ import pytest
 from tests.servers import ROOT
 
 #: What `serving` never imports at module level: an adapter or an engine may, its own one.
-HEAVY = {"sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug"}
-OWN = {"adapters/flask.py": {"flask", "werkzeug"}, "engines/sklearn.py": {"joblib", "pandas"}}
+HEAVY = {"sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"}
+OWN = {
+    "adapters/flask.py": {"flask", "werkzeug"},
+    "bucket.py": {"obstore"},
+    "engines/sklearn.py": {"joblib", "pandas"},
+}
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
@@ -58,7 +62,7 @@ def test_function_files_are_named_like_no_library() -> None:
 
 
 def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
-    """Loading predict and answering once imports none of the heavy libraries."""
+    """Loading predict from a folder and answering once imports none of the heavy libraries."""
     script = """
 import json, sys
 from pathlib import Path
@@ -85,6 +89,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
     assert {"msgspec", "numpy", "onnxruntime", "serving"} <= loaded
     assert not loaded & (HEAVY | {"functions_framework", "gunicorn", "requests", "pydantic"})
+    assert not loaded & {"asyncio", "concurrent", "multiprocessing"}
 
 
 def test_importing_serving_is_free() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving.bundle import (
+from serving.errors import InvalidInstances, Malformed, TooLarge
+from serving.manifest import (
     Engine,
     Estimator,
     Example,
@@ -18,7 +19,6 @@ from serving.bundle import (
     Lineage,
     Manifest,
 )
-from serving.errors import InvalidInstances, Malformed, TooLarge
 from serving.schema import FLOAT32_MAX, MISSING, Schema
 
 FEATURES = [

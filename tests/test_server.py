@@ -142,6 +142,8 @@ load_functions(Path("functions"))
         ("CORS_ORIGINS", "shop.example"),
         ("ALLOW_PICKLE", "yes"),
         ("WEB_CONCURRENCY", "-1"),
+        ("MODEL_URI", "s3:///models"),
+        ("STORE_TIMEOUT_SECONDS", "soon"),
     ],
 )
 def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m training train | pack | check`."""
+"""The command line: `python -m training train | pack | check | publish`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from training.pack import pack
 
             pack(options.pipeline, options.sample, options.target, options.name, options.models)
-        else:
+        elif options.command == "check":
             from training.check import check
 
             check(options.bundle)
+        else:
+            from training.publish import publish
+
+            publish(options.bundle, options.to)
     except (TrainingError, CanoaError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
@@ -65,7 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
-    check.add_argument("bundle", type=Path, help="models/NAME, or models/NAME/VERSION")
+    publish = commands.add_parser("publish", help="upload a bundle to an object store")
+    publish.add_argument(
+        "--to", required=True, help="where models go: s3://BUCKET/models, gs://…, az://…, a folder"
+    )
+    for command in (check, publish):
+        command.add_argument(
+            "bundle", help="models/NAME, or models/NAME/VERSION; check takes a URI"
+        )
     return parser
 
 

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from serving.bundle import read_file, read_manifest, resolve
+from serving.bundle import open_bundle
 from serving.loader import open_model
 from serving.settings import settings
+from serving.store import open_store
 
 from training.errors import TrainingError
+from training.publish import TRANSFER_SECONDS
 
 __all__ = ["check"]
 
 
-def check(folder: Path) -> None:
+def check(uri: str) -> None:
     """
     Verify every file's digest, score the example, compare.
+
+    Args:
+        uri: A model's place, or one version's: a folder, or an address in an object store.
 
     Raises:
         BundleError: A file is missing or is not the one that the manifest means.
         TrainingError: The example's answer is another one.
     """
     console = Console()
-    bundle = resolve(folder)
-    manifest = read_manifest(bundle)
+    bundle = open_bundle(open_store(uri, timeout=TRANSFER_SECONDS))
+    manifest = bundle.manifest
     for name, file in manifest.files.items():
-        read_file(bundle, manifest, name)
+        bundle.read(name)
         console.print(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
     model = open_model(bundle, allow_pickle=settings().allow_pickle)
     body = msgspec.json.encode(manifest.example.instance)

@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from serving.bundle import Feature
+from serving.manifest import Feature
 from serving.schema import MISSING
 from skl2onnx import convert_sklearn
 from skl2onnx.common._container import ModelComponentContainer

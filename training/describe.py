@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from serving.bundle import (
+from serving.manifest import (
     BUNDLE_FORMAT,
     Engine,
     Estimator,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from serving.bundle import Feature
 from serving.engines import Columns
+from serving.manifest import Feature
 from serving.schema import FLOAT32_MAX
 
 from training.errors import TrainingError

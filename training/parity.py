@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from serving.bundle import Manifest, Parity
 from serving.engines import Columns, Engine, Scores
+from serving.manifest import Manifest, Parity
 
 from training.features import take
 from training.perturb import beyond, boundaries, perturbed

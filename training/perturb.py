@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from serving.bundle import Feature
 from serving.engines import Columns
+from serving.manifest import Feature
 from serving.schema import FLOAT32_MAX
 
 __all__ = ["beyond", "boundaries", "perturbed"]

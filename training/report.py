@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
-from serving.bundle import Label, Manifest, read_manifest
+from serving.bundle import Bundle
+from serving.folder import FolderStore
+from serving.manifest import Label, Manifest
 
-__all__ = ["progress", "show_bundle"]
+__all__ = ["progress", "show_bundle", "transfer"]
 
 _console = Console()
 
@@ -29,9 +32,26 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield report
 
 
+@contextlib.contextmanager
+def transfer(total: int) -> Iterator[Callable[[str, int], None]]:
+    """
+    Yield a function that says what was done to how many bytes: a bar on a terminal, else lines.
+
+    Args:
+        total: Of the bytes that will be told.
+    """
+    if not _console.is_terminal:
+        yield lambda text, size: _console.print(f"{text}, {size:,} bytes", soft_wrap=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=_console) as bar:
+        task = bar.add_task("sending", total=total)
+        yield lambda text, size: bar.update(task, description=text, advance=size)
+
+
 def show_bundle(path: Path) -> None:
     """Print what came out: figures next to the baseline, the engine and why, the files."""
-    manifest = read_manifest(path)
+    manifest = Bundle(FolderStore(path)).manifest
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
     trivial = manifest.metrics.get("baseline", {})
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")

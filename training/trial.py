@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from serving.bundle import Feature, Manifest
 from serving.engines.sklearn import SklearnEngine
+from serving.manifest import Feature, Manifest
 from sklearn.base import is_classifier
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.svm import SVC, NuSVC

@@ -16,7 +16,8 @@ import msgspec
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from serving.bundle import resolve
+from serving.bundle import Bundle, open_bundle
+from serving.folder import FolderStore
 from serving.loader import open_model
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--model-uri", type=Path, default=Path("models/credit"))
     parser.add_argument("--rounds", type=int, default=9, help="of cold starts")
     options = parser.parse_args()
-    bundle = resolve(options.model_uri).absolute()
+    bundle = Path(str(open_bundle(FolderStore(options.model_uri)).place)).absolute()
     table = Table("figure", "Canoa", "peer", "ratio", "bound", "", title="measured in this run")
     console = Console()
     with tempfile.TemporaryDirectory() as name:
@@ -96,7 +97,7 @@ def _requests(table: Table, servers: dict[str, Server], body: bytes, folder: Pat
 
 
 def _batches(table: Table, server: Server, bundle: Path, instances: list[dict[str, Any]]) -> None:
-    model = open_model(bundle, allow_pickle=False)
+    model = open_model(Bundle(FolderStore(bundle)), allow_pickle=False)
     engine: Any = model._engine
     pipeline = joblib.load(bundle / "model.joblib")
     for count in (1_000, 10_000):

@@ -13,7 +13,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from serving.bundle import read_manifest, resolve
+from serving.bundle import open_bundle
+from serving.folder import FolderStore
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -68,7 +69,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
     """A project of two functions becomes a bundle; on a pipe the progress is plain lines."""
     done = run(tmp_path, "train", "--project", project(tmp_path))
-    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+    manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
 
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
@@ -84,7 +85,7 @@ def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
     """RMSE, MAE and R² next to the mean's."""
     name = project(tmp_path, "target = data['a'] * 2 + data['b']", "LinearRegression()")
     assert run(tmp_path, "train", "--project", name).returncode == 0
-    metrics = read_manifest(resolve(tmp_path / "models" / "shop")).metrics
+    metrics = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest.metrics
 
     assert metrics["held_out"].keys() == {"rmse", "mae", "r2"}
     assert metrics["held_out"]["rmse"] < metrics["baseline"]["rmse"]
@@ -96,7 +97,7 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
     graphs = []
     for models in ("one", "two"):
         assert run(tmp_path, "train", "--project", name, "--models", models).returncode == 0
-        graphs.append((resolve(tmp_path / models / "shop") / "model.onnx").read_bytes())
+        graphs.append(open_bundle(FolderStore(tmp_path / models / "shop")).read("model.onnx"))
 
     assert graphs[0] == graphs[1]
 
@@ -152,7 +153,7 @@ def test_three_rows_of_a_regression_are_enough(tmp_path: Path) -> None:
     """A score that one held-out row cannot have is left out, not written as no number."""
     name = project(tmp_path, "data = data[:3]; target = [1.0, 2.0, 3.0]", "LinearRegression()")
     assert run(tmp_path, "train", "--project", name).returncode == 0
-    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+    manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
 
     assert manifest.metrics["held_out"].keys() == {"rmse", "mae"}
     assert manifest.importances.permutation is None
@@ -194,7 +195,7 @@ def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
         tmp_path,
         *("pack", "model.joblib", "--sample", "rows.csv", "--target", "answer", "--name", "shop"),
     )
-    manifest = read_manifest(resolve(tmp_path / "models" / "shop"))
+    manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
 
     assert done.returncode == 0, done.stderr
     assert "pickle" in done.stderr
@@ -227,7 +228,7 @@ def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
 def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:
     """A byte off is found."""
     assert run(tmp_path, "train", "--project", project(tmp_path)).returncode == 0
-    graph = resolve(tmp_path / "models" / "shop") / "model.onnx"
+    [graph] = (tmp_path / "models" / "shop").glob("*/model.onnx")
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
 
     assert_refused(run(tmp_path, "check", "models/shop"), "model.onnx", "sha256")

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from serving.bundle import Manifest, read_manifest
+from serving.bundle import Bundle
+from serving.folder import FolderStore
+from serving.manifest import Manifest
 
 from tests.servers import serving
 from tests.training.pipelines import CASES, Case
@@ -35,7 +37,7 @@ def test_served_answers_are_the_pipelines(case: Case, tmp_path: Path) -> None:
         seed=None,
         report=print,
     )
-    manifest = read_manifest(path)
+    manifest = Bundle(FolderStore(path)).manifest
 
     with serving(tmp_path / "model", ALLOW_PICKLE="1", WEB_CONCURRENCY="1") as server:
         answers = _ask(server, manifest, data)

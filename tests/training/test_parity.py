@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from serving.bundle import Manifest, read_manifest
+from serving.bundle import Bundle, open_bundle
 from serving.engines import Scores
 from serving.engines.onnx import OnnxEngine
 from serving.errors import InvalidInstances
+from serving.folder import FolderStore
 from serving.loader import open_model
+from serving.manifest import Manifest
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
@@ -37,7 +39,7 @@ def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
         seed=None,
         report=lambda _: None,
     )
-    return read_manifest(path)
+    return Bundle(FolderStore(path)).manifest
 
 
 def two_clouds() -> tuple[pd.DataFrame, Any]:
@@ -109,7 +111,7 @@ def test_numbers_far_off_may_overflow_but_not_lie(tmp_path: Path) -> None:
     assert manifest.engine.name == "onnx"
     assert manifest.engine.parity is not None
     assert manifest.engine.parity.refused_rows > 0
-    model = open_model(tmp_path, allow_pickle=False)
+    model = open_model(open_bundle(FolderStore(tmp_path)), allow_pickle=False)
 
     with pytest.raises(InvalidInstances, match="no finite answer"):
         model.predict([[1e30], [0.0], [0.0]])
@@ -122,7 +124,7 @@ def test_a_threshold_of_its_own_decides_the_label(tmp_path: Path) -> None:
     inner = LogisticRegression(C=0.01)
     pipeline = FixedThresholdClassifier(inner, threshold=0.2).fit(data, target)
     manifest = build(tmp_path, pipeline, data)
-    model = open_model(tmp_path, allow_pickle=True)
+    model = open_model(open_bundle(FolderStore(tmp_path)), allow_pickle=True)
     around = pd.DataFrame({"a": np.linspace(-3, 3, 61), "b": 0.0, "c": 0.0})
     answers = model.predict([around[name].tolist() for name in "abc"])
 

@@ -1,164 +1,130 @@
-"""The artifact: `<model>/<version>/`, a folder that is immutable once written.
+"""The artifact: `<model>/<version>/` in a store, immutable once written.
 
-Writer and reader stand side by side, so that neither can learn something the other does not know.
+Reader and writer stand side by side, so that neither can learn something the other does not know.
+A reader goes from the pointer to the manifest to the files; a writer the other way round.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 import msgspec
 
-from serving.errors import BundleError
+from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
+from serving.folder import FolderStore
+from serving.manifest import (
+    GRAPH_FILE,
+    NAME,
+    File,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+)
+from serving.store import Store, Tag
 
 __all__ = [
-    "BUNDLE_FORMAT",
-    "GRAPH_FILE",
-    "MANIFEST_FILE",
-    "PIPELINE_FILE",
-    "Feature",
-    "Manifest",
-    "read_file",
-    "read_manifest",
-    "resolve",
+    "Bundle",
+    "Pointer",
+    "copy_bundle",
+    "move_pointer",
+    "open_bundle",
+    "read_pointer",
     "write_bundle",
 ]
 
-#: The manifest's format. Raise it when a reader of the old number would misread the new manifest;
-#: a field added with a default needs no new number.
-BUNDLE_FORMAT = 1
-
 MANIFEST_FILE = "manifest.json"
-GRAPH_FILE = "model.onnx"
-PIPELINE_FILE = "model.joblib"
 POINTER_FILE = "latest"
 
-Label = bool | int | str
-Task = Literal["classification", "regression"]
-EngineName = Literal["onnx", "sklearn"]
 
+class Pointer(NamedTuple):
+    """Which version is live, and the tag that moving the pointer is conditional on."""
 
-class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of the pipeline, as clients write it and as training saw it."""
-
-    name: str
-    kind: Literal["number", "boolean", "category"]
-    #: pandas' name for the training column's type, so that the sklearn engine can build it again.
-    dtype: str
-    #: Whether training saw a missing value; only then may a client send null.
-    nullable: bool
-    #: What stood for a missing value in a column of dtype object: scikit-learn tells them apart.
-    missing: Literal["NaN", "None"] = "NaN"
-    #: Categories in training's order; for a `category` dtype of numbers, numbers.
-    categories: list[str | int | float] | None = None
-    #: Whether the pipeline answers for a category never seen (only for kind "category").
-    accepts_unseen: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """The proof that the graph answers as the pipeline does, and what "as" means."""
-
-    rows: int
-    perturbed_rows: int
-    #: Largest accepted difference: of a probability, or of a value relative to max(1, |value|).
-    tolerance: float
-    #: None where an answer was not finite, and so the graph was refused.
-    max_difference: float | None
-    label_mismatches: int
-    #: Rows whose two best probabilities are equal within the tolerance: either label is right.
-    ties: int
-    #: Rows with numbers a million times beyond training's that overflow float32: answered 422.
-    refused_rows: int = 0
-    #: Numbers reach the graph rounded to this precision, so equality is claimed up to it.
-    input_precision: Literal["float32"] = "float32"
-
-
-class Engine(msgspec.Struct, frozen=True, kw_only=True):
-    """What serving runs, and why."""
-
-    name: EngineName
-    #: One plain sentence when the pipeline could not be served from a graph.
-    reason: str | None = None
-    parity: Parity | None = None
-    #: "argmax": the label is the class of the highest probability, the first of those within the
-    #: tie tolerance. "model": the label is what the model itself says (a support vector machine).
-    label_rule: Literal["argmax", "model"] = "argmax"
-    tie_tolerance: float = 1e-6
-
-
-class Estimator(msgspec.Struct, frozen=True, kw_only=True):
-    """The last step of the pipeline, and the steps before it, by class name."""
-
-    type: str
-    steps: list[str]
-    parameters: dict[str, Any]
-    #: Only for ensembles of trees.
-    num_trees: int | None = None
-
-
-class Importances(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model relies on."""
-
-    #: Mean fall of the score when one input feature is shuffled (Breiman 2001, permutation).
-    permutation: dict[str, float] | None = None
-    #: The estimator's own importances, per encoded column.
-    estimator: dict[str, float] | None = None
-
-
-class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One real row, and the answer that training got for it."""
-
-    instance: dict[str, Any]
-    prediction: dict[str, Any]
-
-
-class File(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file must be, to the byte."""
-
-    sha256: str
-    size: int
-
-
-class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the model came from."""
-
-    rows: int
-    data_sha256: str
-    seed: int | None
-    versions: dict[str, str]
-    git_commit: str | None
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about the model but its weights."""
-
-    format: int
-    name: str
     version: str
-    created_at: str
-    task: Task
-    #: In the order of the model's probabilities; None for regression.
-    classes: list[Label] | None
-    has_probabilities: bool
-    #: Whether training's columns had names (a DataFrame) or only places (an array).
-    named_columns: bool
-    features: list[Feature]
-    estimator: Estimator
-    importances: Importances
-    #: By part: "held_out", "cross_validation", "baseline"; empty for a packed pipeline.
-    metrics: dict[str, dict[str, Any]]
-    example: Example
-    engine: Engine
-    files: dict[str, File]
-    lineage: Lineage
+    tag: Tag
+
+
+class Bundle:
+    """One version, where it lies. Its files are verified as they are read."""
+
+    def __init__(self, place: Store) -> None:
+        """
+        Read the manifest of the version at *place*.
+
+        From afar the graph is fetched at the same time: it is what mostly runs.
+
+        Raises:
+            BundleError: There is no manifest, or none that can be used.
+        """
+        self.place = place
+        self._ahead = {GRAPH_FILE: place.begin(GRAPH_FILE)} if place.remote else {}
+        #: The manifest as it is written, and as it is read.
+        self.raw = place.read(MANIFEST_FILE).content
+        self.manifest = decode_manifest(self.raw, str(place.at(MANIFEST_FILE)))
+
+    def read(self, name: str) -> bytes:
+        """
+        Read a file and prove that it is the one the manifest means.
+
+        The bytes that were checked are the bytes returned: nothing is read twice.
+
+        Raises:
+            BundleError: The manifest does not name it, it is missing, or its size or digest
+                differs.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise BundleError(f"the manifest of {self.place} names no {name}.")
+        # Size first: a file swapped for a huge one is refused without reading it.
+        begun = self._ahead.pop(name, None)
+        found = begun() if begun else self.place.read(name, size=expected.size)
+        if _describe(found.content) != expected:
+            raise BundleError(
+                f"{self.place.at(name)} is not the file its manifest means: "
+                f"the {'sha256' if len(found.content) == expected.size else 'size'} differs."
+            )
+        return found.content
+
+
+def open_bundle(store: Store) -> Bundle:
+    """
+    Open the bundle that the pointer in *store* names, or that *store* itself is.
+
+    Raises:
+        BundleError: There is neither, or its manifest cannot be used.
+    """
+    try:
+        place = store.at(read_pointer(store).version)
+    except (ObjectMissing, AccessDenied) as no_pointer:
+        try:
+            return Bundle(store)
+        except ObjectMissing as error:
+            raise BundleError(
+                f"no model in {store}: neither '{POINTER_FILE}' nor {MANIFEST_FILE} is there."
+            ) from error
+        except AccessDenied:
+            raise no_pointer from None
+    return Bundle(place)
+
+
+def read_pointer(model: Store) -> Pointer:
+    """
+    Read which version of *model* is live.
+
+    Raises:
+        ObjectMissing: None is yet.
+        BundleError: The pointer cannot be read, or holds what is no version's name.
+    """
+    content, tag = model.read(POINTER_FILE)
+    version = content.decode("utf-8", "replace").strip()
+    if not re.search(NAME, version):
+        raise BundleError(f"{model.at(POINTER_FILE)} names no version but {version[:80]!r}.")
+    return Pointer(version, tag)
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
@@ -176,130 +142,87 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         The new folder, `<folder>/<version>`.
 
     Raises:
-        BundleError: That version is there already, or the manifest could not be read again.
+        BundleError: That version is there already, or the manifest would not read back.
     """
     manifest = msgspec.structs.replace(
         manifest, files={name: _describe(content) for name, content in files.items()}
     )
-    encoded = _encode(manifest)
+    raw = encode_manifest(manifest)
     target = folder / manifest.version
     if target.exists():
         raise BundleError(f"{target} is there already, and a bundle is never changed.")
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
-        for name, content in files.items():
-            _write(scratch / name, content)
-        _write(scratch / MANIFEST_FILE, encoded)
+        for name, content in {**files, MANIFEST_FILE: raw}.items():
+            FolderStore(scratch).create(name, content)
         scratch.chmod(0o755)
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _point(folder, manifest.version)
+    model = FolderStore(folder)
+    try:
+        pointer: Pointer | None = read_pointer(model)
+    except ObjectMissing:
+        pointer = None
+    move_pointer(model, manifest.version, pointer)
     return target
 
 
-def resolve(folder: Path) -> Path:
+def copy_bundle(bundle: Bundle, target: Store, report: Callable[[str, int], None]) -> None:
     """
-    Find the bundle that *folder* stands for: itself, or the version that its `latest` names.
+    Write *bundle* to *target*, files before manifest, each read back before the next.
+
+    What is there already, the same to the byte, is left: so it may be repeated, and two may do it
+    at once.
+
+    Args:
+        bundle: The bundle.
+        target: The version's place.
+        report: Told of each step, and of how many bytes: twice for each byte, sent and checked.
 
     Raises:
-        BundleError: There is neither a manifest nor a pointer.
+        BundleError: Something else is there, or what arrived is not what was sent.
     """
-    if (folder / MANIFEST_FILE).is_file():
-        return folder
-    try:
-        version = (folder / POINTER_FILE).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"no model in {folder}: neither {MANIFEST_FILE} nor a file '{POINTER_FILE}' is there."
-        ) from error
-    if not version or Path(version).name != version or version == "..":
-        raise BundleError(f"{folder / POINTER_FILE} names no version but {version!r}.")
-    return folder / version
+    for name in bundle.manifest.files:
+        _copy(name, bundle.read(name), target, report)
+    _copy(MANIFEST_FILE, bundle.raw, target, report)
 
 
-def read_manifest(bundle: Path) -> Manifest:
+def move_pointer(model: Store, version: str, seen: Pointer | None) -> None:
     """
-    Read and check a bundle's manifest.
+    Make *version* the live one, unless the pointer has moved since it was *seen*.
 
     Raises:
-        BundleError: It is missing, of another format, or not a manifest.
+        Conflict: It has.
     """
-    path = bundle / MANIFEST_FILE
+    content = version.encode() + b"\n"
     try:
-        raw = path.read_bytes()
-        found = msgspec.json.decode(raw, type=_Format).format
-        if found != BUNDLE_FORMAT:
-            raise BundleError(f"{path} has format {found}; this server reads {BUNDLE_FORMAT}.")
-        return msgspec.json.decode(raw, type=Manifest)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is no manifest: {error}.") from error
+        if seen is None:
+            model.create(POINTER_FILE, content)
+        else:
+            model.replace(POINTER_FILE, content, seen.tag)
+    except Conflict as error:
+        # Our own write may have arrived, and only its answer not: then all is well.
+        now = read_pointer(model).version
+        if now != version:
+            raise Conflict(
+                f"{model.at(POINTER_FILE)} was moved to {now} in the meantime, and was left there."
+            ) from error
 
 
-def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
-    """
-    Read a file of a bundle and prove that it is the one the manifest means.
-
-    The bytes that were checked are the bytes returned: nothing is read twice.
-
-    Raises:
-        BundleError: The manifest does not name it, it is missing, or its size or digest differs.
-    """
-    expected = manifest.files.get(name)
-    if expected is None:
-        raise BundleError(f"the manifest of {bundle} names no {name}.")
-    path = bundle / name
+def _copy(name: str, content: bytes, target: Store, report: Callable[[str, int], None]) -> None:
+    sent = "sent"
     try:
-        # Size first: a file swapped for a huge one is refused without reading it.
-        size = path.stat().st_size
-        if size != expected.size:
-            raise BundleError(f"{path} has {size} bytes; its manifest says {expected.size}.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    if _describe(content) != expected:
-        raise BundleError(f"{path} is not the file its manifest means: the sha256 differs.")
-    return content
-
-
-class _Format(msgspec.Struct):
-    format: int
+        target.create(name, content)
+    except Conflict:
+        sent = "there already"
+    report(f"{name}: {sent}", len(content))
+    if target.read(name).content != content:
+        why = "arrived damaged" if sent == "sent" else "is there already with other content"
+        raise BundleError(f"{target.at(name)} {why}, and a bundle is never changed.")
+    report(f"{name}: checked", len(content))
 
 
 def _describe(content: bytes) -> File:
     return File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-
-
-def _encode(manifest: Manifest) -> bytes:
-    """Write *manifest* as JSON, and see that it reads back: JSON has no NaN and no huge integer."""
-    try:
-        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-        msgspec.json.decode(encoded, type=Manifest)
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise BundleError(f"the manifest cannot be written as JSON: {error}.") from error
-    return encoded
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _point(folder: Path, version: str) -> None:
-    """Move the pointer in one step: a reader sees the old version or the new one, never a part."""
-    handle, scratch = tempfile.mkstemp(prefix=".pointer-", dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(version + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, folder / POINTER_FILE)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise

@@ -3,6 +3,9 @@
 CanoaError
 ├── SettingsError            a value in the environment cannot be read
 ├── BundleError              a bundle is missing, damaged or not allowed; for the operator only
+│   ├── ObjectMissing        there is no such object in the store
+│   ├── AccessDenied         the store refuses us
+│   └── Conflict             a conditional write came too late
 └── Problem                  an RFC 9457 answer to a client
     ├── Malformed        400
     ├── NotFound         404
@@ -32,6 +35,18 @@ class SettingsError(CanoaError):
 
 class BundleError(CanoaError):
     """A bundle cannot be used. The sentence is for the operator's log, never for a client."""
+
+
+class ObjectMissing(BundleError):  # noqa: N818  # as it reads where it is caught
+    """There is no such object in the store."""
+
+
+class AccessDenied(BundleError):  # noqa: N818
+    """The store refuses us, or hides from us that there is nothing."""
+
+
+class Conflict(BundleError):  # noqa: N818
+    """A conditional write came too late: the object is there, or is another by now."""
 
 
 class FieldError(msgspec.Struct, frozen=True):

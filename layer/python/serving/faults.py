@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from serving.bundle import Feature
 from serving.errors import FieldError
+from serving.manifest import Feature
 
 __all__ = ["MAX_FAULTS", "find_faults", "pointer"]
 

@@ -6,16 +6,18 @@ import contextlib
 import os
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from serving.bundle import Manifest, read_file, read_manifest, resolve
+from serving.bundle import Bundle, open_bundle
 from serving.engines import Columns, Engine, open_engine
 from serving.errors import BundleError, InvalidInstances, ModelUnavailable
 from serving.logs import log
+from serving.manifest import GRAPH_FILE, Manifest
 from serving.predictions import to_predictions
 from serving.schema import Schema
 from serving.settings import settings
+from serving.store import is_remote, open_store
 
 __all__ = ["Model", "load_model", "open_model", "share_model"]
 
@@ -73,53 +75,85 @@ def share_model() -> None:
     A graph runs without a thread of its own, so a forked child may use it. scikit-learn's OpenMP
     has hung in such children, so its pipelines are left for each worker to load.
     """
-    # What fails here is tried, and said, by each worker.
-    with contextlib.suppress(BundleError, ModelUnavailable):
-        if read_manifest(resolve(Path(settings().model_uri))).engine.name == "onnx":
-            load_model()
+    started = time.perf_counter()
+    # Whoever asks next is told; and tried again.
+    with contextlib.suppress(ModelUnavailable), _lock, _failing_in_the_log():
+        uri = settings().model_uri
+        manifest, graph = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
+        if graph is not None:
+            _limit_threads()
+            engine = open_engine(manifest, lambda _: graph, allow_pickle=False)
+            _keep(Model(manifest, engine), started)
 
 
-def open_model(folder: Path, *, allow_pickle: bool) -> Model:
+def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
     """
-    Open the bundle at *folder*, or the one that its pointer names.
+    Open the model of *bundle*.
 
     Raises:
-        BundleError: It is missing, damaged or not allowed.
+        BundleError: What it runs is missing, damaged or not allowed.
     """
-    bundle = resolve(folder)
-    manifest = read_manifest(bundle)
-
-    def read(name: str) -> bytes:
-        return read_file(bundle, manifest, name)
-
-    return Model(manifest, open_engine(manifest, read, allow_pickle=allow_pickle))
+    engine = open_engine(bundle.manifest, bundle.read, allow_pickle=allow_pickle)
+    return Model(bundle.manifest, engine)
 
 
 def _load() -> Model:
-    global _model, _failed_at
     with _lock:
         if _model is not None:
             return _model
         if _failed_at is not None and time.monotonic() - _failed_at < RETRY_SECONDS:
             raise _unavailable()
         started = time.perf_counter()
-        _limit_threads()
+        with _failing_in_the_log():
+            _limit_threads()
+            store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
+            model = open_model(open_bundle(store), allow_pickle=settings().allow_pickle)
+            return _keep(model, started)
+
+
+def _fetch(uri: str) -> tuple[Manifest, bytes | None]:
+    """Read a manifest, and the graph if that is what runs."""
+    bundle = open_bundle(open_store(uri, timeout=settings().store_timeout_seconds))
+    graph = bundle.read(GRAPH_FILE) if bundle.manifest.engine.name == "onnx" else None
+    return bundle.manifest, graph
+
+
+def _fetch_in_child(uri: str) -> tuple[Manifest, bytes | None]:
+    """Do it in a process of its own: where obstore has run, it hangs after a fork."""
+    import multiprocessing
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         try:
-            model = open_model(Path(settings().model_uri), allow_pickle=settings().allow_pickle)
-        except BundleError as error:
-            _failed_at = time.monotonic()
-            log("error", "no model", reason=str(error))
-            raise _unavailable() from None
-        log(
-            "info",
-            "model loaded",
-            model=model.manifest.name,
-            model_version=model.manifest.version,
-            engine=model.manifest.engine.name,
-            duration_ms=round((time.perf_counter() - started) * 1000, 1),
-        )
-        _model = model
-        return model
+            return pool.submit(_fetch, uri).result()
+        except BrokenExecutor as error:
+            raise BundleError(f"{uri}: the process that fetched it was killed.") from error
+
+
+def _keep(model: Model, started: float) -> Model:
+    global _model
+    log(
+        "info",
+        "model loaded",
+        model=model.manifest.name,
+        model_version=model.manifest.version,
+        engine=model.manifest.engine.name,
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+    _model = model
+    return model
+
+
+@contextlib.contextmanager
+def _failing_in_the_log() -> Iterator[None]:
+    """Say to the operator alone why there is no model."""
+    global _failed_at
+    try:
+        yield
+    except BundleError as error:
+        _failed_at = time.monotonic()
+        log("error", "no model", reason=str(error))
+        raise _unavailable() from None
 
 
 def _unavailable() -> ModelUnavailable:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from serving.bundle import Manifest
+from serving.manifest import Manifest
 
 __all__ = ["model_card"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.bundle import Feature, Label, Manifest
+from serving.manifest import Feature, Label, Manifest
 from serving.predictions import label_key
 from serving.schema import FLOAT32_MAX, MISSING
 from serving.settings import Settings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from serving.bundle import Manifest
+from serving.manifest import Manifest
 
 if TYPE_CHECKING:
     from serving.engines import Scores

@@ -12,9 +12,9 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from serving.bundle import Feature, Manifest
 from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
 from serving.faults import MAX_FAULTS, find_faults, pointer
+from serving.manifest import Feature, Manifest
 
 __all__ = ["FLOAT32_MAX", "MISSING", "Instances", "Schema"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from serving.errors import SettingsError
+from serving.store import is_location
 
 __all__ = ["Settings", "read_settings", "settings"]
 
@@ -20,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the environment says, with defaults for what it does not. Field X is variable X."""
 
     model_uri: str = "models/credit"
+    store_timeout_seconds: int = 5
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
     cors_origins: frozenset[str] = frozenset()
@@ -51,7 +53,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingsError: A value cannot be read; the sentence names the variable and the value.
     """
     readers: dict[str, Callable[[str], Any]] = {
-        "MODEL_URI": str,
+        "MODEL_URI": _location,
+        "STORE_TIMEOUT_SECONDS": _positive,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
         "CORS_ORIGINS": _origins,
@@ -70,6 +73,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
     return Settings(**values)
+
+
+def _location(text: str) -> str:
+    if not is_location(text):
+        raise ValueError(
+            "a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+        )
+    return text
 
 
 def _positive(text: str) -> int:

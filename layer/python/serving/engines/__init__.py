@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from serving.bundle import GRAPH_FILE, PIPELINE_FILE, Manifest
 from serving.errors import BundleError
+from serving.manifest import GRAPH_FILE, PIPELINE_FILE, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

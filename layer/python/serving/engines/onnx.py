@@ -14,7 +14,7 @@ from serving.schema import MISSING
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from serving.bundle import Manifest
+    from serving.manifest import Manifest
 
 __all__ = ["MISSING", "OnnxEngine"]
 

@@ -16,7 +16,7 @@ from serving.errors import BundleError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from serving.bundle import Feature, Manifest
+    from serving.manifest import Feature, Manifest
 
 __all__ = ["SklearnEngine", "frame"]
 

@@ -1,0 +1,108 @@
+"""A place for bundles: one interface over `serving.folder` and `serving.bucket`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from serving.errors import BundleError
+
+__all__ = ["Object", "Store", "Tag", "is_location", "is_remote", "open_store"]
+
+_BUCKET = re.compile(r"(?P<scheme>s3|gs|az)://(?P<bucket>[A-Za-z0-9][\w.-]*)(/(?P<prefix>.*))?")
+
+
+class Tag(NamedTuple):
+    """Which content an object had; what a conditional write is conditional on."""
+
+    e_tag: str | None
+    #: Google Cloud Storage compares this, the object's generation, in place of an ETag.
+    version: str | None = None
+
+
+class Object(NamedTuple):
+    """What was read, and its tag."""
+
+    content: bytes
+    tag: Tag
+
+
+class Store(Protocol):
+    """Objects by name. Every method may raise BundleError, with a sentence that says where."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies behind a network: reads are begun early, and not ahead of a fork."""
+
+    def at(self, name: str) -> Store:
+        """Return the place *name* within this one. Its str() is its address."""
+
+    def begin(self, name: str) -> Callable[[], Object]:
+        """Begin to read an object; the call returns it. Several may be under way at once."""
+
+    def read(self, name: str, *, size: int | None = None) -> Object:
+        """
+        Read an object.
+
+        Args:
+            name: The object's.
+            size: In bytes; an object of another size is refused unread.
+
+        Raises:
+            ObjectMissing: There is none.
+            AccessDenied: We may not; or there is none, and we may not know that.
+        """
+
+    def create(self, name: str, content: bytes) -> None:
+        """
+        Write an object, whole or not at all, if there is none.
+
+        Raises:
+            Conflict: There is one.
+        """
+
+    def replace(self, name: str, content: bytes, tag: Tag) -> None:
+        """
+        Write an object, whole or not at all, if it is still the one of this *tag*.
+
+        Raises:
+            Conflict: It is another by now.
+        """
+
+    def names(self) -> list[str]:
+        """List what lies directly in this place, sorted: objects, and places within it."""
+
+
+def open_store(uri: str, *, timeout: float) -> Store:
+    """
+    Open the place that *uri* names: `s3://bucket/prefix`, `gs://…`, `az://container/…`, a folder.
+
+    Args:
+        uri: The place.
+        timeout: Seconds that one operation may take, all its retries included; for buckets.
+
+    Raises:
+        BundleError: It is no such address, or its settings are incomplete.
+    """
+    if not is_remote(uri):
+        from serving.folder import FolderStore
+
+        return FolderStore(Path(uri))
+    if not (match := _BUCKET.fullmatch(uri)):
+        raise BundleError(f"{uri!r} is neither a folder nor s3://…, gs://… or az://….")
+    from serving.bucket import open_bucket  # obstore is imported for who needs it
+
+    prefix = (match["prefix"] or "").strip("/")
+    return open_bucket(match["scheme"], match["bucket"], prefix, timeout=timeout)
+
+
+def is_location(uri: str) -> bool:
+    """Whether `open_store` would know what *uri* means."""
+    return not is_remote(uri) or _BUCKET.fullmatch(uri) is not None
+
+
+def is_remote(uri: str) -> bool:
+    """Whether *uri* names a bucket, and no folder."""
+    return "://" in uri

@@ -1,0 +1,208 @@
+"""Stores as a place for bundles: folders and real object stores alike, over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from serving.bundle import Bundle, copy_bundle, move_pointer, open_bundle, read_pointer
+from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
+from serving.folder import FolderStore
+from serving.store import Store, open_store
+
+from tests.servers import free_port
+from tests.stores import SECRETS, Bucket, Place, azure
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[Place]:
+    """One azurite for this module."""
+    with azure() as place:
+        yield place
+
+
+@pytest.fixture(params=["folder", "s3", "az"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Every store that can be written to, in turn; empty."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "models")
+    if request.param == "s3":
+        found = request.getfixturevalue("bucket").place
+    else:
+        found = request.getfixturevalue("azurite")
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(found.uri, timeout=10).at(request.node.name.replace("[", "-").strip("]"))
+
+
+def test_what_is_written_is_read(place: Store) -> None:
+    """An object comes back whole; a place within a place has its own."""
+    place.at("a").create("x", b"one" * 1_000_000)
+    place.create("x", b"two")
+
+    assert place.at("a").read("x").content == b"one" * 1_000_000
+    assert place.read("x", size=3).content == b"two"
+    assert place.names() == ["a", "x"]
+    assert place.at("a").names() == ["x"]
+    assert str(place.at("a")) == f"{place}/a"
+
+
+def test_an_object_is_created_once(place: Store) -> None:
+    """The second to create one is told, and the first's stays; of eight at once, one does."""
+    place.create("x", b"first")
+    with pytest.raises(Conflict, match=r"x is there already\.$"):
+        place.create("x", b"second")
+    assert place.read("x").content == b"first"
+
+    barrier = threading.Barrier(8)
+
+    def create(n: int) -> bool:
+        barrier.wait()
+        try:
+            place.create("contended", b"%d" % n)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(create, range(8)))
+
+    assert sum(created) == 1
+    assert place.read("contended").content == b"%d" % created.index(True)
+
+
+def test_an_object_is_replaced_by_who_saw_it(place: Store) -> None:
+    """A tag is good for one replacement, and each content has its own."""
+    place.create("x", b"one")
+    seen = place.read("x")
+    place.replace("x", b"two", seen.tag)
+
+    assert place.read("x").content == b"two"
+    assert place.read("x").tag != seen.tag
+    with pytest.raises(Conflict, match=r"x is another by now\.$"):
+        place.replace("x", b"three", seen.tag)
+    assert place.read("x").content == b"two"
+
+
+def test_what_is_not_there_is_named(place: Store) -> None:
+    """A missing object, and one of the wrong size, are errors that say which."""
+    place.create("x", b"one")
+
+    with pytest.raises(ObjectMissing, match=r"y is not there\.$"):
+        place.read("y")
+    with pytest.raises(BundleError, match=r"x has 3 bytes, but should have 4\.$"):
+        place.read("x", size=4)
+    begun = place.begin("y")
+    with pytest.raises(ObjectMissing):
+        begun()
+
+
+def test_a_pointer_moves_only_from_where_it_was_seen(place: Store) -> None:
+    """Two who saw the same pointer: one moves it, the other is told where it went."""
+    with pytest.raises(ObjectMissing):
+        read_pointer(place)
+    move_pointer(place, "v1", None)
+    seen = read_pointer(place)
+    move_pointer(place, "v2", seen)
+
+    assert read_pointer(place).version == "v2"
+    move_pointer(place, "v2", seen)  # as when the answer to the first try was lost
+    with pytest.raises(Conflict, match=r"latest was moved to v2 in the meantime"):
+        move_pointer(place, "v3", seen)
+    with pytest.raises(Conflict):
+        move_pointer(place, "v3", None)
+
+
+@pytest.mark.parametrize("name", ["../v1", "..", "/etc", "a/b", "", "v1\x00", ".hidden", "v" * 200])
+def test_a_pointer_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    """What a pointer holds is a version's name, or is refused."""
+    (tmp_path / "latest").write_text(name)
+
+    with pytest.raises(BundleError, match=r"latest names no version but"):
+        open_bundle(FolderStore(tmp_path))
+
+
+def test_a_manifest_names_only_files_of_its_own(credit: Path, tmp_path: Path) -> None:
+    """A file's name that is a path is refused before anything is read from there."""
+    bundle = open_bundle(FolderStore(credit))
+    for name in ("../model.onnx", "/etc/passwd", "a/b", ".."):
+        raw = bundle.raw.replace(b'"model.onnx"', b'"%s"' % name.encode())
+        assert raw != bundle.raw
+        (tmp_path / "manifest.json").write_bytes(raw)
+
+        with pytest.raises(BundleError, match=r"manifest\.json is no manifest: .*files"):
+            Bundle(FolderStore(tmp_path))
+
+
+def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    """Of eight who saw the same file, one replaces it: a file system has no such write itself."""
+    store = FolderStore(tmp_path)
+    store.create("x", b"seen")
+    tag = store.read("x").tag
+    barrier = threading.Barrier(8)
+
+    def replace(n: int) -> bool:
+        barrier.wait()
+        try:
+            store.replace("x", b"%d" % n, tag)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        replaced = list(pool.map(replace, range(8)))
+
+    assert sum(replaced) == 1
+    assert store.read("x").content == b"%d" % replaced.index(True)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("uri", ["http://x/y", "s3://", "s3:///x", "s4://bucket", "gs://a b/c"])
+def test_an_address_that_is_none_is_refused(uri: str) -> None:
+    """A typing error is said, not taken for a folder."""
+    with pytest.raises(BundleError, match=r"is neither a folder nor s3://"):
+        open_store(uri, timeout=1)
+
+
+def test_a_store_that_lacks_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure without an account's name is refused before anything is asked."""
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_USE_EMULATOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    with pytest.raises(BundleError, match=r"az://models cannot be opened: .*[Aa]ccount"):
+        open_store("az://models/x", timeout=1)
+
+
+def test_credentials_that_are_not_there_are_missed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With none in the environment, and no machine's own, it is not the store that is blamed."""
+    for name, value in bucket.place.environment.items():
+        monkeypatch.setenv(name, value)
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(BundleError, match=r"latest: no credentials were found"):
+        open_bundle(open_store(bucket.place.uri, timeout=5))
+
+
+def test_s3_may_hide_what_is_not_there(
+    credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not list is told 403 for a missing pointer: a version's own prefix still opens."""
+    for name, value in bucket.place.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket.proxy.fault = lambda _, answer: (
+        answer._replace(status=403) if answer.status == 404 else answer
+    )
+    store = open_store(bucket.place.uri, timeout=5)
+    with pytest.raises(AccessDenied, match=r"latest: access was denied \(127.*, 403"):
+        open_bundle(store)
+    bundle = open_bundle(FolderStore(credit))
+    copy_bundle(bundle, store, lambda *_: None)
+
+    assert open_bundle(store).read("model.onnx") == bundle.read("model.onnx")
