@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,9 +14,10 @@ from serving.settings import settings
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
+from tests.lambdas import EVENTS, http_event, runtime
 from tests.servers import ROOT, emulator, serving
 
-__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget"]
+__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget", "lambda_process"]
 
 PATHS = {
     "predict": "/v0/predict",
@@ -80,12 +81,7 @@ def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
 @contextlib.contextmanager
 def direct(model: Path, **environment: str) -> Iterator[Platform]:
     """The functions themselves, called with a Werkzeug request and no server."""
-    import pytest
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"MODEL_URI": str(model), **environment}.items():
-            patch.setenv(name, value)
-        forget()
+    with _environment(model, **environment):
         functions = {f.__name__: f for f in load_functions(ROOT / "functions")}
 
         def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
@@ -95,7 +91,65 @@ def direct(model: Path, **environment: str) -> Iterator[Platform]:
             return Reply(status, requests.structures.CaseInsensitiveDict(sent), content)
 
         yield send
+
+
+@contextlib.contextmanager
+def _environment(model: Path, **environment: str) -> Iterator[None]:
+    """Set this process's own settings for a while."""
+    import pytest
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name, value in {"MODEL_URI": str(model), **environment}.items():
+            patch.setenv(name, value)
+        forget()
+        yield
     forget()
+
+
+def _lambda_reply(answer: dict[str, Any]) -> Reply:
+    """Read an answer as the gateway that gets it would."""
+    headers = answer.get("headers") or {
+        name: ", ".join(values) for name, values in answer["multiValueHeaders"].items()
+    }
+    body = answer["body"].encode()
+    return Reply(answer["statusCode"], requests.structures.CaseInsensitiveDict(headers), body)
+
+
+def _over_events(build: Any, invoke: Callable[[dict[str, Any]], dict[str, Any]]) -> Platform:
+    def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return _lambda_reply(invoke(build(method, PATHS[function], body, named)))
+
+    return send
+
+
+def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager[Platform]]:
+    """Make a platform of the Lambda handler, called with events of one kind."""
+
+    @contextlib.contextmanager
+    def platform(model: Path, **environment: str) -> Iterator[Platform]:
+        with lambda_process(model, **environment) as handler:
+            yield _over_events(build, handler)
+
+    return platform
+
+
+@contextlib.contextmanager
+def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Start the Lambda handler anew in this process."""
+    with _environment(model, **environment):
+        from serving.adapters import aws
+
+        aws._lambda = aws._Lambda()
+        yield aws.handler
+
+
+@contextlib.contextmanager
+def lambda_runtime(model: Path, **environment: str) -> Iterator[Platform]:
+    """The Lambda handler under AWS's own runtime client: a real process."""
+    with runtime({"MODEL_URI": str(model), **environment}) as api:
+        yield _over_events(http_event, api.invoke)
 
 
 def _request(builder: EnvironBuilder) -> Any:
@@ -103,7 +157,13 @@ def _request(builder: EnvironBuilder) -> Any:
     return WerkzeugRequest(builder.get_environ())
 
 
-PLATFORMS = {"gunicorn": gunicorn, "functions-framework": functions_framework, "direct": direct}
+PLATFORMS = {
+    "gunicorn": gunicorn,
+    "functions-framework": functions_framework,
+    "direct": direct,
+    **{f"lambda, {name}": lambda_events(build) for name, build in EVENTS.items()},
+    "lambda runtime": lambda_runtime,
+}
 
 
 def forget() -> None:

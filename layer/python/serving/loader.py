@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from serving.bundle import Bundle, open_bundle
+from serving.bundle import Bundle, open_bundle, read_pointer
 from serving.engines import Columns, Engine, open_engine
-from serving.errors import BundleError, InvalidInstances, ModelUnavailable
+from serving.errors import BundleError, InvalidInstances, ModelUnavailable, ObjectMissing
 from serving.logs import log
 from serving.manifest import GRAPH_FILE, Manifest
 from serving.predictions import to_predictions
@@ -19,7 +19,7 @@ from serving.schema import Schema
 from serving.settings import settings
 from serving.store import is_remote, open_store
 
-__all__ = ["Model", "load_model", "open_model", "share_model"]
+__all__ = ["Model", "load_model", "open_model", "renew_model", "share_model"]
 
 #: After a failed load, requests are answered 503 at once for so long before the next try.
 RETRY_SECONDS = 1.0
@@ -84,6 +84,30 @@ def share_model() -> None:
             _limit_threads()
             engine = open_engine(manifest, lambda _: graph, allow_pickle=False)
             _keep(Model(manifest, engine), started)
+
+
+def renew_model() -> None:
+    """
+    Load the live version if it is another by now, and only then let go of the one there was.
+
+    Raises:
+        ModelUnavailable: There was none, and there still is none.
+    """
+    global _failed_at
+    if _model is None:
+        _failed_at = None  # the time since then may not be ours: a snapshot stands still
+        _load()
+        return
+    started = time.perf_counter()
+    try:
+        store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
+        if read_pointer(store).version != _model.manifest.version:
+            model = open_model(open_bundle(store), allow_pickle=settings().allow_pickle)
+            _keep(model, started)
+    except ObjectMissing:
+        return  # one version is served by its own address, and it never changes
+    except BundleError as error:
+        log("error", "the model was not renewed", reason=str(error))
 
 
 def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +14,10 @@ import msgspec
 
 from serving.settings import LEVELS, settings
 
-__all__ = ["describe", "log"]
+__all__ = ["decorate_lines", "describe", "line_fields", "log"]
+
+_fields: ContextVar[dict[str, Any]] = ContextVar("fields", default={})  # noqa: B039  # never changed
+_decorators: list[Callable[[dict[str, Any]], None]] = []
 
 
 def log(level: str, message: str, **fields: Any) -> None:
@@ -20,10 +26,28 @@ def log(level: str, message: str, **fields: Any) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line: dict[str, Any] = {"time": now, "level": level, "message": message}
+    fields = _fields.get() | fields
     line.update((name, value) for name, value in fields.items() if value is not None)
+    for decorate in _decorators:
+        decorate(line)
     # One write for the whole line, so that threads cannot cut into one another's.
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def line_fields(**fields: Any) -> Iterator[None]:
+    """Add *fields* to every line that is written within."""
+    token = _fields.set(_fields.get() | fields)
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def decorate_lines(decorate: Callable[[dict[str, Any]], None]) -> None:
+    """Have *decorate* change every line before it is written: what a platform wants in it."""
+    _decorators.append(decorate)
 
 
 def describe(error: BaseException) -> dict[str, Any]:

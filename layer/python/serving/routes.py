@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from serving.endpoint import Function
+from serving.endpoint import Answer, Function, Request, Route
+from serving.errors import NotFound
 
-__all__ = ["load_functions"]
+__all__ = ["load_functions", "nowhere"]
 
 
-def load_functions(folder: Path) -> list[Function]:
+def load_functions(folder: Path, target: str | None = None) -> list[Function]:
     """
-    Load every function of *folder*, by path, in order of name.
+    Load every function of *folder*, or the *target* alone, by path, in order of name.
 
     The files are no package: functions-framework loads them by path too, and a module named like
     a library must not replace it.
 
     Raises:
-        SystemExit: The folder has none, or a file lacks the function that its name promises.
+        SystemExit: The folder has none, or not the target, or a file lacks the function that its
+            name promises.
     """
     files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
     if not files:
         raise SystemExit(f"canoa: no functions in {folder.absolute()}: start from the repository.")
+    if target is not None:
+        names = [path.stem for path in files]
+        if target not in names:
+            raise SystemExit(
+                f"canoa: FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
+            )
+        files = [folder / f"{target}.py"]
     return [_load(path) for path in files]
+
+
+def nowhere(routes: list[Route]) -> Callable[[Request], Answer]:
+    """Return the handler of every path that is none of *routes*: it names those that are."""
+    listed = ", ".join(f"{route.method} {route.path}" for route in routes)
+
+    def refuse(_: Request) -> Answer:
+        raise NotFound(f"There is {listed}.")
+
+    return refuse
 
 
 def _load(path: Path) -> Function:

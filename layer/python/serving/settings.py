@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: frozenset[str] = frozenset()
     log_level: str = "info"
     allow_pickle: bool = False
+    function_target: str | None = None
     port: int = 8080
     web_concurrency: int = 2
 
@@ -60,6 +61,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "CORS_ORIGINS": _origins,
         "LOG_LEVEL": _level,
         "ALLOW_PICKLE": _switch,
+        "FUNCTION_TARGET": str,
         "PORT": _port,
         "WEB_CONCURRENCY": _positive,
     }

@@ -9,9 +9,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from serving.endpoint import Answer, Function, Request, Route, respond
-from serving.errors import NotFound
-from serving.routes import load_functions
+from serving.endpoint import Function, Request, Route, respond
+from serving.routes import load_functions, nowhere
 from serving.settings import settings
 
 __all__ = ["create_app"]
@@ -45,13 +44,8 @@ def _view(function: Function) -> flask.typing.RouteCallable:
 
 
 def _not_found(routes: list[Route]) -> flask.typing.ErrorHandlerCallable:
-    listed = ", ".join(f"{route.method} {route.path}" for route in routes)
-
-    def refuse(_: Request) -> Answer:
-        raise NotFound(f"There is {listed}.")
-
     def handle(_: Exception) -> ResponseReturnValue:
-        return respond(_request(), refuse, None)
+        return respond(_request(), nowhere(routes), None)
 
     return handle
 

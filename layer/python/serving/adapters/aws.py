@@ -1,0 +1,112 @@
+"""AWS Lambda: `handler` answers events through the functions, with no web framework.
+
+FUNCTION_TARGET names the function; without it this one Lambda serves every route. Importing this
+module is Lambda's init phase: it loads the functions and the model, also for SnapStart's snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+from serving import loader
+from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
+from serving.adapters.aws_metrics import add_metrics
+from serving.endpoint import Answer, Request, Response, respond
+from serving.errors import Malformed, ModelUnavailable
+from serving.logs import decorate_lines, line_fields
+from serving.routes import load_functions, nowhere
+from serving.settings import settings
+
+__all__ = ["handler"]
+
+_INITIALIZATION = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+_TRACE_ROOT = re.compile(r"(?:^|;)Root=([\w-]+)")
+
+
+class Context(Protocol):
+    """What Lambda tells of an invocation."""
+
+    aws_request_id: str
+
+
+class _Lambda:
+    """The functions of this process, and whether an invocation is its first."""
+
+    def __init__(self) -> None:
+        folder = Path(os.environ.get("LAMBDA_TASK_ROOT", ".")) / "functions"
+        found = load_functions(folder, settings().function_target)
+        self._by_path = {function.route.path: function for function in found}
+        self._only = found[0] if settings().function_target else None
+        self._nowhere = nowhere([function.route for function in found])
+        # Provisioned concurrency starts ahead of any client, who then sees no cold start.
+        self._cold = _INITIALIZATION != "provisioned-concurrency"
+
+    def answer(self, event: Any, context: Context | None) -> dict[str, Any]:
+        cold, self._cold = self._cold, False
+        fields = {
+            "function_request_id": getattr(context, "aws_request_id", None),
+            "xray_trace_id": _xray_trace_id(),
+            "cold_start": cold,
+        }
+        with line_fields(**fields):
+            try:
+                known = read_event(event)
+            except UnknownEventError as error:
+                return _refuse(error)
+            return known.answer(self._respond(known.request()))
+
+    def _respond(self, request: EventRequest) -> Response:
+        function = self._only or self._by_path.get(request.path)
+        response = function(request) if function else respond(request, self._nowhere, None)
+        # Servers leave out the body of an answer to HEAD; here nobody else does.
+        return response if request.method != "HEAD" else (b"", *response[1:])
+
+
+def _refuse(error: UnknownEventError) -> dict[str, Any]:
+    def refuse(_: Request) -> Answer:
+        raise Malformed("The event is no HTTP request.")
+
+    with line_fields(event=str(error)):
+        nobody = EventRequest("", "", {}, {}, bytes)
+        body, status, headers = respond(nobody, refuse, None)
+    return {"statusCode": status, "headers": headers, "body": body.decode()}
+
+
+def _xray_trace_id() -> str | None:
+    """Read the trace's root off what the runtime sets for each invocation."""
+    found = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
+    return found[1] if found else None
+
+
+def _after_restore() -> None:
+    """Renew what a snapshot may have kept too long: the model, if another is live by now."""
+    with contextlib.suppress(ModelUnavailable):
+        loader.renew_model()
+
+
+decorate_lines(add_metrics)
+_lambda = _Lambda()
+with contextlib.suppress(ModelUnavailable):  # it is in the log, and the first request tries again
+    loader.load_model()
+if _INITIALIZATION == "snap-start":
+    from snapshot_restore_py import register_after_restore  # part of Lambda's Python since 3.12
+
+    register_after_restore(_after_restore)
+
+
+def handler(event: Any, context: Context | None = None) -> dict[str, Any]:
+    """
+    Answer one event.
+
+    Args:
+        event: API Gateway's (HTTP API 2.0, REST API 1.0), a function URL's or a load balancer's.
+        context: Lambda's.
+
+    Returns:
+        The answer in the shape that the sender of the event expects; 400 to any other event.
+    """
+    return _lambda.answer(event, context)

@@ -1,0 +1,47 @@
+"""CloudWatch metrics out of log lines: the embedded metric format, with no agent and no call.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+Names are those of Powertools for AWS Lambda where it has one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+__all__ = ["NAMESPACE", "add_metrics"]
+
+NAMESPACE = "Canoa"
+_DURATION = {"Name": "duration_ms", "Unit": "Milliseconds"}
+_ROWS = {"Name": "rows", "Unit": "Count"}
+_COLD_START = {"Name": "ColdStart", "Unit": "Count"}
+_ERRORS = {"Name": "Errors", "Unit": "Count"}
+
+
+def add_metrics(line: dict[str, Any]) -> None:
+    """Mark the figures of a request's *line* as metrics; leave other lines as they are."""
+    function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    if line["message"] != "request" or function_name is None:
+        return
+    line["function_name"] = function_name
+    line.setdefault("route", "none")
+    metrics = [_DURATION]
+    if "rows" in line:
+        metrics.append(_ROWS)
+    if line.get("cold_start"):
+        line["ColdStart"] = 1
+        metrics.append(_COLD_START)
+    directives = [_directive(metrics)]
+    if "error" in line:
+        line["Errors"] = 1
+        directives.append(_directive([_ERRORS], "error"))
+    line["_aws"] = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
+
+
+def _directive(metrics: list[dict[str, str]], *more: str) -> dict[str, Any]:
+    return {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["function_name", "route", *more]],
+        "Metrics": metrics,
+    }

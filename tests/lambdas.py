@@ -1,0 +1,226 @@
+"""Lambda as far as it can be had here: its events, and its Runtime API for AWS's own client.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.servers import ROOT, clean_environment
+
+__all__ = ["EVENTS", "Runtime", "balancer_event", "http_event", "rest_event", "runtime"]
+
+TRACE = "1-5f84c7a1-0123456789abcdef01234567"
+Headers = Mapping[str, str]
+
+
+def _body(body: bytes | None) -> dict[str, Any]:
+    """Encode a body as AWS does: text as text, anything else in base64."""
+    if body is None:
+        return {"body": None, "isBase64Encoded": False}
+    try:
+        return {"body": body.decode(), "isBase64Encoded": False}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+
+
+def http_event(
+    method: str, path: str, body: bytes | None, headers: Headers, **more: Any
+) -> dict[str, Any]:
+    """An HTTP API's event, payload 2.0: header names in lower case, `body` left out when empty."""
+    event = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {name.lower(): value for name, value in headers.items()},
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "api",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1"},
+            "requestId": "JKJaXmPLvHcESHA=",
+            "stage": "$default",
+            "timeEpoch": 1583348638390,
+        },
+        **_body(body),
+        **more,
+    }
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def rest_event(
+    method: str, path: str, body: bytes | None, headers: Headers, **more: Any
+) -> dict[str, Any]:
+    """A REST API's event, payload 1.0: every header twice, null where there is nothing."""
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": dict(headers) or None,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()} or None,
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "resourcePath": path,
+            "httpMethod": method,
+            "path": f"/dev{path}",
+            "stage": "dev",
+            "identity": {"sourceIp": "203.0.113.1"},
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+        },
+        **_body(body),
+        **more,
+    }
+
+
+def balancer_event(
+    method: str, path: str, body: bytes | None, headers: Headers, **more: Any
+) -> dict[str, Any]:
+    """A load balancer's event without multi-value headers; an empty body is an empty string."""
+    group = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/canoa/1"
+    return {
+        "requestContext": {"elb": {"targetGroupArn": group}},
+        "httpMethod": method,
+        "path": path,
+        "queryStringParameters": {},
+        "headers": {name.lower(): value for name, value in headers.items()},
+        **_body(body or b""),
+        **more,
+    }
+
+
+EVENTS = {"HTTP API": http_event, "REST API": rest_event, "load balancer": balancer_event}
+
+
+class Runtime:
+    """The Runtime API on loopback: hands out one event at a time, and takes its answer."""
+
+    def __init__(self) -> None:
+        self._events: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self._answers: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.restore = threading.Event()
+        self.log = Path()
+        self.process: subprocess.Popen[bytes]
+
+    def invoke(self, event: Any, timeout: float = 30) -> Any:
+        """
+        Have *event* answered.
+
+        Raises:
+            RuntimeError: The runtime client posted an error, or nothing at all.
+        """
+        self._events.put((str(uuid.uuid4()), json.dumps(event).encode()))
+        try:
+            kind, answer = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise RuntimeError(f"no answer:\n{self.logged()}") from None
+        if kind != "response":
+            raise RuntimeError(f"{kind}: {answer}\n{self.logged()}")
+        return answer
+
+    def logged(self) -> str:
+        """Everything that the function has written so far."""
+        return self.log.read_text("utf-8", "replace")
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Make the HTTP side of this."""
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                if self.path.endswith("/restore/next"):
+                    api.restore.wait(60)
+                    self._send(200, b"{}")
+                    return
+                identity, event = api._events.get()
+                deadline = str(int((time.time() + 60) * 1000))
+                self._send(
+                    200,
+                    event,
+                    **{
+                        "Content-Type": "application/json",  # without it AWS's client crashes
+                        "Lambda-Runtime-Aws-Request-Id": identity,
+                        "Lambda-Runtime-Deadline-Ms": deadline,
+                        "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:1:f",
+                        "Lambda-Runtime-Trace-Id": f"Root={TRACE};Sampled=1",
+                    },
+                )
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                kind = self.path.removeprefix("/2018-06-01/runtime/").rpartition("/")
+                name = "init error" if kind[0] == "init" else kind[2]
+                api._answers.put((name, json.loads(body or b"null")))
+                self._send(202, b"{}")
+
+            def _send(self, status: int, body: bytes, **headers: str) -> None:
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+@contextlib.contextmanager
+def runtime(
+    environment: Mapping[str, str],
+    *,
+    handler: str = "serving.adapters.aws.handler",
+    task: Path = ROOT,
+    python: tuple[str, ...] = (sys.executable,),
+) -> Iterator[Runtime]:
+    """Run *handler* under AWS's runtime client, in the folder *task*, as Lambda does."""
+    api = Runtime()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), api.handler())
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with tempfile.TemporaryDirectory() as folder:
+        api.log = Path(folder) / "log"
+        with api.log.open("wb") as output:
+            api.process = subprocess.Popen(
+                [*python, "-m", "awslambdaric", handler],
+                cwd=task,
+                env={
+                    **clean_environment(),
+                    "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
+                    "AWS_LAMBDA_FUNCTION_NAME": "canoa-test",
+                    "LAMBDA_TASK_ROOT": str(task),
+                    **environment,
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield api
+        finally:
+            api.process.kill()
+            api.process.wait()
+            server.shutdown()
+            server.server_close()
+            thread.join()
