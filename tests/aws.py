@@ -68,7 +68,7 @@ def serve() -> None:
 
 
 def _errors(template: str) -> list[Any]:
-    """List what is wrong with *template*; moto would refuse it for a warning, which AWS does not."""
+    """List what AWS refuses *template* for; moto would for a warning too."""
     return [m for m in validate_template_cfn_lint(template) if m.rule.severity == "error"]
 
 

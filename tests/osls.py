@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.aws import KEYS
-from tests.servers import ROOT
+from tests.servers import ROOT, Server, free_port, program, start
 
-__all__ = ["osls", "package", "program"]
-
-
-def program(name: str) -> str:
-    """Return the path of a command line that npm installed; without it, skip the test."""
-    path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
-    if not path.exists():
-        pytest.skip(f"{name} is not installed: make test does, or npm ci --prefix tests/node")
-    return str(path)
+__all__ = ["offline", "osls", "package"]
 
 
 def package(server: str, folder: Path, *options: str) -> Path:
@@ -57,3 +50,24 @@ def osls(server: str, *arguments: str) -> str:
     if run.returncode:
         raise RuntimeError(f"osls {' '.join(arguments)} ended with {run.returncode}:\n{run.stdout}")
     return run.stdout
+
+
+@contextlib.contextmanager
+def offline(model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """
+    Run every function under serverless-offline, each in a Python of its own, with HTTP in front.
+
+    A request that comes while a function is busy starts another Python for it, as on Lambda.
+    """
+    ports = ["--httpPort", "{port}", "--lambdaPort", str(free_port())]
+    command = [program("osls"), "offline", "--noSponsor", "--host", "127.0.0.1", *ports]
+    given = {
+        **KEYS,
+        "LAMBDA_TASK_ROOT": str(ROOT),
+        "MODEL_URI": str(model_uri),
+        "NODE_NO_WARNINGS": "1",
+        # It starts the first python3 on the path, and puts this one's there.
+        "VIRTUAL_ENV": sys.prefix,
+    }
+    with start(command, given | environment, ROOT / "tests" / "offline") as server:
+        yield server

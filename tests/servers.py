@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ROOT", "Server", "emulator", "free_port", "serving", "start"]
+import pytest
+
+__all__ = ["ROOT", "Server", "emulator", "free_port", "program", "serving", "start"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
@@ -55,15 +57,19 @@ def emulator(function: str, model_uri: Path | str, **environment: str) -> Iterat
 
 
 @contextlib.contextmanager
-def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
-    """Start *command*, with `{port}` in it filled in, and yield when it takes connections."""
+def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> Iterator[Server]:
+    """
+    Start *command* in *folder*, with `{port}` filled in, and yield when it takes connections.
+
+    At the end it is asked to stop, and whatever is left of its process group is killed.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
+    with tempfile.TemporaryDirectory() as temporary:
+        log = Path(temporary) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [part.format(port=port) for part in command],
-                cwd=ROOT,
+                cwd=folder,
                 env={**_clean_environment(), "PORT": str(port), **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -76,6 +82,14 @@ def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
             yield server
         finally:
             _stop(process)
+
+
+def program(name: str) -> str:
+    """Return the path of a command line that npm installed; without it, skip the test."""
+    path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not installed: make test does, or npm ci --prefix tests/node")
+    return str(path)
 
 
 def free_port() -> int:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import requests
 
 from tests.aws import aws, client
-from tests.osls import osls, package
+from tests.osls import offline, osls, package
 from tests.platforms import PATHS
 from tests.servers import ROOT, Server
 
@@ -213,3 +214,30 @@ def test_deploying_the_same_again_changes_nothing(stack: Stack) -> None:
     printed = osls(stack.server, "deploy", "--package", str(stack.folder), "--stage", "prod")
 
     assert "did not include any changes" in printed
+
+
+_STAND_IN = """
+import json, os
+
+def handler(event, context):
+    answer = {"target": os.environ["FUNCTION_TARGET"], "root": os.environ["LAMBDA_TASK_ROOT"]}
+    answer["event"] = event
+    return {"statusCode": 200, "headers": {}, "body": json.dumps(answer)}
+"""
+
+
+def test_the_emulator_starts_every_handler(tmp_path: Path) -> None:
+    """serverless-offline sends each path to its function, here a stand-in, as payload 2.0."""
+    adapters = tmp_path / "serving" / "adapters"
+    adapters.mkdir(parents=True)
+    for folder in (adapters.parent, adapters):
+        (folder / "__init__.py").touch()
+    (adapters / "aws.py").write_text(_STAND_IN, "utf-8")
+    with offline(tmp_path, PYTHONPATH=str(tmp_path)) as server:
+        for name, path in PATHS.items():
+            answer = requests.post(server + path, data=b"{}", timeout=30).json()
+
+            assert (answer["target"], answer["root"]) == (name, str(ROOT))
+            assert answer["event"]["version"] == "2.0"
+            assert answer["event"]["rawPath"] == path
+            assert answer["event"]["body"] == "{}"
