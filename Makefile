@@ -33,7 +33,7 @@ lint: .venv/tests ## types and style only
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
 
-deploy-aws: $(NODE) ## the functions and what they need, to AWS: make deploy-aws STAGE=prod
+deploy-aws: layer $(NODE) ## the functions and what they need, to AWS: make deploy-aws STAGE=prod
 	tests/node/node_modules/.bin/osls deploy --verbose --stage $(STAGE)
 
 clean: ## remove .venv, the models and what npm installed
