@@ -1,16 +1,17 @@
 # The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint bench emulate clean
+.PHONY: help run train test lint bench emulate deploy-aws clean
 
 PYTHON ?= python3
 PORT ?= 8080
+NODE := tests/node/node_modules/.package-lock.json
 BIN := .venv/bin
 # A .pyc beside each source: without it scikit-learn takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 export PORT
 
 help: ## this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/training models/credit/latest ## set up, train the example if there is none, serve it on PORT (8080)
 	exec $(BIN)/gunicorn --config python:serving.adapters.gunicorn 'serving.adapters.flask:create_app()'
@@ -21,7 +22,7 @@ train: .venv/training ## train the example again
 emulate: .venv/training models/credit/latest ## one function alone, as Google Cloud runs it: make emulate FUNCTION=predict
 	exec $(BIN)/functions-framework --source functions/$(FUNCTION).py --target $(FUNCTION)
 
-test: .venv/tests lint ## set up, check types and style, run the tests
+test: .venv/tests $(NODE) lint ## set up, check types and style, run the tests
 	$(BIN)/python -m pytest
 
 lint: .venv/tests ## types and style only
@@ -32,10 +33,14 @@ lint: .venv/tests ## types and style only
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
 
-clean: ## remove .venv and the models
-	rm -rf .venv models
+deploy-aws: layer $(NODE) ## the functions and what they need, to AWS: make deploy-aws STAGE=prod
+	tests/node/node_modules/.bin/osls deploy --verbose --stage $(STAGE)
+
+clean: ## remove .venv, the models and what npm installed
+	rm -rf .venv models tests/node/node_modules
 
 FUNCTION ?= predict
+STAGE ?= dev
 
 models/credit/latest: | .venv/training
 	$(BIN)/python -m training train
@@ -47,14 +52,15 @@ LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
 	$(BIN)/python -m pip install --quiet --requirement training/requirements.txt
 	touch $@
 
-.venv/tests: .venv/training tests/requirements.txt | tests/node/node_modules
+.venv/tests: .venv/training tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 
-# What the tests start from npm; where there is none, they say that they were skipped.
-tests/node/node_modules: tests/node/package.json
-	! command -v npm > /dev/null || npm install --prefix tests/node --silent --no-fund --no-audit
-	mkdir -p $@ && touch $@
+# The command lines of the platforms; npm writes this file when all is there.
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	@command -v npm > /dev/null || echo "Canoa: without npm (Node 20) the tests of platforms and stores are skipped."
+	! command -v npm > /dev/null || npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	mkdir -p $(@D) && touch $@
 
 .venv/bin:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Canoa needs Python 3.11 or newer.")'

@@ -15,6 +15,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
 from tests.lambdas import EVENTS, http_event, runtime
+from tests.osls import offline
 from tests.servers import ROOT, emulator, serving
 
 __all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget", "lambda_process"]
@@ -152,6 +153,13 @@ def lambda_runtime(model: Path, **environment: str) -> Iterator[Platform]:
         yield _over_events(http_event, api.invoke)
 
 
+@contextlib.contextmanager
+def osls_offline(model: Path, **environment: str) -> Iterator[Platform]:
+    """Each function alone behind serverless-offline's imitation of an HTTP API."""
+    with offline(model, **environment) as base:
+        yield _over_http({name: base + path for name, path in PATHS.items()})
+
+
 def _request(builder: EnvironBuilder) -> Any:
     """Make what a platform hands on; Werkzeug's headers are a mapping in all but their type."""
     return WerkzeugRequest(builder.get_environ())
@@ -163,6 +171,7 @@ PLATFORMS = {
     "direct": direct,
     **{f"lambda, {name}": lambda_events(build) for name, build in EVENTS.items()},
     "lambda runtime": lambda_runtime,
+    "osls offline": osls_offline,
 }
 
 

@@ -13,9 +13,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from serving.settings import Settings
 
-__all__ = ["ROOT", "Server", "clean_environment", "emulator", "free_port", "serving", "start"]
+__all__ = [
+    "ROOT",
+    "Server",
+    "clean_environment",
+    "emulator",
+    "free_port",
+    "program",
+    "serving",
+    "start",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
@@ -57,15 +67,19 @@ def emulator(function: str, model_uri: Path | str, **environment: str) -> Iterat
 
 
 @contextlib.contextmanager
-def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
-    """Start *command*, with `{port}` in it filled in, and yield when it takes connections."""
+def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> Iterator[Server]:
+    """
+    Start *command* in *folder*, with `{port}` filled in, and yield when it takes connections.
+
+    At the end it is asked to stop, and whatever is left of its process group is killed.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
+    with tempfile.TemporaryDirectory() as temporary:
+        log = Path(temporary) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [part.format(port=port) for part in command],
-                cwd=ROOT,
+                cwd=folder,
                 env={**clean_environment(), "PORT": str(port), **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -78,6 +92,14 @@ def start(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
             yield server
         finally:
             _stop(process)
+
+
+def program(name: str) -> str:
+    """Return the path of a command line that npm installed; without it, skip the test."""
+    path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
+    if not path.exists() and "CI" not in os.environ:  # CI may not do without
+        pytest.skip(f"{name} is not installed: make test does it, given npm")
+    return str(path)
 
 
 def free_port() -> int:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import pytest
 import requests
 from azure.storage.blob import BlobServiceClient
 
 from tests.proxy import Answer, Asked, Proxy
-from tests.servers import ROOT, Server, start
+from tests.servers import Server, program, start
 
 __all__ = ["SECRETS", "Bucket", "Place", "azure", "google", "s3"]
 
@@ -82,11 +81,8 @@ class Bucket:
 @contextlib.contextmanager
 def azure() -> Iterator[Place]:
     """Run azurite, and make a container."""
-    program = ROOT / "tests" / "node" / "node_modules" / ".bin" / "azurite-blob"
-    if not program.exists():
-        pytest.skip("azurite is not there: npm install --prefix tests/node")
     options = ["--inMemoryPersistence", "--disableTelemetry", "--silent"]
-    command = [str(program), *options, "--blobHost", "127.0.0.1", "--blobPort", "{port}"]
+    command = [program("azurite-blob"), *options, "--blobHost", "127.0.0.1", "--blobPort", "{port}"]
     with start(command, {}) as server:
         account = f"{server}/devstoreaccount1"
         key = {"account_name": "devstoreaccount1", "account_key": _AZURITE_KEY}

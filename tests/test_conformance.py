@@ -40,6 +40,23 @@ def send(request: pytest.FixtureRequest, credit: Path) -> Iterator[Platform]:
         yield platform
 
 
+#: What serverless-offline answers by itself, or changes on the way; API Gateway does neither.
+OFFLINE_FAULTS = {
+    'test_what_is_no_json_is_malformed[osls offline-{"home": "\\xff"}]': "it repairs the UTF-8",
+    "test_only_json_is_taken[osls offline-json]": "it refuses such a content type with 400",
+    "test_a_listed_origin_may_read[osls offline]": "it answers preflights itself",
+    "test_other_origins_may_not[osls offline]": "it lets every origin read",
+    "test_every_fault_is_named_by_its_place[osls offline-None-pointers15]": "it drops a null body",
+}
+
+
+@pytest.fixture(autouse=True)
+def offline_faults(request: pytest.FixtureRequest) -> None:
+    """Expect a test to fail where its emulator is at fault, and say why."""
+    if reason := OFFLINE_FAULTS.get(request.node.name):
+        request.applymarker(pytest.mark.xfail(reason=f"serverless-offline: {reason}"))
+
+
 def post(send: Platform, data: Any, **headers: str) -> Reply:
     """Send *data* to predict: as it is if it is bytes, else as JSON."""
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
