@@ -21,6 +21,16 @@ from tests.servers import ROOT, serving
 from tests.test_conformance import JSON, ROW
 
 
+def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
+    """The telemetry of onnxruntime is off: it leaves no id in the home folder, and starts no thread."""
+    with serving(credit, HOME=str(tmp_path), WEB_CONCURRENCY="1") as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 200
+        environment = Path(f"/proc/{server.process.pid}/environ").read_text()
+
+    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must see to it itself"
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_sigterm_finishes_what_is_in_flight(credit: Path) -> None:
     """Requests under way at SIGTERM are all answered, and the processes end by themselves."""
     rows = {"instances": [ROW] * 10_000}

@@ -6,8 +6,6 @@ Every name here but the imported ones is a setting of gunicorn's, or a hook.
 from __future__ import annotations
 
 import gc as _gc
-import os as _os
-import sys as _sys
 from contextlib import suppress as _suppress
 from typing import Any
 
@@ -40,15 +38,3 @@ def post_worker_init(_: Any) -> None:
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
         loader.load_model()
-
-
-def worker_exit(_: Any, __: Any) -> None:
-    """
-    End the worker, its requests being finished, without C++'s tear-down.
-
-    At an ordinary exit onnxruntime waits for a thread that only the master has: the worker would
-    hang, then abort.
-    """
-    _sys.stdout.flush()
-    _sys.stderr.flush()
-    _os._exit(0)

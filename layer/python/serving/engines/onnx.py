@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+# onnxruntime 1.32 reports to its maker unless told not to before it is imported. It would also
+# write an id into the home folder, and start a thread that a forked worker waits for in vain.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from serving.engines import Columns, Scores
