@@ -76,8 +76,8 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
     shutil.copytree(HERE / "python" / "serving", folder / "serving")
     owners = _owners(folder)
     before = _sizes(folder, owners)
-    _trim(folder, trim["files"])
-    how = compile_layer(folder, target.python, kept="serving")
+    _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
+    how = compile_layer(folder, target.python, kept="serving", terse=trim["docstrings"])
     _rewrite_records(folder)
     check_shared_objects(folder, target)
     return before, _sizes(folder, owners), how

@@ -2,8 +2,8 @@
 
 The zip gives every file the same date, and `/opt` is read-only: bytecode that is checked against
 its source's date would be compiled again at every cold start. So it is hash-based and unchecked
-(PEP 552). Libraries lose their sources, which nobody reads there, and their docstrings, which only
-take time to load. What is *kept* stays readable, beside its bytecode.
+(PEP 552). Libraries lose their sources, which nobody reads there, and the largest their docstrings
+too. What is *kept* stays readable, beside its bytecode.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ast
 import importlib.util
 import marshal
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 #: Where Lambda unpacks the layer. Tracebacks name the files there.
@@ -19,8 +20,8 @@ HOME = "/opt/python"
 UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 
 
-def compile_folder(folder: Path, kept: str) -> None:
-    """Compile every source in *folder*; the package *kept* keeps its own."""
+def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
+    """Compile every source in *folder*: *kept* keeps its own, *terse* packages lose docstrings."""
     # In one order, by one process: what marshal shares depends on what it saw before.
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
@@ -28,7 +29,7 @@ def compile_folder(folder: Path, kept: str) -> None:
         ours = name.parts[0] == kept
         target = _cached(path) if ours else path.with_suffix(".pyc")
         target.parent.mkdir(exist_ok=True)
-        target.write_bytes(bytecode(source, f"{HOME}/{name.as_posix()}", docstrings=ours))
+        target.write_bytes(bytecode(source, f"{HOME}/{name.as_posix()}", docstrings=name.parts[0] not in terse))
         if not ours:
             path.unlink()
 
@@ -58,7 +59,7 @@ def _cached(path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    wanted, folder, kept = sys.argv[1:]
+    wanted, folder, kept, *terse = sys.argv[1:]
     if "{}.{}".format(*sys.version_info) != wanted or sys.version_info.releaselevel != "final":
         sys.exit(f"this is Python {sys.version}, and the layer is for {wanted}.")
-    compile_folder(Path(folder), kept)
+    compile_folder(Path(folder), kept, terse)

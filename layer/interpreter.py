@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import findpython
@@ -19,9 +20,9 @@ HERE = Path(__file__).resolve().parent
 PYODIDE = {"3.12": "0.27.7", "3.13": "0.29.5", "3.14": "314.0.7"}
 
 
-def compile_layer(folder: Path, python: str, kept: str) -> str:
+def compile_layer(folder: Path, python: str, kept: str, terse: Iterable[str]) -> str:
     """
-    Compile *folder* for *python*, and say with what.
+    Compile *folder* for *python*, and say with what; see bytecode.py for the rest.
 
     Pyodide comes first: it is pinned, so every machine makes the same bytecode, whereas patch
     releases of one Python differ in theirs.
@@ -30,11 +31,11 @@ def compile_layer(folder: Path, python: str, kept: str) -> str:
         BuildError: There is neither node for it, nor such a Python.
     """
     if python in PYODIDE and shutil.which("node") and shutil.which("npm"):
-        return compile_with_pyodide(folder, python, kept)
-    return compile_with_python(folder, python, kept)
+        return compile_with_pyodide(folder, python, kept, terse)
+    return compile_with_python(folder, python, kept, terse)
 
 
-def compile_with_pyodide(folder: Path, python: str, kept: str) -> str:
+def compile_with_pyodide(folder: Path, python: str, kept: str, terse: Iterable[str]) -> str:
     """Compile with pyodide, installed by npm on first use."""
     release = PYODIDE[python]
     prefix = HERE / ".cache" / f"pyodide-{release}"
@@ -42,11 +43,11 @@ def compile_with_pyodide(folder: Path, python: str, kept: str) -> str:
     if not (package / "python_stdlib.zip").exists():
         install = ["npm", "install", "--prefix", prefix, "--ignore-scripts", f"pyodide@{release}"]
         _run([*install, "--no-audit", "--no-fund", "--loglevel=error"])
-    _run(["node", HERE / "bytecode.mjs", package, HERE / "bytecode.py", python, folder, kept])
+    _run(["node", HERE / "bytecode.mjs", package, HERE / "bytecode.py", python, folder, kept, *terse])
     return f"pyodide {release}"
 
 
-def compile_with_python(folder: Path, python: str, kept: str) -> str:
+def compile_with_python(folder: Path, python: str, kept: str, terse: Iterable[str]) -> str:
     """
     Compile with a Python of this machine: on the path, or made by pyenv, uv and their like.
 
@@ -62,7 +63,7 @@ def compile_with_python(folder: Path, python: str, kept: str) -> str:
             f"bytecode for Python {python} needs node and npm, or a Python {python} on the path, "
             "and neither is here."
         )
-    _run([executable, "-S", "-P", "-W", "ignore", HERE / "bytecode.py", python, folder, kept])
+    _run([executable, "-S", "-P", "-W", "ignore", HERE / "bytecode.py", python, folder, kept, *terse])
     return f"Python {version}"
 
 
