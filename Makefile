@@ -1,6 +1,6 @@
 # The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint bench emulate clean
+.PHONY: help run train test lint bench emulate layer clean
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -32,10 +32,16 @@ lint: .venv/tests ## types and style only
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
 
-clean: ## remove .venv and the models
-	rm -rf .venv models
+layer: .venv/layer ## the AWS Lambda layer's zip: make layer ARCH=arm64 PYTHON_VERSION=3.13 ENGINE=onnx
+	$(BIN)/python -m layer.build --arch $(ARCH) --python $(PYTHON_VERSION) --engine $(ENGINE)
+
+clean: ## remove .venv, the models and the layers
+	rm -rf .venv models layer/dist layer/.cache
 
 FUNCTION ?= predict
+ARCH ?= arm64
+PYTHON_VERSION ?= 3.13
+ENGINE ?= onnx
 
 models/credit/latest: | .venv/training
 	$(BIN)/python -m training train
@@ -47,7 +53,11 @@ LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
 	$(BIN)/python -m pip install --quiet --requirement training/requirements.txt
 	touch $@
 
-.venv/tests: .venv/training tests/requirements.txt
+.venv/layer: .venv/training layer/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement layer/requirements.txt
+	touch $@
+
+.venv/tests: .venv/layer tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 

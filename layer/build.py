@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -156,18 +157,30 @@ def _table(target: Target, before: Counter[str], after: Counter[str]) -> Table:
     return table
 
 
+def _version(text: str) -> str:
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version such as 3.13")
+    return text
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, and build."""
     parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__)
     parser.add_argument("--arch", choices=MACHINES, default="arm64")
-    parser.add_argument("--python", default="3.13", help="Lambda's Python, such as 3.13")
+    parser.add_argument("--python", default="3.13", type=_version, help="Lambda's, such as 3.13")
     parser.add_argument("--engine", choices=BUDGETS, default="onnx")
     parser.add_argument("--output", type=Path, help="default: layer/dist/ENGINE-ARCH-PYTHON.zip")
     options = parser.parse_args(arguments)
     target = Target(options.arch, options.python, options.engine)
+    console = Console()
+    if tuple(map(int, target.python.split("."))) < (3, 12):
+        console.print(
+            f"Lambda runs Python {target.python} on Amazon Linux 2, whose glibc is too old for these "
+            "wheels: this layer is for tests."
+        )
     default = HERE / "dist" / f"{target.engine}-{target.arch}-{target.python}.zip"
     try:
-        build(target, options.output or default, Console())
+        build(target, options.output or default, console)
     except BuildError as error:
         sys.exit(f"canoa: {error}")
 

@@ -26,11 +26,12 @@ def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
         source = path.read_bytes()
-        ours = name.parts[0] == kept
-        target = _cached(path) if ours else path.with_suffix(".pyc")
+        package = name.parts[0]
+        target = _cached(path) if package == kept else path.with_suffix(".pyc")
         target.parent.mkdir(exist_ok=True)
-        target.write_bytes(bytecode(source, f"{HOME}/{name.as_posix()}", docstrings=name.parts[0] not in terse))
-        if not ours:
+        filename = f"{HOME}/{name.as_posix()}"
+        target.write_bytes(bytecode(source, filename, docstrings=package not in terse))
+        if package != kept:
             path.unlink()
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["BuildError", "Target", "install", "read_pins"]
+__all__ = ["MACHINES", "BuildError", "Target", "install", "read_pins", "roots"]
 
 #: Amazon Linux 2023, which Lambda's Python 3.12 and later run on, has glibc 2.34.
 GLIBC_MINOR = 34
@@ -62,7 +62,7 @@ def roots(engine: str, pyproject: Path) -> set[str]:
     """Return the names that the package `serving` asks for to run *engine*."""
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
     names = [*project["dependencies"], *project["optional-dependencies"].get(engine, [])]
-    found = {canonicalize_name(Requirement(name).name) for name in names}
+    found: set[str] = {canonicalize_name(Requirement(name).name) for name in names}
     # Each engine's layer has one engine.
     return found if engine == "onnx" else found - {"onnxruntime"}
 
@@ -90,15 +90,14 @@ def install(
                 raise BuildError(f"no requirements file pins {', '.join(sorted(missing))}.")
             _pip("download", [f"--dest={wheels}", *_exact(names, pins)], target)
             found |= names
-            names = {
-                name for name in _required(Path(wheels), target) if name not in unneeded
-            } - found
+            required = _required(Path(wheels), target)
+            names = {name for name in required - found if name not in unneeded}
         options = ["--no-index", f"--find-links={wheels}", "--no-compile", f"--target={folder}"]
         _pip("install", [*options, *_exact(found, pins)], target)
 
 
 def _required(wheels: Path, target: Target) -> set[str]:
-    needed = set()
+    needed: set[str] = set()
     for wheel in distributions(path=[str(path) for path in wheels.glob("*.whl")]):
         for requirement in map(Requirement, wheel.requires or []):
             if requirement.marker is None or requirement.marker.evaluate(target.markers):

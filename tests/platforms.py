@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,8 @@ from serving.settings import settings
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
-from tests.servers import ROOT, emulator, serving
+from tests.layers import NATIVE, unzipped
+from tests.servers import ROOT, emulator, serving, start
 
 __all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget"]
 
@@ -103,7 +105,21 @@ def _request(builder: EnvironBuilder) -> Any:
     return WerkzeugRequest(builder.get_environ())
 
 
-PLATFORMS = {"gunicorn": gunicorn, "functions-framework": functions_framework, "direct": direct}
+@contextlib.contextmanager
+def lambda_layer(model: Path, **environment: str) -> Iterator[Platform]:
+    """The functions in a process that has the AWS layer on its path, and nothing else."""
+    command = [sys.executable, "-S", "-P", "tests/layer_server.py"]
+    path = {"PYTHONPATH": str(unzipped(NATIVE))}
+    with start(command, {"MODEL_URI": str(model), **path, **environment}) as base:
+        yield _over_http({name: base + path for name, path in PATHS.items()})
+
+
+PLATFORMS = {
+    "gunicorn": gunicorn,
+    "functions-framework": functions_framework,
+    "direct": direct,
+    "layer": lambda_layer,
+}
 
 
 def forget() -> None:
