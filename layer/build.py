@@ -175,8 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     if tuple(map(int, target.python.split("."))) < (3, 12):
         console.print(
-            f"Lambda runs Python {target.python} on Amazon Linux 2, whose glibc is too old for these "
-            "wheels: this layer is for tests."
+            f"Lambda's Python {target.python} is on Amazon Linux 2, whose glibc is too old for "
+            "these wheels: this layer is for tests."
         )
     default = HERE / "dist" / f"{target.engine}-{target.arch}-{target.python}.zip"
     try:

@@ -1,4 +1,4 @@
-"""Every function behind the standard library's server: a script that needs nothing but the layer."""
+"""Every function behind the standard library's server: a script that needs only the layer."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import zipfile
 from pathlib import Path
 
 from layer.wheels import MACHINES, Target
-
 from tests.servers import ROOT
 
 __all__ = ["ARCH", "LAMBDA", "NATIVE", "NATIVE_SKLEARN", "build", "unzipped", "zipped"]
