@@ -96,7 +96,8 @@ def load_data():
     return data, np.where((n % 7 > 3) ^ (n % 3 > 0), "yes", "no")
 def build_pipeline():
     columns = make_column_transformer(
-        (make_pipeline(FunctionTransformer(np.log1p), QuantileTransformer(n_quantiles=10)), ["a", "b"]),
+        (FunctionTransformer(np.log1p), ["a"]),
+        (QuantileTransformer(n_quantiles=9), ["b"]),
         (OneHotEncoder(sparse_output=False), ["c"]),
     )
     return make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5))
