@@ -1,6 +1,6 @@
 # The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint bench emulate deploy-aws clean
+.PHONY: help run train test lint bench emulate layer deploy-aws clean
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -33,14 +33,20 @@ lint: .venv/tests ## types and style only
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
 
+layer: .venv/layer ## the AWS Lambda layer's zip: make layer ARCH=arm64 PYTHON_VERSION=3.13 ENGINE=onnx
+	$(BIN)/python -m layer.build --arch $(ARCH) --python $(PYTHON_VERSION) --engine $(ENGINE)
+
 deploy-aws: layer $(NODE) ## the functions and what they need, to AWS: make deploy-aws STAGE=prod
 	tests/node/node_modules/.bin/osls deploy --verbose --stage $(STAGE)
 
-clean: ## remove .venv, the models and what npm installed
-	rm -rf .venv models tests/node/node_modules
+clean: ## remove .venv, the models, the layers and what npm installed
+	rm -rf .venv models layer/dist layer/.cache tests/node/node_modules
 
 FUNCTION ?= predict
 STAGE ?= dev
+ARCH ?= arm64
+PYTHON_VERSION ?= 3.13
+ENGINE ?= onnx
 
 models/credit/latest: | .venv/training
 	$(BIN)/python -m training train
@@ -52,7 +58,11 @@ LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
 	$(BIN)/python -m pip install --quiet --requirement training/requirements.txt
 	touch $@
 
-.venv/tests: .venv/training tests/requirements.txt
+.venv/layer: .venv/training layer/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement layer/requirements.txt
+	touch $@
+
+.venv/tests: .venv/layer tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 

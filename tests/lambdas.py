@@ -5,10 +5,14 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import json
+import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +21,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+from tests.layers import NATIVE, unzipped
 from tests.servers import ROOT, clean_environment
 
 __all__ = ["EVENTS", "Runtime", "balancer_event", "http_event", "rest_event", "runtime"]
@@ -191,10 +197,16 @@ def runtime(
     environment: Mapping[str, str],
     *,
     handler: str = "serving.adapters.aws.handler",
-    task: Path = ROOT,
-    python: tuple[str, ...] = (sys.executable,),
+    layer: Path | None = None,
+    package: Path | None = None,
 ) -> Iterator[Runtime]:
-    """Run *handler* under AWS's runtime client, in the folder *task*, as Lambda does."""
+    """
+    Run *handler* under AWS's runtime client, as Lambda does.
+
+    Beside the client, only the layer (unzipped) and the package (the folder that it starts in) are
+    on Python's path; without them said, our layer for this machine and what serverless.yml packs.
+    """
+    layer, package = layer or unzipped(NATIVE), package or function_package()
     api = Runtime()
     server = ThreadingHTTPServer(("127.0.0.1", 0), api.handler())
     server.daemon_threads = True
@@ -204,13 +216,14 @@ def runtime(
         api.log = Path(folder) / "log"
         with api.log.open("wb") as output:
             api.process = subprocess.Popen(
-                [*python, "-m", "awslambdaric", handler],
-                cwd=task,
+                [sys.executable, "-S", "-P", "-m", "awslambdaric", handler],
+                cwd=package,
                 env={
                     **clean_environment(),
                     "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
                     "AWS_LAMBDA_FUNCTION_NAME": "canoa-test",
-                    "LAMBDA_TASK_ROOT": str(task),
+                    "LAMBDA_TASK_ROOT": str(package),
+                    "PYTHONPATH": os.pathsep.join(map(str, [layer, _client()])),
                     **environment,
                 },
                 stdout=output,
@@ -224,3 +237,29 @@ def runtime(
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+@functools.cache
+def function_package() -> Path:
+    """Copy what serverless.yml packs for a function; the folder."""
+    folder = _temporary("package-")
+    shutil.copytree(ROOT / "functions", folder / "functions", ignore=lambda *_: ["__pycache__"])
+    return folder
+
+
+@functools.cache
+def _client() -> Path:
+    """Link AWS's runtime client and what it needs into a folder without anything else."""
+    folder = _temporary("client-")
+    for name in ("awslambdaric", "snapshot-restore-py", "simplejson"):
+        for file in distribution(name).files or []:
+            entry = folder / file.parts[0]
+            if not (entry.exists() or file.parts[0] == ".."):
+                entry.symlink_to(Path(str(distribution(name).locate_file(file.parts[0]))))
+    return folder
+
+
+def _temporary(prefix: str) -> Path:
+    folder = tempfile.TemporaryDirectory(prefix=prefix)
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

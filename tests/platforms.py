@@ -148,7 +148,7 @@ def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., di
 
 @contextlib.contextmanager
 def lambda_runtime(model: Path, **environment: str) -> Iterator[Platform]:
-    """The Lambda handler under AWS's own runtime client: a real process."""
+    """The Lambda handler under AWS's own runtime client, on the built layer: a real process."""
     with runtime({"MODEL_URI": str(model), **environment}) as api:
         yield _over_events(http_event, api.invoke)
 

@@ -22,7 +22,7 @@ from tests.test_conformance import JSON, ROW
 
 
 def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
-    """The telemetry of onnxruntime is off: it leaves no id in the home folder, and starts no thread."""
+    """Telemetry in onnxruntime is off: it leaves no id in the home folder, and starts no thread."""
     with serving(credit, HOME=str(tmp_path), WEB_CONCURRENCY="1") as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 200
         environment = Path(f"/proc/{server.process.pid}/environ").read_text()

@@ -1,0 +1,189 @@
+"""Builds the AWS Lambda layer: python -m layer.build --arch arm64 --python 3.13 --engine onnx.
+
+Wheels for Lambda's platform, less what no function touches, as bytecode: the same inputs give the
+same zip, byte for byte, on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import distributions
+from pathlib import Path, PurePath
+
+import pathspec
+from rich.console import Console
+from rich.table import Table
+
+from layer.interpreter import compile_layer
+from layer.shared_objects import check_shared_objects
+from layer.wheels import MACHINES, BuildError, Target, install, read_pins, roots
+
+__all__ = ["assemble", "build", "main", "write_zip"]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+MIB = 1024 * 1024
+#: Unzipped. AWS takes 250 MiB, the functions and every other layer included.
+BUDGETS = {"onnx": 110 * MIB, "sklearn": 200 * MIB}
+#: The first that a zip can hold. Nothing reads it.
+DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def build(target: Target, output: Path, console: Console) -> None:
+    """
+    Write the layer's zip to *output*, and show on *console* what is in it.
+
+    Raises:
+        BuildError: It cannot be made, or is over its budget; then *output* stays as it was.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        before, after, how = assemble(target, folder)
+        console.print(_table(target, before, after))
+        console.print(f"Bytecode by {how}.")
+        budget = BUDGETS[target.engine]
+        if after.total() > budget:
+            raise BuildError(
+                f"the {target.engine} layer for {target.arch} is {after.total() / MIB:.1f} MiB "
+                f"unzipped, over its budget of {budget // MIB}; the table shows what is in it."
+            )
+        write_zip(folder, output)
+    console.print(f"{output}: {output.stat().st_size / MIB:.1f} MiB.")
+
+
+def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], str]:
+    """
+    Lay the layer out in *folder*.
+
+    Returns:
+        Bytes by package, as its wheel has it and as the layer does, and what made the bytecode.
+
+    Raises:
+        BuildError: See `build`.
+    """
+    trim = tomllib.loads((HERE / "trim.toml").read_text("utf-8"))
+    pins = read_pins(ROOT / "requirements.txt", ROOT / "training" / "requirements.txt")
+    names = roots(target.engine, HERE / "pyproject.toml")
+    install(names, pins, target, folder, trim["packages"])
+    shutil.copytree(HERE / "python" / "serving", folder / "serving")
+    owners = _owners(folder)
+    before = _sizes(folder, owners)
+    _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
+    how = compile_layer(folder, target.python, kept="serving", terse=trim["docstrings"])
+    _rewrite_records(folder)
+    check_shared_objects(folder, target)
+    return before, _sizes(folder, owners), how
+
+
+def write_zip(folder: Path, output: Path) -> None:
+    """Zip *folder* as `python/`, in order of name, with one date and one mode for all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(output.name + ".part")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for name in sorted(file.as_posix() for file in _files(folder)):
+            entry = zipfile.ZipInfo(f"python/{name}", DATE)
+            entry.create_system = 3  # Unix, whatever this is
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, (folder / name).read_bytes())
+    os.replace(partial, output)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+
+
+def _owners(folder: Path) -> dict[str, str]:
+    """Return the distribution that each entry of *folder* came with."""
+    return {
+        _entry(file): distribution.name
+        for distribution in distributions(path=[str(folder)])
+        for file in distribution.files or []
+    }
+
+
+def _entry(file: PurePath) -> str:
+    """Return the name in *folder* that *file* belongs to, be it source or bytecode."""
+    return file.parts[0].removesuffix(".pyc").removesuffix(".py")
+
+
+def _sizes(folder: Path, owners: dict[str, str]) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    for file in _files(folder):
+        sizes[owners.get(_entry(file), _entry(file))] += (folder / file).stat().st_size
+    return sizes
+
+
+def _trim(folder: Path, patterns: Iterable[str]) -> None:
+    spec = pathspec.GitIgnoreSpec.from_lines(patterns)
+    for file in _files(folder):
+        if spec.match_file(file):
+            (folder / file).unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _rewrite_records(folder: Path) -> None:
+    """Make each RECORD list what is there: importlib.metadata answers from it."""
+    for record in folder.glob("*.dist-info/RECORD"):
+        lines = []
+        for line in record.read_text("utf-8").splitlines():
+            name = line.split(",")[0]
+            if (folder / name).is_file():
+                lines.append(line)
+            elif name.endswith(".py") and (folder / name).with_suffix(".pyc").is_file():
+                lines.append(f"{name}c,,")
+        record.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _table(target: Target, before: Counter[str], after: Counter[str]) -> Table:
+    table = Table(title=f"Layer {target.engine}, {target.arch}, Python {target.python}: MiB")
+    table.add_column("package")
+    table.add_column("in the layer", justify="right")
+    table.add_column("in its wheel", justify="right")
+    rows = [(name, size, before[name]) for name, size in after.most_common()]
+    for name, *sizes in [*rows, ("all", after.total(), before.total())]:
+        table.add_row(name, *(f"{size / MIB:.1f}" for size in sizes))
+    return table
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version such as 3.13")
+    return text
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, and build."""
+    parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__)
+    parser.add_argument("--arch", choices=MACHINES, default="arm64")
+    parser.add_argument("--python", default="3.13", type=_version, help="Lambda's, such as 3.13")
+    parser.add_argument("--engine", choices=BUDGETS, default="onnx")
+    parser.add_argument("--output", type=Path, help="default: layer/dist/ENGINE-ARCH-PYTHON.zip")
+    options = parser.parse_args(arguments)
+    target = Target(options.arch, options.python, options.engine)
+    console = Console()
+    if tuple(map(int, target.python.split("."))) < (3, 12):
+        console.print(
+            f"Lambda's Python {target.python} is on Amazon Linux 2, whose glibc is too old for "
+            "these wheels: this layer is for tests."
+        )
+    default = HERE / "dist" / f"{target.engine}-{target.arch}-{target.python}.zip"
+    try:
+        build(target, options.output or default, console)
+    except BuildError as error:
+        sys.exit(f"canoa: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Compiles a folder for one Python, once and for all. Runs alone, under an interpreter of that one.
+
+The zip gives every file the same date, and `/opt` is read-only: bytecode that is checked against
+its source's date would be compiled again at every cold start. So it is hash-based and unchecked
+(PEP 552). Libraries lose their sources, which nobody reads there, and the largest their docstrings
+too. What is *kept* stays readable, beside its bytecode.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import marshal
+import sys
+from collections.abc import Container
+from pathlib import Path
+
+#: Where Lambda unpacks the layer. Tracebacks name the files there.
+HOME = "/opt/python"
+UNCHECKED_HASH = (0b01).to_bytes(4, "little")
+
+
+def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
+    """Compile every source in *folder*: *kept* keeps its own, *terse* packages lose docstrings."""
+    # In one order, by one process: what marshal shares depends on what it saw before.
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        source = path.read_bytes()
+        package = name.parts[0]
+        target = _cached(path) if package == kept else path.with_suffix(".pyc")
+        target.parent.mkdir(exist_ok=True)
+        filename = f"{HOME}/{name.as_posix()}"
+        target.write_bytes(bytecode(source, filename, docstrings=package not in terse))
+        if package != kept:
+            path.unlink()
+
+
+def bytecode(source: bytes, filename: str, *, docstrings: bool) -> bytes:
+    """Return the content of the .pyc: the header of PEP 552, and the code."""
+    tree = ast.parse(source, filename)
+    if not docstrings:
+        _drop_docstrings(tree)
+    code = compile(tree, filename, "exec", dont_inherit=True, optimize=0)
+    header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source)
+    return header + marshal.dumps(code)
+
+
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            # All of them: the next string would take the place of the first.
+            while ast.get_docstring(node, clean=False) is not None:
+                string = node.body.pop(0)
+                if not node.body:
+                    node.body.append(ast.copy_location(ast.Pass(), string))
+
+
+def _cached(path: Path) -> Path:
+    return path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
+
+
+if __name__ == "__main__":
+    wanted, folder, kept, *terse = sys.argv[1:]
+    if "{}.{}".format(*sys.version_info) != wanted or sys.version_info.releaselevel != "final":
+        sys.exit(f"this is Python {sys.version}, and the layer is for {wanted}.")
+    compile_folder(Path(folder), kept, terse)
