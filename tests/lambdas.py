@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distribution
 from pathlib import Path
@@ -28,7 +28,15 @@ from typing import Any
 from tests.layers import NATIVE, unzipped
 from tests.servers import ROOT, clean_environment
 
-__all__ = ["EVENTS", "Runtime", "balancer_event", "http_event", "rest_event", "runtime"]
+__all__ = [
+    "EVENTS",
+    "Runtime",
+    "balancer_event",
+    "function_package",
+    "http_event",
+    "rest_event",
+    "runtime",
+]
 
 TRACE = "1-5f84c7a1-0123456789abcdef01234567"
 Headers = Mapping[str, str]
@@ -123,6 +131,8 @@ class Runtime:
         self.restore = threading.Event()
         self.log = Path()
         self.process: subprocess.Popen[bytes]
+        #: When the client was spawned, by time.perf_counter().
+        self.spawned = 0.0
 
     def invoke(self, event: Any, timeout: float = 30) -> Any:
         """
@@ -199,12 +209,14 @@ def runtime(
     handler: str = "serving.adapters.aws.handler",
     layer: Path | None = None,
     package: Path | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Runtime]:
     """
     Run *handler* under AWS's runtime client, as Lambda does.
 
     Beside the client, only the layer (unzipped) and the package (the folder that it starts in) are
     on Python's path; without them said, our layer for this machine and what serverless.yml packs.
+    What stands in *prefix* starts the client.
     """
     layer, package = layer or unzipped(NATIVE), package or function_package()
     api = Runtime()
@@ -215,8 +227,9 @@ def runtime(
     with tempfile.TemporaryDirectory() as folder:
         api.log = Path(folder) / "log"
         with api.log.open("wb") as output:
+            api.spawned = time.perf_counter()
             api.process = subprocess.Popen(
-                [sys.executable, "-S", "-P", "-m", "awslambdaric", handler],
+                [*prefix, sys.executable, "-S", "-P", "-m", "awslambdaric", handler],
                 cwd=package,
                 env={
                     **clean_environment(),

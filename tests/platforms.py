@@ -178,4 +178,5 @@ PLATFORMS = {
 def forget() -> None:
     """Make this process read its settings and load its model anew."""
     settings.cache_clear()
-    loader._model = loader._failed_at = None
+    loader._model = loader._failed_at = loader._seen = loader._said = None
+    loader._outdated = False

@@ -16,7 +16,7 @@ from azure.storage.blob import BlobServiceClient
 from tests.proxy import Answer, Asked, Proxy
 from tests.servers import Server, program, start
 
-__all__ = ["SECRETS", "Bucket", "Place", "azure", "google", "s3"]
+__all__ = ["SECRETS", "Bucket", "Place", "azure", "google", "s3", "s3_place"]
 
 #: What must never be read in a log. All of it is invented, or azurite's own and public.
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIDUMMYDUMMY", "AWS_SECRET_ACCESS_KEY": "dummy-secret-key"}
@@ -40,7 +40,7 @@ def s3() -> Iterator[Server]:
         yield server
 
 
-def _s3_place(server: str, endpoint: str) -> Place:
+def s3_place(server: str, endpoint: str) -> Place:
     """Make a bucket of *server*, to be reached at *endpoint*."""
     bucket = f"models-{uuid.uuid4().hex[:12]}"
     requests.put(f"{server}/{bucket}", timeout=10).raise_for_status()
@@ -56,7 +56,7 @@ class Bucket:
 
     def __init__(self, moto: Server) -> None:
         self.proxy = Proxy(moto)
-        self.place = _s3_place(moto, self.proxy.url)
+        self.place = s3_place(moto, self.proxy.url)
         self._address = f"{moto}/{self.place.uri.removeprefix('s3://')}"
 
     def get(self, key: str) -> bytes | None:

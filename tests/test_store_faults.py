@@ -33,13 +33,13 @@ def published(credit: Path, bucket: Bucket) -> Bucket:
     return bucket
 
 
-def upload(bundle: Bundle, bucket: Bucket) -> None:
+def upload(bundle: Bundle, bucket: Bucket, model: str = "credit") -> None:
     """Put a bundle into *bucket* and point at it."""
-    prefix = f"credit/{bundle.manifest.version}"
+    prefix = f"{model}/{bundle.manifest.version}"
     for name in bundle.manifest.files:
         bucket.put(f"{prefix}/{name}", bundle.read(name))
     bucket.put(f"{prefix}/manifest.json", bundle.raw)
-    bucket.put("credit/latest", bundle.manifest.version.encode())
+    bucket.put(f"{model}/latest", bundle.manifest.version.encode())
 
 
 def version(bucket: Bucket) -> str:

@@ -15,8 +15,8 @@ from serving.bundle import write_bundle
 from serving.engines.onnx import OnnxEngine
 from serving.engines.sklearn import SklearnEngine
 from serving.errors import BundleError
-from serving.loader import Model
 from serving.manifest import GRAPH_FILE, PIPELINE_FILE, Engine, Example, Manifest
+from serving.model import Model
 
 from training.compile import CannotCompileError, compile_pipeline, walk
 from training.describe import draft_manifest

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from serving.bundle import open_bundle
-from serving.loader import open_model
+from serving.model import open_model
 from serving.settings import settings
 from serving.store import open_store
 

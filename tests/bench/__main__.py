@@ -15,15 +15,16 @@ import joblib
 import msgspec
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 from serving.bundle import Bundle, open_bundle
 from serving.folder import FolderStore
-from serving.loader import open_model
+from serving.model import open_model
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from tests.bench import measure
+from tests.bench.lambdas import measure_lambda
 from tests.bench.servers import Starter, starters
+from tests.bench.table import Figures
 from tests.platforms import direct
 from tests.servers import ROOT, Server
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="of cold starts")
     options = parser.parse_args()
     bundle = Path(str(open_bundle(FolderStore(options.model_uri)).place)).absolute()
-    table = Table("figure", "Canoa", "peer", "ratio", "bound", "", title="measured in this run")
+    figures = Figures()
     console = Console()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,57 +47,44 @@ def main() -> None:
         instances = _instances()
         one = msgspec.json.encode({"instances": instances[:1]})
         console.print("cold starts …")
-        _cold(table, {name: every[name] for name in COLD}, one, options.rounds)
+        _cold(figures, {name: every[name] for name in COLD}, one, options.rounds)
         with _all_running(every) as servers:
             console.print("latency, throughput, memory …")
-            _requests(table, servers, one, folder)
+            _requests(figures, servers, one, folder)
             console.print("batches …")
-            _batches(table, servers["canoa, adapter"], bundle, instances)
+            _batches(figures, servers["canoa, adapter"], bundle, instances)
     console.print("in process …")
-    _own_code(table, bundle, one)
-    console.print(table)
+    _own_code(figures, bundle, one)
+    console.print("AWS Lambda …")
+    costs = measure_lambda(figures, bundle, one, options.rounds)
+    console.print(figures.table, costs)
 
 
-def _row(  # noqa: PLR0917  # a table's columns
-    table: Table, figure: str, ours: float, peer: tuple[str, float], bound: float, unit: str
-) -> None:
-    """Add a row; a bound below zero is one that the ratio must reach, otherwise not exceed."""
-    name, value = peer
-    ratio = ours / value
-    met = ratio >= -bound if bound < 0 else ratio <= bound
-    sign = "≥" if bound < 0 else "≤"
-    scale = {"ms": 1e3, "MB": 1e-6, "/s": 1.0}[unit]
-    table.add_row(
-        figure,
-        f"{ours * scale:,.2f} {unit}",
-        f"{value * scale:,.2f} {unit} ({name})",
-        f"{ratio:.3f}",
-        f"{sign} {abs(bound):.3f}",
-        "met" if met else "missed",
-    )
-
-
-def _cold(table: Table, chosen: dict[str, Starter], body: bytes, rounds: int) -> None:
+def _cold(figures: Figures, chosen: dict[str, Starter], body: bytes, rounds: int) -> None:
     times = measure.cold_start(chosen, body, rounds)
     for ours, bare in (("canoa, adapter", "bare, gunicorn"), ("canoa, emulator", "bare, emulator")):
         for peer, bound in (("tutorial", 1 / 3), (bare, 1.5)):
-            _row(table, f"cold start: {ours}", times[ours], (peer, times[peer]), bound, "ms")
+            figures.compare(
+                f"cold start: {ours}", times[ours], (peer, times[peer]), bound, unit="ms"
+            )
 
 
-def _requests(table: Table, servers: dict[str, Server], body: bytes, folder: Path) -> None:
+def _requests(figures: Figures, servers: dict[str, Server], body: bytes, folder: Path) -> None:
     times = measure.latency(servers, body, folder)
     ours = times["canoa, adapter"]
-    _row(table, "one instance, p50", ours, ("tutorial", times["tutorial"]), 1 / 40, "ms")
+    figures.compare("one instance, p50", ours, ("tutorial", times["tutorial"]), 1 / 40, unit="ms")
     rates = measure.throughput(servers, body, folder)
     ours = rates["canoa, adapter"]
     for peer, bound in (("tutorial", -40.0), ("constant", -0.5)):
-        _row(table, "requests at 16", ours, (peer, rates[peer]), bound, "/s")
+        figures.compare("requests at 16", ours, (peer, rates[peer]), bound, unit="/s")
     sizes = {name: measure.memory(server) for name, server in servers.items()}
     ours = sizes["canoa, adapter"]
-    _row(table, "memory (PSS)", ours, ("tutorial", sizes["tutorial"]), 0.6, "MB")
+    figures.compare("memory (PSS)", ours, ("tutorial", sizes["tutorial"]), 0.6, unit="MB")
 
 
-def _batches(table: Table, server: Server, bundle: Path, instances: list[dict[str, Any]]) -> None:
+def _batches(
+    figures: Figures, server: Server, bundle: Path, instances: list[dict[str, Any]]
+) -> None:
     model = open_model(Bundle(FolderStore(bundle)), allow_pickle=False)
     engine: Any = model._engine
     pipeline = joblib.load(bundle / "model.joblib")
@@ -116,11 +104,13 @@ def _batches(table: Table, server: Server, bundle: Path, instances: list[dict[st
         }
         times = measure.in_process(calls, 20)
         floor = times["runtime"] + times["decode"] + times["encode"]
-        _row(table, f"{count:,} instances", times["ours"], ("onnxruntime + JSON", floor), 1.5, "ms")
-        table.add_row("  scikit-learn alone", "", f"{times['sklearn'] * 1e3:,.2f} ms", "", "", "")
+        figures.compare(
+            f"{count:,} instances", times["ours"], ("onnxruntime + JSON", floor), 1.5, unit="ms"
+        )
+        figures.tell("  scikit-learn alone", "", f"{times['sklearn'] * 1e3:,.2f} ms")
 
 
-def _own_code(table: Table, bundle: Path, body: bytes) -> None:
+def _own_code(figures: Figures, bundle: Path, body: bytes) -> None:
     headers = [("Content-Type", "application/json")]
     environ = EnvironBuilder("/v0/predict", method="POST", data=body, headers=headers).get_environ()
     from serving.routes import load_functions
@@ -130,7 +120,7 @@ def _own_code(table: Table, bundle: Path, body: bytes) -> None:
         request: Any = Request(environ)
         request.get_data()
         times = measure.in_process({"ours": lambda: predict(request)}, 5_000)
-    _row(table, "our own code, one instance", times["ours"], ("bound", 100e-6), 1.0, "ms")
+    figures.compare("our own code, one instance", times["ours"], ("bound", 100e-6), 1.0, unit="ms")
 
 
 def _instances() -> list[dict[str, Any]]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["BARE", "BARE_FUNCTION", "FLOOR", "TUTORIAL"]
+__all__ = [
+    "BARE",
+    "BARE_FUNCTION",
+    "FLOOR",
+    "LAMBDA_BARE",
+    "LAMBDA_JOBLIB",
+    "LAMBDA_TIMED",
+    "TUTORIAL",
+]
 
 #: (a) The tutorial way.
 TUTORIAL = """
@@ -31,14 +39,14 @@ def predict():
 
 _OPEN = """
 import os
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ORT_DISABLE_TELEMETRY"):
     os.environ.setdefault(name, "1")
-import json, msgspec, numpy as np, onnxruntime as ort
+import json, numpy as np, onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = ort.InferenceSession(os.environ["GRAPH"], options, providers=["CPUExecutionProvider"])
 def score(body):
-    row = msgspec.json.decode(body)["instances"][0]
+    row = json.loads(body)["instances"][0]
     feed = {
         node.name: np.array(
             [[row[node.name]]], dtype=object if "string" in node.type else np.float32
@@ -69,3 +77,34 @@ def predict(request):
     return score(request.get_data()), 200, {"Content-Type": "application/json"}
 """
 )
+
+#: On Lambda, the usual handler: what its tutorials do.
+LAMBDA_JOBLIB = """
+import json, os, joblib, pandas as pd
+model = joblib.load(os.environ["PIPELINE"])
+def handler(event, context):
+    rows = pd.DataFrame(json.loads(event["body"])["instances"])
+    labels, probabilities = model.predict(rows), model.predict_proba(rows)
+    body = json.dumps({"labels": labels.tolist(), "probabilities": probabilities.tolist()})
+    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": body}
+"""
+
+#: The least that works there.
+LAMBDA_BARE = (
+    _OPEN
+    + """
+def handler(event, context):
+    return {"statusCode": 200, "body": score(event["body"]).decode()}
+"""
+)
+
+#: Canoa's handler, and how long each invocation takes.
+LAMBDA_TIMED = """
+import time
+from serving.adapters import aws
+def handler(event, context):
+    began = time.perf_counter()
+    answer = aws.handler(event, context)
+    answer["headers"]["X-Took"] = str(time.perf_counter() - began)
+    return answer
+"""

@@ -14,8 +14,8 @@ from serving.engines import Scores
 from serving.engines.onnx import OnnxEngine
 from serving.errors import InvalidInstances
 from serving.folder import FolderStore
-from serving.loader import open_model
 from serving.manifest import Manifest
+from serving.model import open_model
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier

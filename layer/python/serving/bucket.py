@@ -16,6 +16,7 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    NotModifiedError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -26,7 +27,7 @@ from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.store import Object, Tag
 
 if TYPE_CHECKING:
-    from obstore import PutMode, UpdateVersion
+    from obstore import GetOptions, PutMode, UpdateVersion
     from obstore.store import ClientConfig, RetryConfig
 
 __all__ = ["BucketStore", "open_bucket"]
@@ -85,11 +86,22 @@ class BucketStore:
 
     def begin(self, name: str) -> Callable[[], Object]:
         """Begin to read an object."""
-        return self._begin(lambda: self._get(name, None), name)
+        return self._begin(lambda: self._get(name), name)
 
     def read(self, name: str, *, size: int | None = None) -> Object:
         """Read an object."""
         return self._begin(lambda: self._get(name, size), name)()
+
+    def read_other(self, name: str, tag: Tag) -> Object | None:
+        """Read an object, unless it is still the one of this *tag*."""
+
+        def get() -> Object | None:
+            try:
+                return self._get(name, options={"if_none_match": tag.e_tag})
+            except NotModifiedError:
+                return None
+
+        return self._begin(get, name)()
 
     def create(self, name: str, content: bytes) -> None:
         """Write an object, if there is none."""
@@ -114,8 +126,8 @@ class BucketStore:
 
         return self._begin(collect, "")()
 
-    def _get(self, name: str, size: int | None) -> Object:
-        answer = obstore.get(self._client, self._key(name))
+    def _get(self, name: str, size: int | None = None, options: GetOptions | None = None) -> Object:
+        answer = obstore.get(self._client, self._key(name), options=options)
         meta = answer.meta
         if size is not None and meta["size"] != size:
             raise BundleError(f"{self.at(name)} has {meta['size']} bytes, but should have {size}.")

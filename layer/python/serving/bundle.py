@@ -26,7 +26,7 @@ from serving.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from serving.store import Store, Tag
+from serving.store import Object, Store, Tag
 
 __all__ = [
     "Bundle",
@@ -34,6 +34,7 @@ __all__ = [
     "copy_bundle",
     "move_pointer",
     "open_bundle",
+    "read_moved_pointer",
     "read_pointer",
     "write_bundle",
 ]
@@ -120,11 +121,18 @@ def read_pointer(model: Store) -> Pointer:
         ObjectMissing: None is yet.
         BundleError: The pointer cannot be read, or holds what is no version's name.
     """
-    content, tag = model.read(POINTER_FILE)
-    version = content.decode("utf-8", "replace").strip()
-    if not re.search(NAME, version):
-        raise BundleError(f"{model.at(POINTER_FILE)} names no version but {version[:80]!r}.")
-    return Pointer(version, tag)
+    return _to_pointer(model, model.read(POINTER_FILE))
+
+
+def read_moved_pointer(model: Store, seen: Tag | None) -> Pointer | None:
+    """
+    Read which version is live, unless the pointer is still the one of the tag *seen*: then None.
+
+    Raises:
+        As `read_pointer`.
+    """
+    found = model.read_other(POINTER_FILE, seen) if seen else model.read(POINTER_FILE)
+    return None if found is None else _to_pointer(model, found)
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
@@ -209,6 +217,13 @@ def move_pointer(model: Store, version: str, seen: Pointer | None) -> None:
             raise Conflict(
                 f"{model.at(POINTER_FILE)} was moved to {now} in the meantime, and was left there."
             ) from error
+
+
+def _to_pointer(model: Store, found: Object) -> Pointer:
+    version = found.content.decode("utf-8", "replace").strip()
+    if not re.search(NAME, version):
+        raise BundleError(f"{model.at(POINTER_FILE)} names no version but {version[:80]!r}.")
+    return Pointer(version, found.tag)
 
 
 def _copy(name: str, content: bytes, target: Store, report: Callable[[str, int], None]) -> None:

@@ -42,6 +42,11 @@ class FolderStore:
                 raise BundleError(f"{path} has {status.st_size} bytes, but should have {size}.")
             return Object(file.read(), _tag(status))
 
+    def read_other(self, name: str, tag: Tag) -> Object | None:
+        """Read a file, unless it is still the one of this *tag*."""
+        found = self.read(name)
+        return None if found.tag == tag else found
+
     def create(self, name: str, content: bytes) -> None:
         """Write a file, if there is none."""
         path = self._folder / name

@@ -1,25 +1,25 @@
-"""The model of this process: loaded once, verified, then shared by every request."""
+"""The model of this process: loaded once, verified, shared by requests, renewed in one step."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from serving.bundle import Bundle, open_bundle, read_pointer
-from serving.engines import Columns, Engine, open_engine
-from serving.errors import BundleError, InvalidInstances, ModelUnavailable, ObjectMissing
-from serving.logs import log
+from serving.bundle import Bundle, open_bundle, read_moved_pointer
+from serving.engines import open_engine
+from serving.errors import BundleError, ModelUnavailable, ObjectMissing
+from serving.logs import describe, log
 from serving.manifest import GRAPH_FILE, Manifest
-from serving.predictions import to_predictions
-from serving.schema import Schema
+from serving.model import Model, open_model
 from serving.settings import settings
-from serving.store import is_remote, open_store
+from serving.store import Tag, is_remote, open_store
 
-__all__ = ["Model", "load_model", "open_model", "renew_model", "share_model"]
+__all__ = ["is_outdated", "keep_fresh", "load_model", "renew_model", "share_model"]
 
 #: After a failed load, requests are answered 503 at once for so long before the next try.
 RETRY_SECONDS = 1.0
@@ -28,34 +28,13 @@ _lock = threading.Lock()
 _model: Model | None = None
 _failed_at: float | None = None
 
-
-class Model:
-    """A manifest, the schema compiled from it, and the engine it names."""
-
-    def __init__(self, manifest: Manifest, engine: Engine) -> None:
-        self.manifest = manifest
-        self.schema = Schema(manifest)
-        self._engine = engine
-
-    def predict(self, columns: Columns) -> list[dict[str, Any]]:
-        """
-        Score n rows.
-
-        Raises:
-            InvalidInstances: The pipeline has no finite answer for them.
-        """
-        import numpy as np
-
-        try:
-            scores = self._engine.score(columns)
-        except (ValueError, ArithmeticError) as error:
-            # scikit-learn's word for values that its arithmetic cannot take.
-            log("warning", "the pipeline refused values", error=type(error).__name__)
-            raise InvalidInstances("The model cannot score these values.") from None
-        answer = scores.values if scores.probabilities is None else scores.probabilities
-        if not np.isfinite(answer).all():
-            raise InvalidInstances("The model has no finite answer for these values.")
-        return to_predictions(self.manifest, scores)
+_renewing = threading.Lock()
+#: The tag of the pointer that was followed last.
+_seen: Tag | None = None
+#: Whether another version is live, and was refused.
+_outdated = False
+#: What was said last of a renewal that failed, so that it is said once.
+_said: str | None = None
 
 
 def load_model() -> Model:
@@ -66,6 +45,11 @@ def load_model() -> Model:
         ModelUnavailable: It cannot be loaded now. The log says why; the client is told to retry.
     """
     return _model if _model is not None else _load()
+
+
+def is_outdated() -> bool:
+    """Whether another version than this process serves is live, and was refused."""
+    return _outdated
 
 
 def share_model() -> None:
@@ -90,6 +74,8 @@ def renew_model() -> None:
     """
     Load the live version if it is another by now, and only then let go of the one there was.
 
+    What fails is said in the log, and the model that there is goes on.
+
     Raises:
         ModelUnavailable: There was none, and there still is none.
     """
@@ -98,30 +84,65 @@ def renew_model() -> None:
         _failed_at = None  # the time since then may not be ours: a snapshot stands still
         _load()
         return
+    with _renewing:
+        if _renew():
+            gc.collect()  # onnxruntime's sessions are large, and in cycles of references
+
+
+def keep_fresh() -> None:
+    """
+    Renew the model every MODEL_REFRESH_SECONDS, if set, in a thread of this process.
+
+    Never ahead of a fork: the thread would stay behind, and a store that was asked hangs after it.
+    """
+    seconds = settings().model_refresh_seconds
+    if seconds is not None and all(t.name != _THREAD for t in threading.enumerate()):
+        threading.Thread(target=_keep_renewing, args=(seconds,), name=_THREAD, daemon=True).start()
+
+
+_THREAD = "model-refresh"
+
+
+def _keep_renewing(seconds: float) -> None:
+    while True:
+        # Not every process at the same moment.
+        time.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
+        try:
+            renew_model()
+        except ModelUnavailable:
+            pass  # it is in the log
+        except Exception as error:  # the thread must go on, whatever a library raises
+            log("error", "the model was not renewed", **describe(error))
+
+
+def _renew() -> bool:
+    """Ask whether the pointer moved, by its tag; if so, swap, and say that it was done."""
+    global _seen, _outdated, _said
     started = time.perf_counter()
+    served = load_model().manifest.version
+    outdated = _outdated
     try:
         store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
-        if read_pointer(store).version != _model.manifest.version:
-            model = open_model(open_bundle(store), allow_pickle=settings().allow_pickle)
-            _keep(model, started)
-    except ObjectMissing:
-        return  # one version is served by its own address, and it never changes
+        pointer = read_moved_pointer(store, _seen)
+        if pointer is None:
+            return False
+        if outdated := pointer.version != served:
+            bundle = Bundle(store.at(pointer.version))
+            _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started)
+        _seen, _outdated, _said = pointer.tag, False, None
+        return pointer.version != served
     except BundleError as error:
-        log("error", "the model was not renewed", reason=str(error))
-
-
-def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
-    """
-    Open the model of *bundle*.
-
-    Raises:
-        BundleError: What it runs is missing, damaged or not allowed.
-    """
-    engine = open_engine(bundle.manifest, bundle.read, allow_pickle=allow_pickle)
-    return Model(bundle.manifest, engine)
+        if isinstance(error, ObjectMissing) and not outdated:
+            return False  # one version is served by its own address, which has no pointer
+        _outdated = outdated
+        if _said != str(error):
+            _said = str(error)
+            log("error", "the model was not renewed", reason=_said)
+        return False
 
 
 def _load() -> Model:
+    keep_fresh()
     with _lock:
         if _model is not None:
             return _model

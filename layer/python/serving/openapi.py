@@ -171,7 +171,7 @@ def _ref(name: str) -> Json:
 
 _STRING: Json = {"type": "string"}
 _MODEL = _object({"name": _STRING, "version": _STRING})
-_HEALTH = _object({"status": {"const": "ok"}, "model": _ref("Model")})
+_HEALTH = _object({"status": {"enum": ["ok", "degraded"]}, "model": _ref("Model")})
 _REQUEST_ID: Json = {
     "description": "The id that was sent in X-Request-Id, traceparent or X-Cloud-Trace-Context, "
     "or a new one.",

@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     model_uri: str = "models/credit"
     store_timeout_seconds: int = 5
+    model_refresh_seconds: float | None = None
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
     cors_origins: frozenset[str] = frozenset()
@@ -56,6 +57,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     readers: dict[str, Callable[[str], Any]] = {
         "MODEL_URI": _location,
         "STORE_TIMEOUT_SECONDS": _positive,
+        "MODEL_REFRESH_SECONDS": _seconds,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
         "CORS_ORIGINS": _origins,
@@ -89,6 +91,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError("a whole number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 1e6:
+        raise ValueError("seconds, from 0.1")
+    return seconds
 
 
 def _port(text: str) -> int:

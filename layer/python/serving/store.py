@@ -55,6 +55,14 @@ class Store(Protocol):
             AccessDenied: We may not; or there is none, and we may not know that.
         """
 
+    def read_other(self, name: str, tag: Tag) -> Object | None:
+        """
+        Read an object, unless it is still the one of this *tag*; then nothing is sent.
+
+        Raises:
+            ObjectMissing: There is none.
+        """
+
     def create(self, name: str, content: bytes) -> None:
         """
         Write an object, whole or not at all, if there is none.

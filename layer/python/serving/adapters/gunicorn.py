@@ -33,8 +33,17 @@ def when_ready(_: Any) -> None:
     _gc.freeze()
 
 
-def post_worker_init(_: Any) -> None:
-    """Load in the worker what could not be shared."""
+def on_reload(_: Any) -> None:
+    """Load the live model anew, at SIGHUP: gunicorn forks new workers next, and ends the old."""
+    loader.share_model()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Load in the worker what could not be shared, and keep it fresh."""
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
         loader.load_model()
+        # Who takes a dead worker's place has the master's model, which may be old by now.
+        if worker.age > workers and _settings().model_refresh_seconds:
+            loader.renew_model()
+    loader.keep_fresh()
