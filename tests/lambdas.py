@@ -162,6 +162,12 @@ class Runtime:
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
+            def handle_one_request(self) -> None:
+                try:
+                    super().handle_one_request()
+                except ConnectionError:  # the function was ended
+                    self.close_connection = True
+
             def do_GET(self) -> None:
                 if self.path.endswith("/restore/next"):
                     api.restore.wait(60)
@@ -236,7 +242,7 @@ def runtime(
                     "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
                     "AWS_LAMBDA_FUNCTION_NAME": "canoa-test",
                     "LAMBDA_TASK_ROOT": str(package),
-                    "PYTHONPATH": os.pathsep.join(map(str, [layer, _client()])),
+                    "PYTHONPATH": os.pathsep.join(map(str, [package, layer, _client()])),
                     **environment,
                 },
                 stdout=output,
