@@ -8,11 +8,15 @@ CanoaError
 │   └── Conflict             a conditional write came too late
 └── Problem                  an RFC 9457 answer to a client
     ├── Malformed        400
+    ├── BadRequest       400
     ├── NotFound         404
     ├── MethodNotAllowed 405
+    ├── RequestTimeout   408
     ├── TooLarge         413
+    ├── UriTooLong       414
     ├── UnsupportedMedia 415
     ├── InvalidInstances 422
+    ├── HeadersTooLarge  431
     ├── InternalError    500
     └── ModelUnavailable 503
 """
@@ -83,6 +87,12 @@ class Malformed(Problem):
     status, code, title = 400, "malformed-body", "The body is not valid JSON"
 
 
+class BadRequest(Problem):
+    """What came is no HTTP."""
+
+    status, code, title = 400, "bad-request", "The request is not valid HTTP"
+
+
 class NotFound(Problem):
     """No function answers at this path."""
 
@@ -95,10 +105,22 @@ class MethodNotAllowed(Problem):
     status, code, title = 405, "method-not-allowed", "This method is not allowed here"
 
 
+class RequestTimeout(Problem):
+    """The client took too long to send its request."""
+
+    status, code, title = 408, "request-timeout", "The request came too slowly"
+
+
 class TooLarge(Problem):
     """More bytes, or more instances, than the settings allow."""
 
     status, code, title = 413, "too-large", "The request is too large"
+
+
+class UriTooLong(Problem):
+    """The request line is longer than the server reads."""
+
+    status, code, title = 414, "uri-too-long", "The request line is too long"
 
 
 class UnsupportedMedia(Problem):
@@ -111,6 +133,12 @@ class InvalidInstances(Problem):
     """The body is JSON, but not what this model takes."""
 
     status, code, title = 422, "invalid-instances", "The instances do not fit the model"
+
+
+class HeadersTooLarge(Problem):
+    """More headers, or longer ones, than the server reads."""
+
+    status, code, title = 431, "headers-too-large", "The headers are too large"
 
 
 class InternalError(Problem):

@@ -15,9 +15,11 @@ from serving.settings import settings as _settings
 
 bind = f"0.0.0.0:{_settings().port}"
 workers = _settings().web_concurrency
-# Threads, so that a slow client holds up nobody; few, as one request keeps a core busy.
-worker_class = "gthread"
+# Few threads: a request keeps a core busy, and comes to a thread whole.
+worker_class = "serving.adapters.gunicorn_worker.BufferingWorker"
 threads = 4
+worker_connections = 4000
+backlog = 2048
 keepalive = 75  # longer than a router's, so that it is never we who close a connection in use
 # The app and the model are loaded before the fork, and their memory is shared.
 preload_app = True
