@@ -23,6 +23,7 @@ from training.describe import draft_manifest
 from training.errors import TrainingError, blame
 from training.features import as_frame, take, to_columns
 from training.parity import check_parity
+from training.trees import rewrite_trees
 from training.trial import try_pipeline
 
 __all__ = ["build_bundle"]
@@ -111,14 +112,20 @@ def _choose_engine(
     draft: Manifest, pipeline: Any, columns: list[list[Any]]
 ) -> tuple[Engine, bytes | None]:
     engine = SklearnEngine(draft, pipeline)
+    failed = draft.engine
     try:
-        graph = compile_pipeline(pipeline, draft.features)
-        parity, reason = check_parity(draft, engine, OnnxEngine(draft, graph), columns)
-    except (CannotCompileError, BundleError) as error:
-        return msgspec.structs.replace(draft.engine, reason=str(error)), None
-    if reason is not None:
-        return msgspec.structs.replace(draft.engine, reason=reason, parity=parity), None
-    return msgspec.structs.replace(draft.engine, name="onnx", parity=parity), graph
+        compiled = compile_pipeline(pipeline, draft.features)
+    except CannotCompileError as error:
+        return msgspec.structs.replace(failed, reason=str(error)), None
+    for graph in filter(None, (rewrite_trees(compiled), compiled)):
+        try:
+            parity, reason = check_parity(draft, engine, OnnxEngine(draft, graph), columns)
+        except BundleError as error:
+            parity, reason = None, str(error)
+        if reason is None:
+            return msgspec.structs.replace(draft.engine, name="onnx", parity=parity), graph
+        failed = msgspec.structs.replace(draft.engine, reason=reason, parity=parity)
+    return failed, None
 
 
 def _example(model: Model, columns: list[list[Any]]) -> Example:

@@ -32,6 +32,10 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._headers[name.lower()]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header; unlike Mapping's own, without an exception for each that is missing."""
+        return self._headers.get(name.lower(), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._headers)
 

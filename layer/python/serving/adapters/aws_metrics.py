@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["NAMESPACE", "add_metrics"]
 
 NAMESPACE = "Canoa"
+_FUNCTION_NAME = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
 _DURATION = {"Name": "duration_ms", "Unit": "Milliseconds"}
 _ROWS = {"Name": "rows", "Unit": "Count"}
 _COLD_START = {"Name": "ColdStart", "Unit": "Count"}
@@ -21,10 +22,9 @@ _ERRORS = {"Name": "Errors", "Unit": "Count"}
 
 def add_metrics(line: dict[str, Any]) -> None:
     """Mark the figures of a request's *line* as metrics; leave other lines as they are."""
-    function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-    if line["message"] != "request" or function_name is None:
+    if line["message"] != "request" or _FUNCTION_NAME is None:
         return
-    line["function_name"] = function_name
+    line["function_name"] = _FUNCTION_NAME
     line.setdefault("route", "none")
     metrics = [_DURATION]
     if "rows" in line:

@@ -99,6 +99,6 @@ def _as_graph(label: Any) -> Any:
 
 def _first_best(probabilities: npt.NDArray[Any], tie: float) -> npt.NDArray[Any]:
     """Argmax over classes, shape (n,): the first of those that are equal within *tie*."""
-    best = probabilities.max(axis=1, keepdims=True)
-    first: npt.NDArray[Any] = np.argmax(probabilities >= best - tie, axis=1)
+    best = np.maximum.reduce(probabilities, axis=1, keepdims=True)
+    first: npt.NDArray[Any] = (probabilities >= best - tie).argmax(axis=1)
     return first

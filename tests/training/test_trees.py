@@ -1,0 +1,129 @@
+"""Trees written anew answer as before, and those that cannot be are left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from serving.bundle import Bundle
+from serving.folder import FolderStore
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+import training.build
+from training.build import build_bundle
+from training.compile import OPSET, _plain_integers
+from training.trees import rewrite_trees
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(400, 5)).astype(np.float32)
+X_MISSING = np.where(RNG.uniform(size=X.shape) < 0.1, np.nan, X).astype(np.float32)
+BINARY = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
+THREE = np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.7])
+VALUE = X[:, 0] * 3 + np.sin(X[:, 1])
+
+REWRITTEN = {
+    "decision tree": (DecisionTreeClassifier(max_depth=5), X, BINARY),
+    "decision tree of strings": (DecisionTreeClassifier(max_depth=5), X, BINARY.astype(str)),
+    "random forest": (RandomForestClassifier(20, random_state=0), X, BINARY),
+    "extra trees": (ExtraTreesClassifier(20, random_state=0), X, BINARY),
+    "gradient boosting": (GradientBoostingClassifier(random_state=0), X, BINARY),
+    "gradient boosting, three classes": (GradientBoostingClassifier(random_state=0), X, THREE),
+    "histograms": (HistGradientBoostingClassifier(random_state=0), X, BINARY),
+    "histograms, missing": (HistGradientBoostingClassifier(random_state=0), X_MISSING, BINARY),
+    "histograms, three classes": (HistGradientBoostingClassifier(random_state=0), X, THREE),
+    "regression tree": (DecisionTreeRegressor(max_depth=5), X, VALUE),
+    "random forest of values": (RandomForestRegressor(20, random_state=0), X, VALUE),
+    "extra trees of values": (ExtraTreesRegressor(20, random_state=0), X, VALUE),
+    "gradient boosting of values": (GradientBoostingRegressor(random_state=0), X, VALUE),
+    "histograms of values": (HistGradientBoostingRegressor(random_state=0), X_MISSING, VALUE),
+    "bagged trees": (BaggingRegressor(n_estimators=5, random_state=0), X, VALUE),
+}
+LEFT = {
+    "several weights in a leaf": (RandomForestClassifier(5, random_state=0), X, THREE),
+    "several values": (DecisionTreeRegressor(max_depth=3), X, np.c_[VALUE, -VALUE]),
+    "trees of one leaf": (GradientBoostingRegressor(n_estimators=3), X, np.ones(400)),
+}
+
+
+def compiled(estimator: Any, data: Any, target: Any) -> bytes:
+    """Fit and compile."""
+    estimator.fit(data, target)
+    options = {"zipmap": False} if hasattr(estimator, "predict_proba") else None
+    inputs = [("x", FloatTensorType([None, data.shape[1]]))]
+    with _plain_integers():
+        graph = convert_sklearn(estimator, "p", inputs, options=options, target_opset=OPSET)
+    return bytes(graph.SerializeToString())
+
+
+def answers(graph: bytes, data: Any) -> list[Any]:
+    """Run it."""
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    return list(session.run(None, {"x": data}))
+
+
+@pytest.mark.parametrize(("estimator", "data", "target"), REWRITTEN.values(), ids=REWRITTEN)
+def test_they_answer_as_before(estimator: Any, data: Any, target: Any) -> None:
+    """Labels, probabilities and values, on the training rows and on others; in fewer bytes."""
+    old = compiled(estimator, data, target)
+    new = rewrite_trees(old)
+    others = RNG.normal(size=(2000, 5), scale=3).astype(np.float32)
+
+    assert new is not None
+    onnx.checker.check_model(onnx.load_from_string(new))
+    assert len(new) < len(old)
+    assert new == rewrite_trees(old)
+    for rows in (data, others, others[:1]):
+        for before, after in zip(answers(old, rows), answers(new, rows), strict=True):
+            assert before.dtype == after.dtype
+            assert before.shape == after.shape
+            if before.dtype.kind == "f":
+                np.testing.assert_allclose(after, before, atol=2e-6, rtol=2e-6)
+            else:
+                # At a tie of two probabilities the order of sums decides.
+                assert np.mean(after != before) < 0.001
+
+
+@pytest.mark.parametrize(("estimator", "data", "target"), LEFT.values(), ids=LEFT)
+def test_what_the_operator_cannot_hold_is_left(estimator: Any, data: Any, target: Any) -> None:
+    """The caller keeps the old graph."""
+    assert rewrite_trees(compiled(estimator, data, target)) is None
+
+
+def test_it_is_all_trees_or_none() -> None:
+    """The old operators and the new do not go together in one graph."""
+    estimator = AdaBoostClassifier(RandomForestClassifier(3), n_estimators=2, random_state=0)
+    assert rewrite_trees(compiled(estimator, X, THREE)) is None
+
+
+def test_the_old_graph_is_served_where_the_new_one_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof is of the graph that is served; another that passes is taken instead."""
+    wrong = rewrite_trees(compiled(RandomForestRegressor(5), X, VALUE + 1))
+    monkeypatch.setattr(training.build, "rewrite_trees", lambda _: wrong)
+    right = RandomForestRegressor(5, random_state=0).fit(X, VALUE)
+    path = build_bundle(
+        tmp_path / "m", "m", right, X, metrics={}, permutation=None, seed=0, report=lambda _: None
+    )
+    bundle = Bundle(FolderStore(path))
+
+    assert bundle.manifest.engine.name == "onnx"
+    assert b"TreeEnsembleRegressor" in bundle.read("model.onnx")
