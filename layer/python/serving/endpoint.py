@@ -185,7 +185,7 @@ def _check(request: Request, route: Route) -> None:
 def _check_type(content_type: str | None, encoding: str | None) -> None:
     if encoding and encoding.lower() != "identity":
         raise UnsupportedMedia("Send the body as it is, without a Content-Encoding.")
-    if content_type is None:
+    if content_type is None or content_type == "application/json":
         return
     media, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if media != "application/json":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -25,9 +24,8 @@ def log(level: str, message: str, **fields: Any) -> None:
     if LEVELS.index(level) < LEVELS.index(settings().log_level):
         return
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line: dict[str, Any] = {"time": now, "level": level, "message": message}
-    fields = _fields.get() | fields
-    line.update((name, value) for name, value in fields.items() if value is not None)
+    everything = {"time": now, "level": level, "message": message, **_fields.get(), **fields}
+    line = {name: value for name, value in everything.items() if value is not None}
     for decorate in _decorators:
         decorate(line)
     # One write for the whole line, so that threads cannot cut into one another's.
@@ -35,14 +33,17 @@ def log(level: str, message: str, **fields: Any) -> None:
     sys.stdout.flush()
 
 
-@contextlib.contextmanager
-def line_fields(**fields: Any) -> Iterator[None]:
+class line_fields:  # noqa: N801  # it is used as a function
     """Add *fields* to every line that is written within."""
-    token = _fields.set(_fields.get() | fields)
-    try:
-        yield
-    finally:
-        _fields.reset(token)
+
+    def __init__(self, **fields: Any) -> None:
+        self._added = fields
+
+    def __enter__(self) -> None:
+        self._token = _fields.set({**_fields.get(), **self._added})
+
+    def __exit__(self, *_: object) -> None:
+        _fields.reset(self._token)
 
 
 def decorate_lines(decorate: Callable[[dict[str, Any]], None]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Mapping
 
 __all__ = ["request_id"]
@@ -32,4 +32,4 @@ def request_id(headers: Mapping[str, str]) -> str:
         sent = headers.get(name)
         if sent and (match := form.fullmatch(sent)):
             return match.group(form.groups)
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -6,9 +6,12 @@ Names are those of Powertools for AWS Lambda where it has one.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any
+
+import msgspec
 
 __all__ = ["NAMESPACE", "add_metrics"]
 
@@ -26,17 +29,21 @@ def add_metrics(line: dict[str, Any]) -> None:
         return
     line["function_name"] = _FUNCTION_NAME
     line.setdefault("route", "none")
-    metrics = [_DURATION]
-    if "rows" in line:
-        metrics.append(_ROWS)
-    if line.get("cold_start"):
+    cold, failed = bool(line.get("cold_start")), "error" in line
+    if cold:
         line["ColdStart"] = 1
-        metrics.append(_COLD_START)
-    directives = [_directive(metrics)]
-    if "error" in line:
+    if failed:
         line["Errors"] = 1
-        directives.append(_directive([_ERRORS], "error"))
+    directives = _directives(rows="rows" in line, cold=cold, failed=failed)
     line["_aws"] = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
+
+
+@functools.cache
+def _directives(*, rows: bool, cold: bool, failed: bool) -> msgspec.Raw:
+    """Say which fields are metrics; encoded ahead, as there are eight ways at most."""
+    metrics = [_DURATION, *[_ROWS] * rows, *[_COLD_START] * cold]
+    directives = [_directive(metrics), *[_directive([_ERRORS], "error")] * failed]
+    return msgspec.Raw(msgspec.json.encode(directives))
 
 
 def _directive(metrics: list[dict[str, str]], *more: str) -> dict[str, Any]:

@@ -85,10 +85,11 @@ class OnnxEngine:
         feed = {}
         for name, feature, column in zip(self._inputs, self._features, columns, strict=True):
             if feature.kind == "category":
-                array = np.array([MISSING if v is None else v for v in column], dtype=object)
+                values = [MISSING if value is None else value for value in column]
+                row = np.array(values, dtype=object, ndmin=2)
             else:
-                array = np.array(column, dtype=np.float32)  # None becomes NaN
-            feed[name] = array.reshape(-1, 1)
+                row = np.array(column, dtype=np.float32, ndmin=2)  # None becomes NaN
+            feed[name] = row.T
         return feed
 
 
