@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from serving.bundle import open_bundle, read_pointer, write_bundle
+from serving.bundle import open_bundle, write_bundle
 from serving.errors import BundleError
 from serving.folder import FolderStore
+from serving.pointer import read_pointer
 
 
 def test_a_manifest_that_json_cannot_hold_is_not_written(credit: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from serving.bundle import Bundle, move_pointer, read_pointer
+from serving.bundle import Bundle
 from serving.folder import FolderStore
+from serving.pointer import move_pointer, read_pointer
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.proxy import Answer, Asked

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving.bundle import move_pointer, open_bundle, read_pointer
+from serving.bundle import open_bundle
 from serving.folder import FolderStore
+from serving.pointer import move_pointer, read_pointer
 
 from tests.lambdas import EVENTS, TRACE, Runtime, balancer_event, http_event, rest_event, runtime
 from tests.platforms import lambda_process

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from serving.bundle import Bundle, copy_bundle, move_pointer, open_bundle, read_pointer
+from serving.bundle import Bundle, copy_bundle, open_bundle
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.folder import FolderStore
+from serving.pointer import move_pointer, read_pointer
 from serving.store import Store, open_store
 
 from tests.servers import free_port

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from serving.bundle import copy_bundle, move_pointer, open_bundle, read_pointer
+from serving.bundle import copy_bundle, open_bundle
 from serving.errors import ObjectMissing
+from serving.pointer import move_pointer, read_pointer
 from serving.store import open_store
 
 from training.report import transfer

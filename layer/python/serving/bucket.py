@@ -5,6 +5,7 @@ Credentials and addresses come from the environment, under the stores' own names
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -115,6 +116,15 @@ class BucketStore:
         if tag.version is not None:
             known["version"] = tag.version
         self._put(name, content, known)
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if there is one."""
+
+        def delete() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._client, self._key(name))
+
+        self._begin(delete, name)()
 
     def names(self) -> list[str]:
         """List objects and prefixes."""

@@ -7,47 +7,22 @@ A reader goes from the pointer to the manifest to the files; a writer the other 
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.folder import FolderStore
-from serving.manifest import (
-    GRAPH_FILE,
-    NAME,
-    File,
-    Manifest,
-    decode_manifest,
-    encode_manifest,
-)
-from serving.store import Object, Store, Tag
+from serving.manifest import GRAPH_FILE, File, Manifest, decode_manifest, encode_manifest
+from serving.pointer import POINTER_FILE, Pointer, move_pointer, read_pointer
+from serving.store import Store
 
-__all__ = [
-    "Bundle",
-    "Pointer",
-    "copy_bundle",
-    "move_pointer",
-    "open_bundle",
-    "read_moved_pointer",
-    "read_pointer",
-    "write_bundle",
-]
+__all__ = ["Bundle", "copy_bundle", "open_bundle", "read_manifest", "write_bundle"]
 
 MANIFEST_FILE = "manifest.json"
-POINTER_FILE = "latest"
-
-
-class Pointer(NamedTuple):
-    """Which version is live, and the tag that moving the pointer is conditional on."""
-
-    version: str
-    tag: Tag
 
 
 class Bundle:
@@ -65,8 +40,7 @@ class Bundle:
         self.place = place
         self._ahead = {GRAPH_FILE: place.begin(GRAPH_FILE)} if place.remote else {}
         #: The manifest as it is written, and as it is read.
-        self.raw = place.read(MANIFEST_FILE).content
-        self.manifest = decode_manifest(self.raw, str(place.at(MANIFEST_FILE)))
+        self.raw, self.manifest = read_manifest(place)
 
     def read(self, name: str) -> bytes:
         """
@@ -92,6 +66,17 @@ class Bundle:
         return found.content
 
 
+def read_manifest(place: Store) -> tuple[bytes, Manifest]:
+    """
+    Read the manifest of the version at *place*, as it is written and as it is read.
+
+    Raises:
+        BundleError: There is none, or none that can be used.
+    """
+    raw = place.read(MANIFEST_FILE).content
+    return raw, decode_manifest(raw, str(place.at(MANIFEST_FILE)))
+
+
 def open_bundle(store: Store) -> Bundle:
     """
     Open the bundle that the pointer in *store* names, or that *store* itself is.
@@ -113,31 +98,11 @@ def open_bundle(store: Store) -> Bundle:
     return Bundle(place)
 
 
-def read_pointer(model: Store) -> Pointer:
+def write_bundle(
+    folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, promote: bool = True
+) -> Path:
     """
-    Read which version of *model* is live.
-
-    Raises:
-        ObjectMissing: None is yet.
-        BundleError: The pointer cannot be read, or holds what is no version's name.
-    """
-    return _to_pointer(model, model.read(POINTER_FILE))
-
-
-def read_moved_pointer(model: Store, seen: Tag | None) -> Pointer | None:
-    """
-    Read which version is live, unless the pointer is still the one of the tag *seen*: then None.
-
-    Raises:
-        As `read_pointer`.
-    """
-    found = model.read_other(POINTER_FILE, seen) if seen else model.read(POINTER_FILE)
-    return None if found is None else _to_pointer(model, found)
-
-
-def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """
-    Write a bundle under *folder* (`models/credit`) and point `latest` at it.
+    Write a bundle under *folder* (`models/credit`), and point `latest` at it.
 
     The version's folder appears in one step, whole or not at all; an interrupt leaves nothing.
 
@@ -145,6 +110,7 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         folder: The model's; made if it is not there.
         manifest: Its `files` field is filled in here, from *files*.
         files: Name to content.
+        promote: Whether the pointer moves.
 
     Returns:
         The new folder, `<folder>/<version>`.
@@ -168,6 +134,8 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if not promote:
+        return target
     model = FolderStore(folder)
     try:
         pointer: Pointer | None = read_pointer(model)
@@ -195,35 +163,6 @@ def copy_bundle(bundle: Bundle, target: Store, report: Callable[[str, int], None
     for name in bundle.manifest.files:
         _copy(name, bundle.read(name), target, report)
     _copy(MANIFEST_FILE, bundle.raw, target, report)
-
-
-def move_pointer(model: Store, version: str, seen: Pointer | None) -> None:
-    """
-    Make *version* the live one, unless the pointer has moved since it was *seen*.
-
-    Raises:
-        Conflict: It has.
-    """
-    content = version.encode() + b"\n"
-    try:
-        if seen is None:
-            model.create(POINTER_FILE, content)
-        else:
-            model.replace(POINTER_FILE, content, seen.tag)
-    except Conflict as error:
-        # Our own write may have arrived, and only its answer not: then all is well.
-        now = read_pointer(model).version
-        if now != version:
-            raise Conflict(
-                f"{model.at(POINTER_FILE)} was moved to {now} in the meantime, and was left there."
-            ) from error
-
-
-def _to_pointer(model: Store, found: Object) -> Pointer:
-    version = found.content.decode("utf-8", "replace").strip()
-    if not re.search(NAME, version):
-        raise BundleError(f"{model.at(POINTER_FILE)} names no version but {version[:80]!r}.")
-    return Pointer(version, found.tag)
 
 
 def _copy(name: str, content: bytes, target: Store, report: Callable[[str, int], None]) -> None:

@@ -64,6 +64,14 @@ class FolderStore:
                 raise Conflict(f"{path} is another by now.")
             os.replace(scratch, path)
 
+    def delete(self, name: str) -> None:
+        """Remove a file, and the folder with its last one."""
+        path = self._folder / name
+        with _explained(path):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+
     def names(self) -> list[str]:
         """List files and folders."""
         with _explained(self._folder):

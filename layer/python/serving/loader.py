@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 
-from serving.bundle import Bundle, open_bundle, read_moved_pointer
+from serving.bundle import Bundle, open_bundle
 from serving.engines import open_engine
 from serving.errors import BundleError, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
 from serving.manifest import GRAPH_FILE, Manifest
 from serving.model import Model, open_model
+from serving.pointer import read_moved_pointer
 from serving.settings import settings
 from serving.store import Tag, is_remote, open_store
 

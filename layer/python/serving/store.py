@@ -79,6 +79,9 @@ class Store(Protocol):
             Conflict: It is another by now.
         """
 
+    def delete(self, name: str) -> None:
+        """Remove an object, if there is one. A place with nothing left in it is no more."""
+
     def names(self) -> list[str]:
         """List what lies directly in this place, sorted: objects, and places within it."""
 
