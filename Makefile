@@ -9,18 +9,20 @@ BIN := .venv/bin
 # A .pyc beside each source: without it scikit-learn takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 export PORT
+# Who names a model of their own needs no example.
+EXAMPLE := $(if $(MODEL_URI),,models/credit/latest)
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/training models/credit/latest ## set up, train the example if there is none, serve it on PORT (8080)
+run: .venv/training $(EXAMPLE) ## set up, train the example if there is none, serve it on PORT (8080)
 	exec $(BIN)/gunicorn --config python:serving.adapters.gunicorn 'serving.adapters.flask:create_app()'
 
 train: .venv/training ## train the example again
 	$(BIN)/python -m training train
 
-emulate: .venv/training models/credit/latest ## one function alone, as Google Cloud runs it: make emulate FUNCTION=predict
-	exec $(BIN)/functions-framework --source functions/$(FUNCTION).py --target $(FUNCTION)
+emulate: .venv/training $(EXAMPLE) ## one function alone, as Google Cloud runs it: make emulate FUNCTION=predict
+	PYTHONPATH=. exec $(BIN)/functions-framework --source functions/$(FUNCTION).py --target $(FUNCTION)
 
 test: .venv/tests $(NODE) lint ## set up, check types and style, run the tests
 	$(BIN)/python -m pytest

@@ -185,3 +185,14 @@ def test_one_feature_alone_works() -> None:
     schema = Schema(make_manifest(FEATURES[:1]))
 
     assert schema.decode(b'{"instances": [{"age": 1}, [2]]}', 10).columns == [(1.0, 2.0)]
+
+
+def test_a_refused_category_is_found_behind_any_number_of_warnings() -> None:
+    """What the pipeline cannot take never reaches it, however many rows it may warn of before."""
+    rows: list[list[object]] = [[1, None, True, "new", "x"]] * 150
+    body = json.dumps({"instances": [*rows, [1, None, True, "a", "new"]]}).encode()
+    with pytest.raises(InvalidInstances) as caught:
+        SCHEMA.decode(body, 1000)
+
+    assert [error.pointer for error in caught.value.errors] == ["/instances/150/4"]
+    assert len(SCHEMA.decode(json.dumps({"instances": rows}).encode(), 1000).warnings) == 100

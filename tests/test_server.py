@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,3 +171,24 @@ def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) ->
     assert run.returncode == 1
     assert run.stderr.startswith(f"canoa: {name} is {value!r}, but must be ")
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path: Path) -> None:
+    """Changed under its feet into what contradicts itself, and told to reload: it serves on."""
+    folder = tmp_path / "credit"
+    shutil.copytree(credit, folder)
+    version = (folder / "latest").read_text().split()[0]
+    path = folder / version / "manifest.json"
+    good = path.read_text()
+    with serving(folder) as server:
+        path.write_text(good.replace('"name": "seniority"', '"name": "home"'))
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while "contradicts itself" not in server.logged() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+
+        assert "contradicts itself: the feature 'home' stands there twice" in server.logged()
+        assert requests.get(f"{server}/health", timeout=10).json()["model"]["version"] == version
+    with serving(folder) as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 503

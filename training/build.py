@@ -19,7 +19,7 @@ from serving.manifest import GRAPH_FILE, PIPELINE_FILE, Engine, Example, Manifes
 from serving.model import Model
 
 from training.compile import CannotCompileError, compile_pipeline, walk
-from training.describe import draft_manifest
+from training.describe import draft_manifest, own_modules
 from training.errors import TrainingError, blame
 from training.features import as_frame, take, to_columns
 from training.parity import check_parity
@@ -79,6 +79,8 @@ def build_bundle(
     draft = try_pipeline(draft, pipeline, data, columns)
     report("compiling to ONNX and proving parity")
     engine, graph = _choose_engine(draft, pipeline, columns)
+    if graph is None:
+        engine = msgspec.structs.replace(engine, modules=own_modules(pipeline))
     files = {PIPELINE_FILE: _pickle(pipeline)}
     if graph is not None:
         files[GRAPH_FILE] = graph

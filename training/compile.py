@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from onnx.helper import make_attribute
 from serving.manifest import Feature
 from serving.schema import MISSING
 from skl2onnx import convert_sklearn
@@ -140,7 +141,17 @@ def _convert_from(prepared: Any, inputs: list[tuple[str, Any]]) -> bytes:
     with warnings.catch_warnings(), _plain_integers():
         warnings.simplefilter("ignore")
         graph = convert_sklearn(prepared, "pipeline", inputs, options=options, target_opset=OPSET)
+    _use_no_locale(graph)
     return bytes(graph.SerializeToString())
+
+
+def _use_no_locale(graph: Any) -> None:
+    """Lower the case of text as C does: the language of this machine may be none of a server's."""
+    for node in graph.graph.node:
+        if node.op_type == "StringNormalizer":
+            others = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*others, make_attribute("locale", "C")])
 
 
 def _layouts(prepared: Any, features: list[Feature]) -> list[list[tuple[str, Any]]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import pickletools
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +27,10 @@ from serving.manifest import (
 from training.errors import TrainingError
 from training.features import check_text, read_features
 
-__all__ = ["draft_manifest"]
+__all__ = ["draft_manifest", "own_modules"]
+
+#: What the server has, given scikit-learn.
+_GIVEN = {"joblib", "numpy", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}
 
 
 def draft_manifest(
@@ -68,6 +74,23 @@ def draft_manifest(
         engine=Engine(name="sklearn"),
         files={},
         lineage=_lineage(data, seed),
+    )
+
+
+def own_modules(pipeline: Any) -> list[str]:
+    """Name the modules that opening the pickle imports, beside scikit-learn and its libraries."""
+    # The oldest protocols write a module's name in one piece.
+    pickled = pickle.dumps(pipeline, protocol=2, fix_imports=False)
+    named = {
+        str(argument).partition(" ")[0]
+        for operation, argument, _ in pickletools.genops(pickled)
+        if operation.name == "GLOBAL"
+    }
+    return sorted(
+        # Of Cython's some are called "_loss", and are found all the same.
+        name
+        for name in named
+        if name.partition(".")[0] not in _GIVEN and not name.startswith("_")
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from serving.engines import Columns
-from serving.manifest import Feature
+from serving.manifest import Feature, is_field
 from serving.schema import FLOAT32_MAX
 
 from training.errors import TrainingError
@@ -34,10 +34,11 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
         data = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
     if data.empty:
         raise TrainingError("the data are empty: there must be rows and feature columns.")
+    data = data.set_axis([str(name) for name in data.columns], axis="columns")
     if not data.columns.is_unique:
-        twice = sorted(set(data.columns[data.columns.duplicated()].map(str)))
+        twice = sorted(set(data.columns[data.columns.duplicated()]))
         raise TrainingError(f"column names must differ, but {', '.join(twice)} stands there twice.")
-    return data.set_axis([str(name) for name in data.columns], axis="columns"), named
+    return data, named
 
 
 def read_features(data: pd.DataFrame) -> list[Feature]:
@@ -48,6 +49,11 @@ def read_features(data: pd.DataFrame) -> list[Feature]:
         TrainingError: A column holds what no client can send in JSON as one value.
     """
     check_text("the column names", data.columns)
+    if strange := next((name for name in data.columns if not is_field(name)), None):
+        raise TrainingError(
+            f"the column name {strange!r} holds a quote, a backslash or a control character, which "
+            "no JSON field is read by; rename it."
+        )
     return [_read_feature(name, data[name]) for name in data.columns]
 
 
@@ -62,9 +68,10 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
     nullable = bool(column.isna().any())
     values = known.cat.categories.tolist() if dtype == "category" else None
     kind = _kind(name, known)
+    gaps = column[column.isna()]
+    none = dtype == "object" and nullable and all(value is None for value in gaps)
+    missing: Literal["NaN", "None"] = "None" if none else "NaN"
     if kind == "category":
-        missing = column[column.isna()]
-        none = dtype == "object" and nullable and all(value is None for value in missing)
         categories = values if values is not None else sorted(set(known))
         if not all(isinstance(value, str) for value in categories):
             raise TrainingError(f"column {name} has categories that are not strings.")
@@ -74,11 +81,11 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
             kind="category",
             dtype=dtype,
             nullable=nullable,
-            missing="None" if none else "NaN",
+            missing=missing,
             categories=categories,
         )
     if kind == "boolean":
-        return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable)
+        return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():
         raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")

@@ -9,11 +9,13 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from training import evaluate
 from training.build import build_bundle
 from training.errors import TrainingError, blame
 from training.report import progress, show_bundle
+from training.sample import categories_of_text, read_sample
 from training.train import SEED, check_name
 
 __all__ = ["pack"]
@@ -34,13 +36,14 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
         TrainingError: A file cannot be read, or the two do not fit together.
     """
     name = check_name(name)
-    rows = _read_sample(sample)
+    read_sample(sample)  # what is wrong with it is said before the pickle is opened
     print(
         f"training: opening {pipeline}, which is a pickle: it can run any code that is in it. "
         "Pack only what you trust.",
         file=sys.stderr,
     )
     model = _unpickle(pipeline)
+    rows = read_sample(sample, strings=categories_of_text(model))
     truth = None
     if target is not None:
         if target not in rows:
@@ -71,27 +74,17 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
     return path
 
 
-def _read_sample(sample: Path) -> pd.DataFrame:
-    try:
-        header = pd.read_csv(sample, header=None, nrows=1, dtype=str).iloc[0].tolist()
-        rows = pd.read_csv(sample)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{sample} cannot be read as CSV: {error}.") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise TrainingError(f"{sample} has the column {', '.join(map(str, twice))} twice.")
-    if rows.empty:
-        raise TrainingError(f"{sample} has no rows below its header.")
-    return rows
-
-
 def _unpickle(path: Path) -> Any:
     try:
         model = joblib.load(path)
     except Exception as error:  # a pickle may raise anything
         raise TrainingError(f"{path} cannot be opened with joblib: {error!r}.") from error
-    if not hasattr(model, "predict"):
-        raise TrainingError(f"{path} holds a {type(model).__name__}, which has no predict.")
+    if not isinstance(model, BaseEstimator) or not (is_classifier(model) or is_regressor(model)):
+        found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TrainingError(
+            f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier or a "
+            "regressor."
+        )
     return model
 
 

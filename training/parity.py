@@ -52,7 +52,7 @@ class _Comparison:
         rows, random = len(self.columns[0]), np.random.default_rng(SEED)
         expected = self.pipeline.score(self.columns)
         if self.regression:
-            self.scale = max(float(np.abs(expected.values).max()), 1e-30)
+            self.scale = max(float(np.abs(expected.values).max()), float(np.finfo(float).tiny))
         reason = self._judge("training rows", expected, self._graph_scores(self.columns))
         around = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
         answered = self._not_refused(around, range(len(around[0])))

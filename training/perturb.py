@@ -13,7 +13,10 @@ from serving.schema import FLOAT32_MAX
 
 __all__ = ["beyond", "boundaries", "perturbed"]
 
-_STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000]
+#: What trying may cost: values in all rows that are made at once.
+CELLS = 2_000_000
+
+_STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000, "ÉTÉ Straße"]
 _EXTREME = [0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, FLOAT32_MAX, -FLOAT32_MAX]
 _LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), float(2**53)]
 
@@ -22,11 +25,11 @@ def perturbed(
     columns: Columns, features: list[Feature], count: int, random: np.random.Generator
 ) -> list[list[Any]]:
     """
-    Draw *count* rows (at least some of every kind of change for every feature).
+    Draw *count* rows (at least some of every kind of change for every feature, up to CELLS).
 
     Half are a training row with one value changed: null, a category never seen, an extreme, a
-    fraction, a value between two neighbours, a float32 neighbour. The other half mix values of
-    several rows.
+    fraction, a value between two neighbours, a float32 neighbour, a number that is no float32. The
+    other half mix values of several rows.
     """
     rows = len(columns[0])
     changes = [
@@ -34,6 +37,9 @@ def perturbed(
         for j in range(len(features))
         for value in _values(columns[j], features[j], random)
     ]
+    most = max(count // 2, CELLS // len(features))
+    if len(changes) > most:
+        changes = [changes[i] for i in random.permutation(len(changes))[:most]]
     single = max(count // 2, len(changes))
     picks = random.integers(rows, size=single)
     changed = [[column[i] for i in picks] for column in columns]
@@ -78,6 +84,7 @@ def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[
         *np.nextafter(near, np.float32(np.inf)).tolist(),
         *np.nextafter(near, np.float32(-np.inf)).tolist(),
         *(some + 0.5).tolist(),
+        *(some + random.uniform(-1, 1, len(some))).tolist(),
         *random.choice(between, size=min(len(between), 20), replace=False).tolist(),
     ]
 
@@ -109,7 +116,8 @@ def boundaries(
         a jump. Both are empty where there is none.
     """
     numbers = [j for j, f in enumerate(features) if f.kind == "number" and f.maximum is not None]
-    where = np.repeat(numbers, 16).astype(int)
+    tries = min(16, CELLS // (2 * len(features) * max(len(numbers), 1)))
+    where = np.repeat(numbers, max(tries, 1)).astype(int)
     if not len(where):
         return [], []
     picks = random.integers(len(columns[0]), size=len(where))

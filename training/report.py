@@ -92,7 +92,8 @@ def _engine(manifest: Manifest) -> str:
             f"{parity.perturbed_rows:,} around them (largest difference "
             f"{parity.max_difference:.1g}, allowed {parity.tolerance:g})."
         )
+    own = "".join(f", the module {name}" for name in engine.modules)
     return (
         f"Served by scikit-learn, because {engine.reason}. It is slower and opens a pickle: "
-        "the server needs scikit-learn, joblib and pandas, and ALLOW_PICKLE=1."
+        f"the server needs scikit-learn, joblib and pandas{own}, and ALLOW_PICKLE=1."
     )

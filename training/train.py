@@ -21,7 +21,6 @@ __all__ = ["check_name", "train"]
 SEED = 0
 HELD_OUT = 0.2
 FOLDS = 5
-MAX_CLASSES = 1000
 
 
 def train(project: str, name: str | None, models: Path) -> Path:

@@ -38,11 +38,18 @@ def try_pipeline(draft: Manifest, pipeline: Any, data: Any, columns: list[list[A
         TrainingError: The pipeline does not answer rows that come as JSON as it answers *data*.
     """
     with blame("the pipeline cannot score the rows"):
+        _check_single(pipeline, data)
         _check_reconstruction(SklearnEngine(draft, pipeline), pipeline, data, columns)
         draft = msgspec.structs.replace(draft, features=_accept_unseen(draft, pipeline, columns))
         rule = _label_rule(draft, pipeline, columns)
     engine = msgspec.structs.replace(draft.engine, label_rule=rule)
     return msgspec.structs.replace(draft, engine=engine)
+
+
+def _check_single(pipeline: Any, data: Any) -> None:
+    shape = np.shape(pipeline.predict(data))
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise TrainingError("the pipeline predicts several targets at once; train one for each.")
 
 
 def _label_rule(

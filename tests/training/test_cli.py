@@ -15,9 +15,12 @@ import pandas as pd
 import pytest
 from serving.bundle import open_bundle
 from serving.folder import FolderStore
-from sklearn.linear_model import LogisticRegression
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.servers import ROOT
 
@@ -116,6 +119,8 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
         ("data['c'] = 1e300", ["column c", "float32"]),
         ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
         ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
+        ("data = data.rename(columns={'a': 'height (\")'})", ["column name", "rename it"]),
+        ("data = data.set_axis([1, '1'], axis=1)", ["column names must differ", "1 stands there"]),
         ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
         ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
         ("return data", ["two things"]),
@@ -223,6 +228,77 @@ def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
     assert_refused(pack("model.joblib", "lacks.csv"), "lacks b")
     assert_refused(pack("model.joblib", "rows.csv", "--target", "nope"), "no column nope")
     assert_refused(pack("rubbish.joblib", "rows.csv"), "rubbish.joblib")
+
+
+def test_pack_refuses_what_is_no_table(tmp_path: Path) -> None:
+    """An archive that is none, and rows longer than the header."""
+    packed(tmp_path)
+    (tmp_path / "rows.zip").write_text("a,b\n1,2\n")
+    (tmp_path / "shifted.csv").write_text("a,b\n1,2,3\n3,4,5\n")
+    for sample in ("rows.zip", "shifted.csv"):
+        done = run(tmp_path, "pack", "model.joblib", "--sample", sample, "--name", "shop")
+        assert_refused(done, f"{sample} cannot be read as CSV")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [[0, 1], [1, 0], [2, 1]]), "targets"),
+        (
+            OneVsRestClassifier(LogisticRegression()).fit(
+                [[0, 1], [1, 0], [2, 2]], [[0, 1], [1, 0], [1, 1]]
+            ),
+            "several targets",
+        ),
+        (KMeans(2, n_init=1).fit([[0, 1], [1, 0], [2, 2]]), "holds KMeans"),
+        (LinearRegression, "the class LinearRegression"),
+        ({"a": 1}, "holds dict"),
+    ],
+    ids=["many values", "many labels", "clusters", "a class", "no model"],
+)
+def test_pack_takes_one_prediction_a_row(tmp_path: Path, model: object, words: str) -> None:
+    """What predicts several things at once, or nothing, is refused."""
+    joblib.dump(model, tmp_path / "model.joblib")
+    (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
+
+    assert_refused(
+        run(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop"), words
+    )
+
+
+def test_pack_keeps_codes_that_are_text(tmp_path: Path) -> None:
+    """What was a string to the encoder is one to the client: 01, and a category called NA."""
+    codes = np.array(["01", "02", "10", "NA"] * 25, dtype=object)
+    data = pd.DataFrame({"b": np.arange(100.0), "code": codes})
+    encode = ColumnTransformer([("code", OneHotEncoder(), ["code"])], remainder="passthrough")
+    target = np.where(codes == "01", "yes", "no")
+    pipeline = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(data, target)
+    joblib.dump(pipeline, tmp_path / "model.joblib")
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    done = run(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
+    manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
+    [code] = [feature for feature in manifest.features if feature.name == "code"]
+
+    assert done.returncode == 0, done.stderr
+    assert (code.kind, code.categories, code.nullable) == (
+        "category",
+        ["01", "02", "10", "NA"],
+        False,
+    )
+
+
+def test_what_a_pickle_needs_is_said(tmp_path: Path) -> None:
+    """A function of the user's own: the server must have its module, and the trainer says so."""
+    double = "make_pipeline(FunctionTransformer(doubled), LinearRegression())"
+    name = project(tmp_path, "target = data['a'] * 2 + data['b']", double)
+    with (tmp_path / "shop.py").open("a") as file:
+        file.write("from sklearn.pipeline import make_pipeline\n")
+        file.write("from sklearn.preprocessing import FunctionTransformer\n")
+        file.write("def doubled(rows):\n    return rows * 2\n")
+    done = run(tmp_path, "train", "--project", name)
+
+    assert done.returncode == 0, done.stderr
+    assert "the module shop" in " ".join(done.stdout.split())
 
 
 def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:

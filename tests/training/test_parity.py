@@ -16,15 +16,19 @@ from serving.errors import InvalidInstances
 from serving.folder import FolderStore
 from serving.manifest import Manifest
 from serving.model import open_model
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures
 
 import training.build
 from training.build import build_bundle
 from training.compile import compile_pipeline
+from training.features import read_features
+from training.perturb import CELLS, perturbed
 
 
 def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
@@ -176,3 +180,55 @@ def test_a_tie_gets_the_first_class(tmp_path: Path) -> None:
 
     assert scores.values.tolist() == [0, 0, 1]
     assert manifest.engine.tie_tolerance == 1e-6
+
+
+def test_the_smallest_values_are_compared_too(tmp_path: Path) -> None:
+    """Values below float32's smallest: the graph would answer 0, and is refused."""
+    data, _ = two_clouds()
+    pipeline = make_pipeline(LinearRegression()).fit(data, data["a"] * 1e-42)
+
+    assert build(tmp_path, pipeline, data).engine.name == "sklearn"
+
+
+def test_whole_numbers_in_training_do_not_hide_fractions(tmp_path: Path) -> None:
+    """A difference of two large prices: in cents, float32 loses what is asked for."""
+    random = np.random.default_rng(0)
+    opening = random.integers(90_000, 99_000, 300)
+    data = pd.DataFrame({"opening": opening, "closing": opening + random.integers(-9, 10, 300)})
+    pipeline = make_pipeline(LinearRegression()).fit(data, data["closing"] - data["opening"])
+
+    assert build(tmp_path, pipeline, data).engine.name == "sklearn"
+
+
+def test_a_boolean_that_may_be_none_is_rebuilt_as_it_was(tmp_path: Path) -> None:
+    """A column of dtype object: what stood for a missing value stands there again."""
+    flags = np.array([True, None, False] * 40, dtype=object)
+    data = pd.DataFrame({"flag": flags, "b": np.arange(120.0)})
+    encode = ColumnTransformer([("flag", OneHotEncoder(), ["flag"])], remainder="passthrough")
+    target = np.where(data["b"] > 60, "high", "low")
+    pipeline = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(data, target)
+
+    assert build(tmp_path, pipeline, data).features[0].missing == "None"
+
+
+def test_a_graph_of_text_needs_no_language_of_the_server(tmp_path: Path) -> None:
+    """Lower case is made as C makes it, which every machine has."""
+    texts = np.array(["good deal", "Bad deal", "good thing", "bad Thing"] * 20, dtype=object)
+    data = pd.DataFrame({"text": texts})
+    count = ColumnTransformer([("text", CountVectorizer(), "text")])
+    pipeline = make_pipeline(count, LogisticRegression()).fit(data, texts > "a")
+    graph = compile_pipeline(pipeline, read_features(data))
+    nodes = [n for n in onnx.load_from_string(graph).graph.node if n.op_type == "StringNormalizer"]
+    locales = {a.s for node in nodes for a in node.attribute if a.name == "locale"}
+
+    assert nodes
+    assert locales == {b"C"}
+
+
+def test_many_features_are_tried_within_bounds() -> None:
+    """The rows that are made grow no faster than the features do."""
+    columns = [[float(i + j) for i in range(20)] for j in range(800)]
+    frame = pd.DataFrame({f"x{j}": column for j, column in enumerate(columns)})
+    rows = perturbed(columns, read_features(frame), 40, np.random.default_rng(0))
+
+    assert len(rows) * len(rows[0]) <= CELLS * 1.1

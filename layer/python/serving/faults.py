@@ -10,7 +10,10 @@ from typing import Any
 from serving.errors import FieldError
 from serving.manifest import Feature
 
-__all__ = ["MAX_FAULTS", "find_faults", "pointer"]
+__all__ = ["FLOAT32_MAX", "MAX_FAULTS", "find_faults", "pointer"]
+
+#: The largest finite float32: what a graph can hold.
+FLOAT32_MAX = 3.4028234663852886e38
 
 MAX_FAULTS = 100
 _NAMES = {"number": "a number", "boolean": "true or false", "category": "a string"}
@@ -78,7 +81,7 @@ def _value(value: Any, place: tuple[str | int, ...], feature: Feature) -> Iterat
     elif _kind(value) != _NAMES[feature.kind]:
         yield FieldError(pointer(*place), f"expected {_wanted(feature)}, got {_kind(value)}")
     elif feature.kind == "number" and not _fits_float32(value):
-        yield FieldError(pointer(*place), "expected a number of magnitude at most 3.4028235e+38")
+        yield FieldError(pointer(*place), f"expected a number of magnitude at most {FLOAT32_MAX}")
 
 
 def _wanted(feature: Feature) -> str:
@@ -102,4 +105,4 @@ def _fits_float32(value: float) -> bool:
         number = float(value)
     except OverflowError:
         return False
-    return math.isfinite(number) and abs(number) <= 3.4028234663852886e38
+    return math.isfinite(number) and abs(number) <= FLOAT32_MAX

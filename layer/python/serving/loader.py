@@ -200,6 +200,10 @@ def _failing_in_the_log() -> Iterator[None]:
         _failed_at = time.monotonic()
         log("error", "no model", reason=str(error))
         raise _unavailable() from None
+    except Exception as error:  # whatever a library raises: to have no model is a state, no end
+        _failed_at = time.monotonic()
+        log("error", "no model", **describe(error))
+        raise _unavailable() from None
 
 
 def _unavailable() -> ModelUnavailable:

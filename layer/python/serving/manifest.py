@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ __all__ = [
     "Task",
     "decode_manifest",
     "encode_manifest",
+    "is_field",
 ]
 
 #: The manifest's format. Raise it when a reader of the old number would misread the new manifest;
@@ -93,6 +95,8 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     #: tie tolerance. "model": the label is what the model itself says (a support vector machine).
     label_rule: Literal["argmax", "model"] = "argmax"
     tie_tolerance: float = 1e-6
+    #: Modules of the user's own that opening the pickle imports; the server must have them.
+    modules: list[str] = []
 
 
 class Estimator(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,15 +171,24 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     Read and check a manifest; *where* it came from goes into the error.
 
     Raises:
-        BundleError: It is of another format, no manifest, or names what is no file's name.
+        BundleError: It is of another format, no manifest, names what is no file's name, or
+            contradicts itself.
     """
     try:
         found = msgspec.json.decode(raw, type=_Format).format
         if found != BUNDLE_FORMAT:
             raise BundleError(f"{where} has format {found}; this server reads {BUNDLE_FORMAT}.")
-        return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where} is no manifest: {error}.") from error
+    if contradiction := _contradiction(manifest):
+        raise BundleError(f"{where} contradicts itself: {contradiction}.")
+    return manifest
+
+
+def is_field(name: str) -> bool:
+    """Whether a feature may be called so: the decoder takes no name that JSON would escape."""
+    return not re.search(r'["\\\x00-\x1f]', name)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -195,3 +208,21 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 class _Format(msgspec.Struct):
     format: int
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Say what no model can be true of, as its types do not."""
+    names = [feature.name for feature in manifest.features]
+    if not names:
+        return "it has no features"
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        return f"the feature {twice!r} stands there twice"
+    if strange := next((name for name in names if not is_field(name)), None):
+        return f"no JSON field is read by the name {strange!r}"
+    classes = manifest.classes
+    if (manifest.task == "classification") != (classes is not None):
+        return f"it is a {manifest.task}, and its classes are {classes}"
+    if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+        return f"its classes are {classes}"
+    return None

@@ -13,13 +13,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
-from serving.faults import MAX_FAULTS, find_faults, pointer
+from serving.faults import FLOAT32_MAX, MAX_FAULTS, find_faults, pointer
 from serving.manifest import Feature, Manifest
 
 __all__ = ["FLOAT32_MAX", "MISSING", "Instances", "Schema"]
-
-#: The largest finite float32: what a graph can hold.
-FLOAT32_MAX = 3.4028234663852886e38
 
 #: Stands for a missing category inside a graph, which has no null for strings: a Unicode
 #: noncharacter, which is taken from nobody.
@@ -123,16 +120,19 @@ class Schema:
                 continue
             feature = self._features[i]
             for n, value in enumerate(columns[i]):
-                if value in known or len(errors) + len(warnings) >= MAX_FAULTS:
+                if value in known:
+                    continue
+                answered = feature.accepts_unseen and value != MISSING
+                found = warnings if answered else errors
+                if len(found) >= MAX_FAULTS:
                     continue
                 key = i if type(rows[n]) is tuple else feature.name
                 place = pointer(key) if single else pointer("instances", n, key)
-                if feature.accepts_unseen and value != MISSING:
-                    detail = "training never saw this category; the model answers all the same"
-                    warnings.append(FieldError(place, detail))
-                else:
+                detail = "training never saw this category; the model answers all the same"
+                if not answered:
                     wanted = ", ".join(map(repr, (feature.categories or ())[:20]))
-                    errors.append(FieldError(place, f"expected one of {wanted}"))
+                    detail = f"expected one of {wanted}"
+                found.append(FieldError(place, detail))
         if errors:
             raise _invalid(errors)
         return warnings

@@ -38,7 +38,7 @@ class OnnxEngine:
         # A request has one core at most, and a process with no thread pool may fork.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it raises is enough
         try:
             self._session = ort.InferenceSession(
                 graph, sess_options=options, providers=["CPUExecutionProvider"]
@@ -52,12 +52,22 @@ class OnnxEngine:
         self._regression = manifest.task == "regression"
         self._has_probabilities = manifest.has_probabilities
         self._class_index = {_as_graph(label): i for i, label in enumerate(manifest.classes or ())}
+        self._check_outputs(len(manifest.classes or ()))
         names = [node.name for node in self._session.get_outputs()]
         self._outputs = names[1:2] if self._argmax else names[: 2 if self._has_probabilities else 1]
 
     def score(self, columns: Columns) -> Scores:
-        """Score n rows, n at least 1."""
-        outputs = self._session.run(self._outputs, self._feed(columns))
+        """
+        Score n rows, n at least 1.
+
+        Raises:
+            ValueError: The graph cannot take these values.
+        """
+        feed = self._feed(columns)
+        try:
+            outputs = self._session.run(self._outputs, feed)
+        except Exception as error:  # onnxruntime's own classes share no base but Exception
+            raise ValueError(f"onnxruntime: {str(error).partition(chr(10))[0]}") from error
         if self._regression:
             return Scores(outputs[0].reshape(-1), None)
         if self._argmax:
@@ -68,6 +78,16 @@ class OnnxEngine:
     @property
     def _argmax(self) -> bool:
         return not self._regression and self._has_probabilities and self._rule == "argmax"
+
+    def _check_outputs(self, classes: int) -> None:
+        """See that the graph answers in the form that the manifest says."""
+        label, *more = self._session.get_outputs()
+        if self._regression and label.type not in ("tensor(float)", "tensor(double)"):
+            raise BundleError(f"the graph answers with {label.type}, and the manifest says values.")
+        if self._has_probabilities:
+            width = more[0].shape[-1] if more and more[0].shape else None
+            if not more or (isinstance(width, int) and width != classes):
+                raise BundleError(f"the graph has other classes than the manifest's {classes}.")
 
     def _choose_feed(self, inputs: list[str]) -> Any:
         # By place: the compiler changes names that are no identifiers.

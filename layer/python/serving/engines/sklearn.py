@@ -48,6 +48,10 @@ class SklearnEngine:
             )
         try:
             return cls(manifest, joblib.load(io.BytesIO(pickled)))
+        except ModuleNotFoundError as error:
+            raise BundleError(
+                f"the pipeline needs the module {error.name}, which is not installed here."
+            ) from error
         except Exception as error:  # a pickle may raise anything
             raise BundleError(f"the pipeline cannot be unpickled: {error!r}") from error
 
