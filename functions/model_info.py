@@ -5,7 +5,7 @@ from serving.loader import load_model
 from serving.model_card import model_card
 
 
-@endpoint("GET", "/v0/model_info")
+@endpoint("GET", "/v0/model_info", scope="info")
 def model_info(_: Request) -> Answer:
     """Answer with the manifest's public part."""
     manifest = load_model().manifest

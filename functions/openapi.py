@@ -6,7 +6,7 @@ from serving.openapi import describe_api
 from serving.settings import settings
 
 
-@endpoint("GET", "/openapi.json")
+@endpoint("GET", "/openapi.json", scope="info")
 def openapi(_: Request) -> Answer:
     """Answer with the document, made from the manifest."""
     manifest = load_model().manifest

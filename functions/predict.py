@@ -7,7 +7,7 @@ from serving.loader import load_model
 from serving.settings import settings
 
 
-@endpoint("POST", "/v0/predict")
+@endpoint("POST", "/v0/predict", scope="predict")
 def predict(request: Request) -> Answer:
     """Score `{"instances": […]}`, or one bare instance, which is answered in the singular."""
     model = load_model()

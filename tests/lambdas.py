@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.layers import NATIVE, unzipped
-from tests.servers import ROOT, clean_environment
+from tests.servers import ROOT, clean_environment, opened
 
 __all__ = [
     "EVENTS",
@@ -243,7 +243,7 @@ def runtime(
                     "AWS_LAMBDA_FUNCTION_NAME": "canoa-test",
                     "LAMBDA_TASK_ROOT": str(package),
                     "PYTHONPATH": os.pathsep.join(map(str, [package, layer, _client()])),
-                    **environment,
+                    **opened(environment),
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.aws import KEYS
-from tests.servers import ROOT, Server, free_port, program, start
+from tests.servers import ROOT, Server, free_port, opened, program, start
 
 __all__ = ["offline", "osls", "package"]
 
@@ -69,5 +69,5 @@ def offline(model_uri: Path | str, **environment: str) -> Iterator[Server]:
         # It starts the first python3 on the path, and puts this one's there.
         "VIRTUAL_ENV": sys.prefix,
     }
-    with start(command, given | environment, ROOT / "tests" / "offline") as server:
+    with start(command, given | opened(environment), ROOT / "tests" / "offline") as server:
         yield server

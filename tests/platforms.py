@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import requests
-from serving import loader
+from serving import loader, tokens
+from serving.auth import prepare
 from serving.routes import load_functions
-from serving.settings import settings
+from serving.settings import platform, settings
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
@@ -177,6 +178,7 @@ PLATFORMS = {
 
 def forget() -> None:
     """Make this process read its settings and load its model anew."""
-    settings.cache_clear()
+    for cached in (settings, platform, prepare, tokens._keys):
+        cached.cache_clear()
     loader._model = loader._failed_at = loader._seen = loader._said = None
     loader._outdated = False

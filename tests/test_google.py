@@ -64,6 +64,8 @@ def test_the_buildpack_builds_and_starts_a_function(source: Path, tmp_path: Path
         "FUNCTION_SOURCE": "functions/predict.py",  # GOOGLE_FUNCTION_SOURCE while it builds
         "FUNCTION_SIGNATURE_TYPE": "http",
         "HOST": "127.0.0.1",
+        "K_SERVICE": "predict",
+        "AUTH": "none",
     }
     command = [str(tmp_path / "bin" / "functions-framework")]
     with start(command, environment, source) as server:

@@ -20,7 +20,8 @@ def test_heroku_local_serves(credit: Path, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{Path(command[0]).parent}:/usr/bin:/bin"
     # It would report on us, and start an update of itself that outlives it.
     quiet = {"DISABLE_TELEMETRY": "true", "HEROKU_DISABLE_AUTOUPDATE": "true"}
-    environment = {"MODEL_URI": str(credit), "PATH": path, "HOME": str(tmp_path), **quiet}
+    dyno = {"DYNO": "web.1", "AUTH": "none", "MODEL_URI": str(credit)}
+    environment = {**dyno, "PATH": path, "HOME": str(tmp_path), **quiet}
     with start(command, environment) as server:
         answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
 
@@ -30,10 +31,12 @@ def test_heroku_local_serves(credit: Path, tmp_path: Path) -> None:
 
 
 def test_app_json_names_settings_that_there_are() -> None:
-    """Each variable of app.json is a setting, with the default that the code has."""
+    """Each variable of app.json is a setting; its value is the default that the code has."""
     app = json.loads((ROOT / "app.json").read_text("utf-8"))
 
     assert app["env"]
     for name, variable in app["env"].items():
-        assert str(getattr(Settings(), name.lower())) == variable["value"]
+        default = getattr(Settings(), name.lower())
+        assert variable.get("value", "") == str(default or "")
+        assert ("value" in variable) is variable.get("required", True)
         assert variable["description"]

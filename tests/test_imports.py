@@ -12,11 +12,18 @@ import pytest
 from tests.servers import ROOT
 
 #: What `serving` never imports at module level: an adapter or an engine may, its own one.
-HEAVY = {"sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"}
+HEAVY = {
+    *("sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"),
+    *("jwt", "cryptography", "limits", "redis"),
+}
 OWN = {
     "adapters/flask.py": {"flask", "werkzeug"},
     "bucket.py": {"obstore"},
     "engines/sklearn.py": {"joblib", "pandas"},
+    "jwks.py": {"jwt"},
+    "rate_limit.py": {"limits"},
+    "token_bucket.py": {"limits"},
+    "tokens.py": {"jwt"},
 }
 
 

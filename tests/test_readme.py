@@ -44,7 +44,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
 def test_every_function_is_listed() -> None:
     """A function's route stands among the endpoints."""
     for path in (ROOT / "functions").glob("*.py"):
-        [(method, route)] = re.findall(r'@endpoint\("(\w+)", "(.*?)"\)', path.read_text("utf-8"))
+        [(method, route)] = re.findall(r'@endpoint\("(\w+)", "(.*?)"', path.read_text("utf-8"))
         assert f"`{method} {route}`" in README
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
+from serving import cors
 
 from tests.aws import aws, client
 from tests.osls import offline, osls, package
@@ -138,7 +139,8 @@ def test_the_gateway_throttles_and_grants_origins(stack: Stack) -> None:
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] == 1000
     assert api["CorsConfiguration"]["AllowOrigins"] == ["https://www.example.com"]
     assert "POST" in api["CorsConfiguration"]["AllowMethods"]
-    assert "Content-Type" in api["CorsConfiguration"]["AllowHeaders"]
+    assert ", ".join(api["CorsConfiguration"]["AllowHeaders"]) == cors.ALLOWED
+    assert ", ".join(api["CorsConfiguration"]["ExposeHeaders"]) == cors.EXPOSED
 
 
 def test_nobody_else_reads_the_models(stack: Stack) -> None:
@@ -207,6 +209,21 @@ def test_a_stage_is_its_parameters(stack: Stack, tmp_path: Path) -> None:
         assert uri == {"Fn::Sub": "s3://${ModelsBucket}/models/credit/v7"}
     [stage] = dev.resources("AWS::ApiGatewayV2::Stage")
     assert stage["Properties"]["DefaultRouteSettings"]["ThrottlingRateLimit"] == 50
+
+
+def test_who_gets_in_is_said_at_deploy(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the environment or a parameter; unsaid, the variables are empty, which closes the API."""
+    names = ("API_KEYS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS_URL", "AUTH")
+    unsaid = dict.fromkeys(names, "")
+    said = {"API_KEYS": "web=" + "0" * 64, "JWT_AUDIENCE": "shop"}
+    monkeypatch.setenv("JWT_AUDIENCE", said["JWT_AUDIENCE"])
+    folder = package(stack.server, tmp_path, "--param", f"api_keys={said['API_KEYS']}")
+    for one, expected in ((stack, unsaid), (Stack(stack.server, folder), unsaid | said)):
+        for function in one.resources("AWS::Lambda::Function"):
+            variables = function["Properties"]["Environment"]["Variables"]
+            assert {name: variables[name] for name in names} == expected
 
 
 def test_deploying_the_same_again_changes_nothing(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m training train | pack | check | publish`."""
+"""The command line: `python -m training train | pack | check | publish | key`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.api_keys import SCOPES
 from serving.errors import CanoaError
 
 from training.errors import TrainingError
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from training.check import check
 
             check(options.bundle)
+        elif options.command == "key":
+            from training.key import make_key
+
+            make_key(options.name, options.scope)
         else:
             from training.publish import publish
 
@@ -77,6 +82,16 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "bundle", help="models/NAME, or models/NAME/VERSION; check takes a URI"
         )
+
+    key = commands.add_parser("key", help="make an API key, and say what goes where")
+    key.add_argument("name", help="whose it is; logs say it")
+    key.add_argument(
+        "--scope",
+        choices=SCOPES,
+        action="append",
+        default=[],
+        help="what it may do; repeat it for more (default: all)",
+    )
     return parser
 
 

@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping
 
 __all__ = ["cors_headers", "preflight_headers"]
 
+#: What a page may send, and what it may read, beyond what every page may. By name: no * stands for
+#: Authorization.
+ALLOWED = "Authorization, Content-Type, X-API-Key, X-Request-Id, traceparent"
+EXPOSED = "Retry-After, WWW-Authenticate, X-Request-Id"
+
 
 def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[str, str]:
     """Return what lets a listed origin read the response; nothing where no origin is listed."""
     if not origins:
         return {}
     if "*" in origins:
-        return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-Id"}
+        return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
     origin = headers.get("Origin")
     # A cache must not give one origin's answer to another.
     vary = {"Vary": "Origin"}
@@ -20,7 +25,7 @@ def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[st
         return vary
     return vary | {
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": "X-Request-Id",
+        "Access-Control-Expose-Headers": EXPOSED,
     }
 
 
@@ -32,6 +37,6 @@ def preflight_headers(
     answer = {"Allow": allow}
     if headers.get("Access-Control-Request-Method") and "Access-Control-Allow-Origin" in granted:
         answer["Access-Control-Allow-Methods"] = allow
-        answer["Access-Control-Allow-Headers"] = "Content-Type, X-Request-Id, traceparent"
+        answer["Access-Control-Allow-Headers"] = ALLOWED
         answer["Access-Control-Max-Age"] = "3600"
     return answer

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from serving.auth import Caller, authorize, identify, prepare
 from serving.cors import cors_headers, preflight_headers
 from serving.errors import (
     InternalError,
@@ -25,7 +26,7 @@ from serving.logs import describe, log
 from serving.request_id import request_id
 from serving.settings import settings
 
-__all__ = ["Answer", "Function", "Request", "Response", "Route", "endpoint", "respond"]
+__all__ = ["Answer", "Function", "Limit", "Request", "Response", "Route", "endpoint", "respond"]
 
 #: What Flask and functions-framework take from a view.
 Response = tuple[bytes, int, dict[str, str]]
@@ -60,13 +61,21 @@ class Answer(NamedTuple):
     body: Any
     rows: int | None = None
     model_version: str | None = None
+    #: What goes on the wire instead, to callers who may not see model_info.
+    for_strangers: Any = None
+
+
+#: Counts a caller's request, and raises TooManyRequests if it is one too many.
+Limit = Callable[[Caller], None]
 
 
 class Route(NamedTuple):
-    """Where a function answers."""
+    """Where a function answers, and to whom."""
 
     method: str
     path: str
+    #: What a caller must be allowed to do; None is open to everybody.
+    scope: str | None = "predict"
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -81,11 +90,13 @@ class Function(Protocol):
     __doc__: str | None
     route: Route
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request, limit: Limit | None = None) -> Response:
         """Answer. Raises nothing."""
 
 
-def endpoint(method: str, path: str) -> Callable[[Callable[[Request], Answer]], Function]:
+def endpoint(
+    method: str, path: str, *, scope: str | None = "predict"
+) -> Callable[[Callable[[Request], Answer]], Function]:
     """
     Make an HTTP function of one that returns an `Answer` or raises a `Problem`.
 
@@ -93,15 +104,17 @@ def endpoint(method: str, path: str) -> Callable[[Callable[[Request], Answer]], 
         method: The one method it answers, beside OPTIONS (and HEAD, for GET).
         path: Where it stands among others. Where a platform gives a function its own address,
             every path reaches it.
+        scope: What a caller must be allowed to do, "predict" or "info"; None is open to everybody.
     """
     settings()  # a value that cannot be read stops the start, not the first request
-    route = Route(method, path)
+    prepare()
+    route = Route(method, path, scope)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
         # functions-framework takes nothing but a plain function.
         @functools.wraps(handler)
-        def function(request: Request) -> Response:
-            return respond(request, handler, route)
+        def function(request: Request, limit: Limit | None = None) -> Response:
+            return respond(request, handler, route, limit)
 
         function.route = route  # type: ignore[attr-defined]
         return cast(Function, function)
@@ -110,9 +123,12 @@ def endpoint(method: str, path: str) -> Callable[[Callable[[Request], Answer]], 
 
 
 def respond(
-    request: Request, handler: Callable[[Request], Answer], route: Route | None
+    request: Request,
+    handler: Callable[[Request], Answer],
+    route: Route | None,
+    limit: Limit | None = None,
 ) -> Response:
-    """Answer through *handler*; with no *route*, whatever the method. Raises nothing."""
+    """Answer through *handler*; with no *route*, whatever the method, to all. Raises nothing."""
     started = time.perf_counter()
     method = request.method
     headers = {
@@ -123,6 +139,7 @@ def respond(
     }
     headers.update(cors_headers(request.headers, settings().cors_origins))
     answer = Answer(None)
+    caller = None
     failure: dict[str, Any] = {}
     try:
         if route and method == "OPTIONS":
@@ -131,12 +148,18 @@ def respond(
             del headers["Content-Type"]
         else:
             if route:
-                _check(request, route)
+                _check_method(method, route)
+                caller = identify(request.headers)
+                if route.scope is not None:
+                    if limit:
+                        limit(caller)
+                    authorize(caller, route.scope)
+                _check_body(request, route)
             answer = handler(request)
-            status, body = 200, msgspec.json.encode(answer.body)
+            status, body = 200, msgspec.json.encode(_content(answer, caller))
     except Problem as problem:
         status, body = problem.status, _problem(problem, headers)
-        failure = {"error": problem.code}
+        failure = {"error": problem.code, "reason": problem.reason}
     except Exception as error:  # whatever it was, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
@@ -147,6 +170,7 @@ def respond(
         method=method if method in _METHODS else "other",
         route=route.path if route else None,
         status=status,
+        caller=caller.name if caller else None,
         duration_ms=round((time.perf_counter() - started) * 1000, 3),
         rows=answer.rows,
         model_version=answer.model_version,
@@ -159,11 +183,14 @@ _SORRY = "The request could not be answered. Its id leads to the reason in the s
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 
-def _check(request: Request, route: Route) -> None:
-    """Refuse what no function takes, before any of the body is read where that is possible."""
-    if request.method not in route.methods:
+def _check_method(method: str, route: Route) -> None:
+    if method not in route.methods:
         allowed = ", ".join(route.methods)
         raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
+
+
+def _check_body(request: Request, route: Route) -> None:
+    """Refuse what no function takes, before any of it is read where that is possible."""
     if route.method == "GET":
         return
     headers = request.headers
@@ -194,6 +221,13 @@ def _check_type(content_type: str | None, encoding: str | None) -> None:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
             raise UnsupportedMedia("Send JSON in UTF-8.")
+
+
+def _content(answer: Answer, caller: Caller | None) -> Any:
+    """Choose what this caller may see."""
+    if answer.for_strangers is None or (caller and "info" in caller.scopes):
+        return answer.body
+    return answer.for_strangers
 
 
 def _too_large(limit: int) -> TooLarge:

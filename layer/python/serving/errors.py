@@ -9,6 +9,8 @@ CanoaError
 └── Problem                  an RFC 9457 answer to a client
     ├── Malformed        400
     ├── BadRequest       400
+    ├── Unauthorized     401
+    ├── Forbidden        403
     ├── NotFound         404
     ├── MethodNotAllowed 405
     ├── RequestTimeout   408
@@ -16,9 +18,11 @@ CanoaError
     ├── UriTooLong       414
     ├── UnsupportedMedia 415
     ├── InvalidInstances 422
+    ├── TooManyRequests  429
     ├── HeadersTooLarge  431
     ├── InternalError    500
-    └── ModelUnavailable 503
+    ├── ModelUnavailable 503
+    └── KeysUnavailable  503
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
-    """An answer in the form of RFC 9457; *detail* reaches the client."""
+    """An answer in the form of RFC 9457; *detail* reaches the client, *reason* only the log."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -74,11 +78,13 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors
         self.headers = dict(headers or {})
+        self.reason = reason
 
 
 class Malformed(Problem):
@@ -91,6 +97,40 @@ class BadRequest(Problem):
     """What came is no HTTP."""
 
     status, code, title = 400, "bad-request", "The request is not valid HTTP"
+
+
+class Unauthorized(Problem):
+    """Nobody is known by what was sent, or nothing was. The client is not told why."""
+
+    status, code, title = 401, "unauthorized", "A valid key or token is needed"
+
+    def __init__(self, reason: str, *, sent: bool = True) -> None:
+        """*sent* says whether there was a key or a token at all: RFC 6750 tells the two apart."""
+        super().__init__(
+            "The key or token that was sent is not valid."
+            if sent
+            else "Send a key or a token: 'Authorization: Bearer …'; a key also as 'X-API-Key: …'.",
+            headers={"WWW-Authenticate": _CHALLENGE + ', error="invalid_token"' * sent},
+            reason=reason,
+        )
+
+
+class Forbidden(Problem):
+    """The caller is known, but may not do this."""
+
+    status, code, title = 403, "forbidden", "This key or token may not do this"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"It needs the scope {scope}.",
+            headers={
+                "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+            },
+            reason=f"lacks the scope {scope}",
+        )
+
+
+_CHALLENGE = 'Bearer realm="canoa"'
 
 
 class NotFound(Problem):
@@ -135,6 +175,17 @@ class InvalidInstances(Problem):
     status, code, title = 422, "invalid-instances", "The instances do not fit the model"
 
 
+class TooManyRequests(Problem):
+    """The caller has used up what the rate limit allows."""
+
+    status, code, title = 429, "too-many-requests", "Too many requests came from here"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            f"The next is taken in {seconds} s.", headers={"Retry-After": str(seconds)}
+        )
+
+
 class HeadersTooLarge(Problem):
     """More headers, or longer ones, than the server reads."""
 
@@ -151,3 +202,16 @@ class ModelUnavailable(Problem):
     """No model can be served now."""
 
     status, code, title = 503, "model-unavailable", "No model is ready"
+
+
+class KeysUnavailable(Problem):
+    """No token can be verified now: the identity provider's public keys did not come."""
+
+    status, code, title = 503, "keys-unavailable", "Tokens cannot be verified now"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No token can be verified at the moment.",
+            headers={"Retry-After": "10"},
+            reason="the provider's keys did not come",
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.manifest import Feature, Label, Manifest
+from serving.openapi_security import add_security
 from serving.predictions import label_key
 from serving.schema import FLOAT32_MAX, MISSING
 from serving.settings import Settings
@@ -16,7 +17,7 @@ Json = dict[str, Any]
 
 def describe_api(manifest: Manifest, settings: Settings) -> Json:
     """Describe every function, with this model's features and this server's limits."""
-    predicting = _operation("predict", "Score instances", {"$ref": "#/components/schemas/Answer"})
+    predicting = _operation("predict", "Score instances", _ref("Answer"))
     predicting["requestBody"] = {
         "required": True,
         "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
@@ -29,7 +30,7 @@ def describe_api(manifest: Manifest, settings: Settings) -> Json:
     }
     for status in ("400", "413", "415", "422"):
         predicting["responses"][status] = {"$ref": "#/components/responses/Problem"}
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": f"Model {manifest.name}",
@@ -61,6 +62,8 @@ def describe_api(manifest: Manifest, settings: Settings) -> Json:
             "responses": {"Problem": _PROBLEM_RESPONSE},
         },
     }
+    add_security(document, settings)
+    return document
 
 
 def _operation(name: str, summary: str, schema: Json) -> Json:

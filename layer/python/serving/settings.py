@@ -9,12 +9,20 @@ from typing import Any
 
 import msgspec
 
+from serving.api_keys import ApiKey, read_api_keys
 from serving.errors import SettingsError
 from serving.store import is_location
 
-__all__ = ["Settings", "read_settings", "settings"]
+__all__ = ["Settings", "is_https", "platform", "read_settings", "settings"]
 
 LEVELS = ("debug", "info", "warning", "error")
+
+#: What each cloud sets for whatever it runs.
+_PLATFORMS = {
+    "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda",
+    "K_SERVICE": "Google Cloud",
+    "DYNO": "Heroku",
+}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +34,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
     cors_origins: frozenset[str] = frozenset()
+    api_keys: tuple[ApiKey, ...] = ()
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_jwks_url: str | None = None
+    #: "none": everybody gets in. "required": a key or a token is; so it is wherever keys or tokens
+    #: are set up, and on every cloud. None: neither is said, and this is no cloud.
+    auth: str | None = None
+    rate_limit: str | None = None
+    rate_limit_storage: str | None = None
     log_level: str = "info"
     allow_pickle: bool = False
     function_target: str | None = None
@@ -47,12 +64,19 @@ def settings() -> Settings:
         raise SystemExit(f"canoa: {error}") from None
 
 
+@functools.cache
+def platform() -> str | None:
+    """Name the cloud that runs this process; None is a laptop."""
+    return _platform(os.environ)
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     Read settings from *environment*; a variable that is empty counts as unset.
 
     Raises:
-        SettingsError: A value cannot be read; the sentence names the variable and the value.
+        SettingsError: A value cannot be read, or contradicts another; the sentence names the
+            variable and, where it is no secret, the value.
     """
     readers: dict[str, Callable[[str], Any]] = {
         "MODEL_URI": _location,
@@ -61,6 +85,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
         "CORS_ORIGINS": _origins,
+        "API_KEYS": read_api_keys,
+        "JWT_ISSUER": _https,
+        "JWT_AUDIENCE": str,
+        "JWT_JWKS_URL": _https,
+        "AUTH": _auth,
+        "RATE_LIMIT": str,
+        "RATE_LIMIT_STORAGE": _redis,
         "LOG_LEVEL": _level,
         "ALLOW_PICKLE": _switch,
         "FUNCTION_TARGET": str,
@@ -76,7 +107,44 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[name.lower()] = read(text)
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
+    _check_together(values)
+    if "api_keys" in values or "jwt_issuer" in values or _platform(environment):
+        values.setdefault("auth", "required")
     return Settings(**values)
+
+
+def is_https(url: str) -> bool:
+    """Whether what comes from *url* comes from there unchanged: by TLS, or from this machine."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    except ValueError:
+        return False
+    schemes = ("https", "http") if loopback else ("https",)
+    return bool(parts.hostname) and parts.scheme in schemes
+
+
+def _platform(environment: Mapping[str, str]) -> str | None:
+    return next((name for mark, name in _PLATFORMS.items() if environment.get(mark)), None)
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    if "auth" in values:
+        for name in ("api_keys", "jwt_issuer"):
+            if name in values:
+                raise SettingsError(
+                    f"AUTH=none lets everybody in, and {name.upper()} says who gets in: unset one."
+                )
+    for name, other in (
+        ("jwt_issuer", "jwt_audience"),
+        ("jwt_audience", "jwt_issuer"),
+        ("jwt_jwks_url", "jwt_issuer"),
+        ("rate_limit_storage", "rate_limit"),
+    ):
+        if name in values and other not in values:
+            raise SettingsError(f"{name.upper()} is set, so {other.upper()} must be set too.")
 
 
 def _location(text: str) -> str:
@@ -128,3 +196,22 @@ def _origins(text: str) -> frozenset[str]:
         if origin != "*" and not (separator and scheme and host and "/" not in host):
             raise ValueError("* or origins such as https://example.com, separated by commas")
     return origins
+
+
+def _https(text: str) -> str:
+    if not is_https(text):
+        raise ValueError("a URL such as https://login.example.com (http only on this machine)")
+    return text
+
+
+def _auth(text: str) -> str:
+    if text.lower() != "none":
+        raise ValueError("none, or unset")
+    return "none"
+
+
+def _redis(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://")):
+        # It may hold a password, so it is not repeated.
+        raise SettingsError("RATE_LIMIT_STORAGE must be a URL such as redis://localhost:6379.")
+    return text
