@@ -39,7 +39,7 @@ def prune(uri: str, keep: int, *, dry_run: bool) -> None:
     with on_interrupt("prune again, and it goes on where it was"):
         gone = [version for version in old if dry_run or _delete(model, version.name)]
     _show(gone, len(versions) - len(gone), dry_run=dry_run)
-    say(*(f"Left: {v.name}. {v.fault}" for v in versions if v.manifest is None))
+    say(*(f"{v.name} is left: {v.fault}" for v in versions if v.manifest is None))
 
 
 def _in_use(pointer: Pointer | None) -> tuple[str | None, ...]:

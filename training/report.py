@@ -20,7 +20,7 @@ from serving.manifest import Label, Manifest
 if TYPE_CHECKING:
     from training.compare import Comparison
 
-__all__ = ["figure", "progress", "say", "show_bundle", "show_table", "transfer"]
+__all__ = ["figure", "progress", "say", "show_bundle", "show_table", "terminal_width", "transfer"]
 
 _console = Console()
 
@@ -62,6 +62,11 @@ def say(*lines: str) -> None:
         _console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def terminal_width() -> int | None:
+    """Say how wide the terminal is; None on a pipe."""
+    return _console.width if _console.is_terminal else None
+
+
 def figure(value: float) -> str:
     """Write a figure for a table."""
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
@@ -79,7 +84,12 @@ def show_table(
         bold: The row that stands out.
     """
     terminal = _console.is_terminal
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD if terminal else None,
+        padding=(0, 1 if terminal else 2, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
     for heading, justify in headings.items():
         table.add_column(heading, justify=justify, no_wrap=not terminal or heading == "version")
     for i, row in enumerate(rows):

@@ -16,7 +16,7 @@ from serving.store import Store
 from training.errors import TrainingError
 from training.gate import METRICS
 from training.place import find_live, open_place
-from training.report import figure, say, show_table
+from training.report import figure, say, show_table, terminal_width
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -28,6 +28,9 @@ __all__ = ["STRUCK", "Version", "list_versions", "read_versions"]
 STRUCK = b"deleted by prune\n"
 
 _AT_ONCE = 16
+
+#: At most so many; and how many columns of a terminal one takes, and all else.
+_FIGURES, _FIGURE, _OTHERS = 3, 10, 70
 
 
 class Version(NamedTuple):
@@ -62,7 +65,7 @@ def list_versions(uri: str) -> None:
         notes.append(str(error))
     figures = _figures(versions)
     headings: dict[str, JustifyMethod] = {"": "left", "version": "left", "made (UTC)": "left"}
-    headings |= dict.fromkeys([*figures, "engine", "size"], "right")
+    headings |= {**dict.fromkeys(figures, "right"), "engine": "left", "size": "right"}
     states = [_state(version, live) for version in versions]
     rows = [_row(version, state, figures) for version, state in zip(versions, states, strict=True)]
     show_table(headings, rows, bold=states.index("live") if "live" in states else None)
@@ -150,9 +153,12 @@ def _is_sample(version: Version) -> bool:
 
 
 def _figures(versions: list[Version]) -> list[str]:
-    """Choose the columns: what is said of most, and no more than the width of a terminal takes."""
+    """Choose the columns: the most telling, and no more than the terminal has room for."""
     found = {name for version in versions for name in _held_out(version)}
-    return [name for names in METRICS.values() for name in names if name in found][:3]
+    width = terminal_width()
+    room = _FIGURES if width is None else (width - _OTHERS) // _FIGURE
+    chosen = [name for names in METRICS.values() for name in names if name in found]
+    return chosen[: min(max(room, 1), _FIGURES)]
 
 
 def _row(version: Version, state: str, figures: list[str]) -> list[str]:
