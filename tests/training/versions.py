@@ -24,13 +24,14 @@ class Add(Protocol):
         """Return the bundle that was copied there."""
 
 
-def small(manifest: Manifest, folder: Path, version: str) -> Bundle:
-    """Write a version whose files hold its name; of v1 to v9, v9 is the newest."""
-    made = msgspec.structs.replace(
-        manifest, version=version, created_at=f"2026-11-24T02:33:0{version[-1]}Z"
+def small(manifest: Manifest, folder: Path, version: str, *, made: int | None = None) -> Bundle:
+    """Write a version whose files hold its name, *made* in that second; v9 later than v1."""
+    second = int(version[-1]) if made is None else made
+    entry = msgspec.structs.replace(
+        manifest, version=version, created_at=f"2026-11-24T02:33:{second:02}Z"
     )
     files = {name: version.encode() * 100 for name in ("model.joblib", "model.onnx")}
-    return Bundle(FolderStore(write_bundle(folder, made, files, promote=False)))
+    return Bundle(FolderStore(write_bundle(folder, entry, files, promote=False)))
 
 
 def ask(capsys: pytest.CaptureFixture[str], place: Store, *arguments: str) -> tuple[int, list[str]]:
