@@ -32,9 +32,9 @@ class Comparison(NamedTuple):
     """What both models reach, by the figure's name."""
 
     figures: dict[str, Any]
-    #: The live model's; None if there is none, or it cannot answer.
+    #: The live model's: None if no model is live, and empty if that cannot answer.
     live: dict[str, Any] | None
-    #: Why it cannot.
+    #: One sentence: why it cannot.
     problem: str | None
     #: How many rows were left out, because one of the two refuses them.
     left_out: int
@@ -63,11 +63,10 @@ def compare(path: Path, live: Store | None, data: Any, target: Any) -> Compariso
     if live is not None:
         try:
             old = _Contender(_open_live(live, new.model.manifest), frame)
-            rows = _common(new, old)
-            theirs = old.figures(truth, rows)
+            common = _common(new, old)
+            theirs, rows = old.figures(truth, common), common
         except (CannotCompareError, BundleError, InvalidInstances) as error:
-            problem = f"the live model cannot be compared: {str(error).rstrip('.')}"
-            rows = new.accepted
+            theirs, problem = {}, f"The live model cannot be compared: {str(error).rstrip('.')}."
     return Comparison(new.figures(truth, rows), theirs, problem, int((~rows).sum()))
 
 
@@ -121,7 +120,7 @@ def _open_live(place: Store, new: Manifest) -> Model:
     live = Bundle(place)
     manifest = live.manifest
     if manifest.task != new.task:
-        raise CannotCompareError(f"it is a {manifest.task}, and this is a {new.task}")
+        raise CannotCompareError(f"it is a {manifest.task}, and this a {new.task}")
     if manifest.classes != new.classes:
         raise CannotCompareError(f"its classes are {_some(manifest.classes)}")
     kinds = {feature.name: feature.kind for feature in new.features}

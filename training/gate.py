@@ -86,8 +86,6 @@ def judge(
     conditions: Sequence[Condition],
     figures: Mapping[str, float],
     live: Mapping[str, float] | None,
-    *,
-    problem: str | None = None,
 ) -> tuple[bool, list[str]]:
     """
     Say whether a model may go live, and how each condition came out.
@@ -95,13 +93,12 @@ def judge(
     Args:
         conditions: All must be met.
         figures: The new model's.
-        live: The live model's on the same rows; None if there is none, or it has none.
-        problem: Why the live model has no figures, if there is one.
+        live: The live model's on the same rows; None if no model is live.
 
     Returns:
         Whether all are met, and a line for each.
     """
-    found = [_judge(condition, figures, live, problem) for condition in conditions]
+    found = [_judge(condition, figures, live) for condition in conditions]
     return all(met for met, _ in found), [
         f"{condition} is {'met' if met else 'not met'}: {why}"
         for condition, (met, why) in zip(conditions, found, strict=True)
@@ -112,7 +109,6 @@ def _judge(
     condition: Condition,
     figures: Mapping[str, float],
     live: Mapping[str, float] | None,
-    problem: str | None,
 ) -> tuple[bool, str]:
     metric, relative = condition.metric, condition.number is None
     if metric not in figures:
@@ -120,12 +116,10 @@ def _judge(
     value = figures[metric]
     if not relative:
         return _COMPARE[condition.compare](value, condition.bound(0.0)), f"{value:.6g}"
-    if problem:
-        return False, problem
     if live is None:
         return True, f"{value:.6g}, and no model is live yet"
     if metric not in live:
-        return False, f"the live model has no {metric}"
+        return False, f"{value:.6g}, and the live model has no {metric} on these rows"
     bound = condition.bound(live[metric])
     against = f"{value:.6g}, and the live model has {live[metric]:.6g}"
     if bound != live[metric]:

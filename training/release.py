@@ -59,9 +59,9 @@ def _release_if(
     with progress() as report:
         report("scoring the held-out rows as the server would, beside the live model")
         found = compare(path, model.at(seen.version) if seen else None, *held_out)
-    met, lines = judge(conditions, found.figures, found.live, problem=found.problem)
+    met, lines = judge(conditions, found.figures, found.live)
     show_bundle(path, found)
-    say(*lines)
+    say(*filter(None, (found.problem, *lines)))
     if to is not None:
         upload(bundle, model)
     if met:

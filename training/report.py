@@ -109,7 +109,7 @@ def show_bundle(path: Path, comparison: Comparison | None = None) -> None:
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
     ours = held_out if comparison is None else comparison.figures
     others = {"trivial model": manifest.metrics.get("baseline", {})}
-    if comparison is not None and comparison.live is not None:
+    if comparison is not None and comparison.live:
         others = {"live model": comparison.live, **others}
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")
     for heading in ("figure", "model", *others):
