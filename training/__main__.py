@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"training: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"training: interrupted; {interrupt or 'nothing was written'}.", file=sys.stderr)
+        print(f"training: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         return 130
 
 

@@ -342,7 +342,7 @@ def test_without_a_live_model_only_absolute_conditions_are_tested(
         (
             "target = score",
             "LinearRegression()",
-            "it is a regression, and this is a classification",
+            "it is a regression, and this a classification",
         ),
     ],
 )
