@@ -1,4 +1,12 @@
-"""The command line: `python -m training train | pack | check | publish | key`."""
+"""
+The command line: `python -m training COMMAND`.
+
+exit status:
+  0    it is done
+  2    the input was wrong, the store failed, or somebody else was faster: one sentence says which
+  3    the model did not meet --promote-if: it is written, and not live
+  130  interrupted
+"""
 
 from __future__ import annotations
 
@@ -10,55 +18,118 @@ from pathlib import Path
 
 from serving.api_keys import SCOPES
 from serving.errors import CanoaError
+from serving.settings import settings
 
 from training.errors import TrainingError
 
+NOT_PROMOTED = 3
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 2 for wrong input, 130 for an interrupt."""
+    """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
     # The job runs from the project's folder: that is where --project is found.
     sys.path.insert(0, os.getcwd())
     try:
-        # Each command is imported when it is called: scikit-learn takes a second.
-        if options.command == "train":
-            from training.train import train
-
-            train(options.project, options.name, options.models)
-        elif options.command == "pack":
-            from training.pack import pack
-
-            pack(options.pipeline, options.sample, options.target, options.name, options.models)
-        elif options.command == "check":
-            from training.check import check
-
-            check(options.bundle)
-        elif options.command == "key":
-            from training.key import make_key
-
-            make_key(options.name, options.scope)
-        else:
-            from training.publish import publish
-
-            publish(options.bundle, options.to)
+        return options.run(options) or 0
     except (TrainingError, CanoaError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("training: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"training: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         return 130
-    return 0
+
+
+# Each command is imported when it is called: scikit-learn takes a second.
+
+
+def _train(options: argparse.Namespace) -> int:
+    from training.gate import read_conditions
+
+    conditions = read_conditions(options.promote_if)
+    from training.train import train
+
+    live = train(
+        options.project, options.name, options.models, conditions=conditions, to=options.to
+    )
+    return 0 if live else NOT_PROMOTED
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from training.pack import pack
+
+    pack(options.pipeline, options.sample, options.target, options.name, options.models)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from training.check import check
+
+    check(options.bundle)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from training.publish import publish
+
+    publish(options.bundle, options.to, promote=options.promote)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from training.versions import list_versions
+
+    list_versions(_store(options))
+
+
+def _promote(options: argparse.Namespace) -> None:
+    from training.promote import promote
+
+    promote(_store(options), options.version)
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from training.promote import rollback
+
+    rollback(_store(options))
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from training.prune import prune
+
+    prune(_store(options), options.keep, dry_run=options.dry_run)
+
+
+def _key(options: argparse.Namespace) -> None:
+    from training.key import make_key
+
+    make_key(options.name, options.scope)
+
+
+def _store(options: argparse.Namespace) -> str:
+    return options.store or settings().model_uri
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     train = commands.add_parser("train", help="fit a project's pipeline and write its bundle")
     train.add_argument(
         "--project", default="training.credit", help="module with load_data() and build_pipeline()"
     )
     train.add_argument("--name", help="the model's name (default: the module's)")
+    train.add_argument(
+        "--promote-if",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="go live only if the held-out rows say so: 'roc_auc >= live - 0.01', 'rmse < 12'; "
+        "several are joined by 'and', or given one by one",
+    )
+    train.add_argument("--to", metavar="MODELS", help="publish it too: s3://BUCKET/models, …")
+    train.set_defaults(run=_train)
 
     pack = commands.add_parser("pack", help="make a bundle of a pipeline fitted elsewhere")
     pack.add_argument("pipeline", type=Path, help="a joblib file; opening it runs what is in it")
@@ -67,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("--target", help="the sample's target column, for metrics")
     pack.add_argument("--name", required=True, help="the model's name")
+    pack.set_defaults(run=_pack)
 
     for command in (train, pack):
         command.add_argument(
@@ -74,13 +146,48 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
+    check.set_defaults(run=_check)
     publish = commands.add_parser("publish", help="upload a bundle to an object store")
     publish.add_argument(
-        "--to", required=True, help="where models go: s3://BUCKET/models, gs://…, az://…, a folder"
+        "--to",
+        metavar="MODELS",
+        required=True,
+        help="where models go: s3://BUCKET/models, gs://…, az://…, a folder",
     )
+    publish.add_argument(
+        "--no-promote", dest="promote", action="store_false", help="upload it only; do not go live"
+    )
+    publish.set_defaults(run=_publish)
     for command in (check, publish):
         command.add_argument(
             "bundle", help="models/NAME, or models/NAME/VERSION; check takes a URI"
+        )
+
+    listing = commands.add_parser("list", help="the versions of a model, newest first")
+    listing.set_defaults(run=_list)
+    promote = commands.add_parser("promote", help="make a version the live one")
+    promote.add_argument("version", metavar="VERSION", help="as list shows it")
+    promote.set_defaults(run=_promote)
+    rollback = commands.add_parser(
+        "rollback", help="make the version live that was before; again: and back"
+    )
+    rollback.set_defaults(run=_rollback)
+    prune = commands.add_parser("prune", help="delete old versions, but never the live one")
+    prune.add_argument(
+        "--keep",
+        metavar="N",
+        type=_count,
+        required=True,
+        help="how many of the newest stay, beside the live one and the one before; a version that "
+        "a server holds by its own address is not known here",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only show what would go")
+    prune.set_defaults(run=_prune)
+    for command in (listing, promote, rollback, prune):
+        command.add_argument(
+            "--store",
+            metavar="MODEL",
+            help="the model's place: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
         )
 
     key = commands.add_parser("key", help="make an API key, and say what goes where")
@@ -92,7 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="what it may do; repeat it for more (default: all)",
     )
+    key.set_defaults(run=_key)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
 
 
 if __name__ == "__main__":

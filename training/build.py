@@ -41,6 +41,7 @@ def build_bundle(
     permutation: dict[str, float] | None,
     seed: int | None,
     report: Report,
+    promote: bool = True,
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -55,6 +56,7 @@ def build_bundle(
         permutation: Importances per feature, for the manifest.
         seed: The one that training used.
         report: Told what is being done.
+        promote: Whether `latest` moves.
 
     Returns:
         The bundle's folder.
@@ -95,8 +97,9 @@ def build_bundle(
     runner = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)
     example = _example(Model(manifest, runner), columns)
     report("writing the bundle")
+    manifest = msgspec.structs.replace(manifest, example=example)
     try:
-        return write_bundle(folder, msgspec.structs.replace(manifest, example=example), files)
+        return write_bundle(folder, manifest, files, promote=promote)
     except OSError as error:
         raise TrainingError(
             f"{error.filename or folder} cannot be written: {error.strerror}."

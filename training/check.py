@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from serving.bundle import open_bundle
+from serving.bundle import Bundle, open_bundle
 from serving.model import open_model
 from serving.settings import settings
-from serving.store import open_store
 
 from training.errors import TrainingError
-from training.publish import TRANSFER_SECONDS
+from training.place import open_place
 
-__all__ = ["check"]
+__all__ = ["check", "check_files"]
 
 
 def check(uri: str) -> None:
@@ -30,11 +30,9 @@ def check(uri: str) -> None:
         TrainingError: The example's answer is another one.
     """
     console = Console()
-    bundle = open_bundle(open_store(uri, timeout=TRANSFER_SECONDS))
+    bundle = open_bundle(open_place(uri))
     manifest = bundle.manifest
-    for name, file in manifest.files.items():
-        bundle.read(name)
-        console.print(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
+    check_files(bundle, console.print)
     model = open_model(bundle, allow_pickle=settings().allow_pickle)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)
@@ -45,6 +43,18 @@ def check(uri: str) -> None:
         )
     console.print(f"example: answered as recorded, {answer}")
     console.print(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
+
+
+def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
+    """
+    Read every file of *bundle*, and tell *report* of each that it is good.
+
+    Raises:
+        BundleError: One is missing, or is not the one that the manifest means.
+    """
+    for name, file in bundle.manifest.files.items():
+        bundle.read(name)
+        report(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["TrainingError", "blame"]
+__all__ = ["TrainingError", "blame", "on_interrupt"]
 
 
 class TrainingError(Exception):
@@ -36,6 +36,20 @@ def blame(what: str, file: str | None = None) -> Iterator[None]:
         raise TrainingError(
             f"{what}: {type(error).__name__}{said}{_place(error, file)}."
         ) from error
+
+
+@contextlib.contextmanager
+def on_interrupt(what: str) -> Iterator[None]:
+    """
+    Let an interrupt say *what* it leaves behind, where that is more than nothing.
+
+    Raises:
+        KeyboardInterrupt: With the text.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(*interrupt.args or (what,)) from None
 
 
 def _place(error: BaseException, file: str | None) -> str:

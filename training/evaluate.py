@@ -10,20 +10,32 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import cross_validate
 
-__all__ = ["baseline", "cross_validation", "evaluate", "permutation", "scorer"]
+__all__ = ["baseline", "cross_validation", "evaluate", "measure", "permutation", "scorer"]
 
 
 def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:
+    """Score *model*, fitted by scikit-learn, on rows it has not seen; see `measure`."""
+    predicted = model.predict(data)
+    probabilities = model.predict_proba(data) if hasattr(model, "predict_proba") else None
+    return measure(target, predicted, probabilities, getattr(model, "classes_", None))
+
+
+def measure(target: Any, predicted: Any, probabilities: Any, classes: Any) -> dict[str, Any]:
     """
-    Score *model* on rows it has not seen.
+    Say how good answers are.
+
+    Args:
+        target: What is true, shape (n,).
+        predicted: What was said, shape (n,).
+        probabilities: Shape (n, classes); None for regression, or a classifier that has none.
+        classes: In the order of the probabilities; None for regression.
 
     Returns:
         For regression rmse, mae and, of two rows or more, r2; for classification accuracy, the
         confusion matrix (rows are truth, in the order of the classes) and, given probabilities,
         roc_auc and log_loss.
     """
-    predicted = model.predict(data)
-    if not hasattr(model, "classes_"):
+    if classes is None:
         errors = {
             "rmse": float(metrics.root_mean_squared_error(target, predicted)),
             "mae": float(metrics.mean_absolute_error(target, predicted)),
@@ -31,13 +43,11 @@ def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:
         if len(predicted) < 2:
             return errors
         return errors | {"r2": float(metrics.r2_score(target, predicted))}
-    classes = model.classes_
     found: dict[str, Any] = {
         "accuracy": float(metrics.accuracy_score(target, predicted)),
         "confusion": metrics.confusion_matrix(target, predicted, labels=classes).tolist(),
     }
-    if hasattr(model, "predict_proba"):
-        probabilities = model.predict_proba(data)
+    if probabilities is not None:
         found["log_loss"] = float(metrics.log_loss(target, probabilities, labels=classes))
         if set(np.unique(target)) == set(classes):  # otherwise the curve is not defined
             found["roc_auc"] = _roc_auc(target, probabilities, classes)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from serving.bundle import copy_bundle, open_bundle
-from serving.errors import ObjectMissing
-from serving.pointer import move_pointer, read_pointer
-from serving.store import open_store
+from serving.bundle import Bundle, copy_bundle, open_bundle
+from serving.store import Store
 
-from training.report import transfer
+from training.errors import on_interrupt
+from training.place import find_live, open_place
+from training.promote import how_to_promote, make_live
+from training.report import say, transfer
 
-__all__ = ["TRANSFER_SECONDS", "publish"]
-
-#: How long one file may take, from a desk and over its line.
-TRANSFER_SECONDS = 300.0
+__all__ = ["publish", "upload"]
 
 
-def publish(source: str, to: str) -> None:
+def publish(source: str, to: str, *, promote: bool = True) -> None:
     """
     Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
 
@@ -26,25 +23,39 @@ def publish(source: str, to: str) -> None:
     Args:
         source: The model's folder, whose `latest` is taken, or one version's.
         to: The place of all models: s3://bucket/models, gs://…, az://… or a folder.
+        promote: Whether the pointer moves.
 
     Raises:
         BundleError: The bundle is not good, the store fails, another bundle of that name and
             version is there, or someone else moved the pointer meanwhile.
     """
-    bundle = open_bundle(open_store(source, timeout=TRANSFER_SECONDS))
-    manifest = bundle.manifest
-    model = open_store(to, timeout=TRANSFER_SECONDS).at(manifest.name)
-    try:
-        live = read_pointer(model)
-    except ObjectMissing:
-        live = None
-    sizes = [len(bundle.raw), *(file.size for file in manifest.files.values())]
+    bundle = open_bundle(open_place(source))
+    name, version = bundle.manifest.name, bundle.manifest.version
+    model = open_place(to).at(name)
+    live = find_live(model)
+    with on_interrupt("publish again, and it goes on where it was"):
+        upload(bundle, model)
+        if live is not None and live.version == version:
+            say(f"{name} {version} is live, as before. Serve it: MODEL_URI={model}")
+        elif promote:
+            make_live(model, version, live)
+            was = f"; it was {live.version}" if live else ""
+            say(f"{name} {version} is live{was}. Serve it: MODEL_URI={model}")
+        else:
+            stays = f"{live.version} stays live" if live else "none is live"
+            say(
+                f"{name} {version} is there, and {stays}. To promote it:",
+                f"  {how_to_promote(version, model)}",
+            )
+
+
+def upload(bundle: Bundle, model: Store) -> None:
+    """
+    Write *bundle* to its version's place in *model*, and read it back.
+
+    Raises:
+        BundleError: The bundle is not good, the store fails, or something else is there.
+    """
+    sizes = [len(bundle.raw), *(file.size for file in bundle.manifest.files.values())]
     with transfer(2 * sum(sizes)) as report:
-        copy_bundle(bundle, model.at(manifest.version), report)
-    if live is None or live.version != manifest.version:
-        move_pointer(model, manifest.version, live)
-        was = f"; it was {live.version}" if live else ""
-    else:
-        was = ", as before"
-    console = Console(soft_wrap=True)
-    console.print(f"{manifest.name} {manifest.version} is live{was}. Serve it: MODEL_URI={model}")
+        copy_bundle(bundle, model.at(bundle.manifest.version), report)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 from serving.bundle import Bundle
 from serving.folder import FolderStore
 from serving.manifest import Label, Manifest
 
-__all__ = ["progress", "show_bundle", "transfer"]
+if TYPE_CHECKING:
+    from training.compare import Comparison
+
+__all__ = ["figure", "progress", "say", "show_bundle", "show_table", "terminal_width", "transfer"]
 
 _console = Console()
 
@@ -49,27 +56,78 @@ def transfer(total: int) -> Iterator[Callable[[str, int], None]]:
         yield lambda text, size: bar.update(task, description=text, advance=size)
 
 
-def show_bundle(path: Path) -> None:
-    """Print what came out: figures next to the baseline, the engine and why, the files."""
+def say(*lines: str) -> None:
+    """Print sentences as they are, each on a line of its own."""
+    for line in lines:
+        _console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def terminal_width() -> int | None:
+    """Say how wide the terminal is; None on a pipe."""
+    return _console.width if _console.is_terminal else None
+
+
+def figure(value: float) -> str:
+    """Write a figure for a table."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def show_table(
+    headings: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str]], *, bold: int | None = None
+) -> None:
+    """
+    Print a table; on a pipe plain text, a row to a line whatever its length.
+
+    Args:
+        headings: And how each column is set.
+        rows: Of cells, as they are.
+        bold: The row that stands out.
+    """
+    terminal = _console.is_terminal
+    table = Table(
+        box=box.SIMPLE_HEAD if terminal else None,
+        padding=(0, 1 if terminal else 2, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for heading, justify in headings.items():
+        table.add_column(heading, justify=justify, no_wrap=not terminal or heading == "version")
+    for i, row in enumerate(rows):
+        table.add_row(*map(Text, row), style="bold" if i == bold else None)
+    (_console if terminal else Console(width=10_000)).print(table)
+
+
+def show_bundle(path: Path, comparison: Comparison | None = None) -> None:
+    """
+    Print what came out: figures next to the baseline, the engine and why, the files.
+
+    Args:
+        path: The bundle's folder.
+        comparison: With the live model, if the two were compared; its figures are shown then.
+    """
     manifest = Bundle(FolderStore(path)).manifest
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
-    trivial = manifest.metrics.get("baseline", {})
+    ours = held_out if comparison is None else comparison.figures
+    others = {"trivial model": manifest.metrics.get("baseline", {})}
+    if comparison is not None and comparison.live:
+        others = {"live model": comparison.live, **others}
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("model", justify="right")
-    table.add_column("trivial model", justify="right")
-    for name, value in held_out.items():
+    for heading in ("figure", "model", *others):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for name, value in ours.items():
         if isinstance(value, float):
-            other = f"{trivial[name]:.4f}" if name in trivial else ""
-            table.add_row(name, f"{value:.4f}", other)
+            beside = [figure(other[name]) if name in other else "" for other in others.values()]
+            table.add_row(name, figure(value), *beside)
     if validation := manifest.metrics.get("cross_validation"):
-        figure = f"{validation['mean']:.4f} ± {validation['std']:.4f}"
-        table.add_row(f"{validation['score']}, cross-validated", figure, "")
+        mean = f"{validation['mean']:.4f} ± {validation['std']:.4f}"
+        table.add_row(f"{validation['score']}, cross-validated", mean)
     for name, file in manifest.files.items():
-        table.add_row(name, f"{file.size / 1e6:.1f} MB", "")
+        table.add_row(name, decimal(file.size))
     _console.print(table)
-    if "confusion" in held_out and manifest.classes is not None:
-        _console.print(_confusion(manifest.classes, held_out["confusion"]))
+    if comparison is not None and comparison.left_out:
+        say(f"{comparison.left_out:,} of the held-out rows left out: a model refuses them.")
+    if "confusion" in ours and manifest.classes is not None:
+        _console.print(_confusion(manifest.classes, ours["confusion"]))
     _console.print(_engine(manifest))
     _console.print(f"Written to {path}", soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from sklearn.model_selection import train_test_split
 from training import evaluate
 from training.build import build_bundle
 from training.errors import TrainingError, blame
+from training.gate import Condition, check_metrics
+from training.place import find_live, open_place
 from training.project import build_pipeline, check_target, import_project, load_data
-from training.report import progress, show_bundle
+from training.release import release
+from training.report import progress
 
 __all__ = ["check_name", "train"]
 
@@ -23,7 +27,14 @@ HELD_OUT = 0.2
 FOLDS = 5
 
 
-def train(project: str, name: str | None, models: Path) -> Path:
+def train(
+    project: str,
+    name: str | None,
+    models: Path,
+    *,
+    conditions: Sequence[Condition] = (),
+    to: str | None = None,
+) -> bool:
     """
     Train a project and write its bundle; the model that was evaluated is the one that is served.
 
@@ -31,17 +42,30 @@ def train(project: str, name: str | None, models: Path) -> Path:
         project: A module with load_data() and build_pipeline().
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
+        conditions: What the model must reach to go live.
+        to: The place of all models in a store, if it is to be published there.
+
+    Returns:
+        Whether the model is live.
 
     Raises:
         TrainingError: The project or its data are not right.
+        BundleError: The store fails, or somebody else moved the pointer meanwhile.
     """
     module = import_project(project)
     name = check_name(name or project.rpartition(".")[2])
+    if to is not None:
+        find_live(open_place(to).at(name))  # a store that is not there is found now, not at the end
     with progress() as report:
         report(f"loading the data of {project}")
         data, target = load_data(module)
         pipeline = build_pipeline(module)
         regression = bool(is_regressor(pipeline))
+        check_metrics(
+            conditions,
+            "regression" if regression else "classification",
+            probabilities=hasattr(pipeline, "predict_proba"),
+        )
         check_target(target, regression=regression)
         with blame("the data cannot be split into training rows and held-out rows"):
             seen, unseen, truth, held_out = train_test_split(
@@ -81,9 +105,9 @@ def train(project: str, name: str | None, models: Path) -> Path:
             permutation=importances,
             seed=SEED,
             report=report,
+            promote=not conditions,
         )
-    show_bundle(path)
-    return path
+    return release(path, (unseen, held_out), conditions, to)
 
 
 def check_name(name: str) -> str:

@@ -20,7 +20,7 @@ from serving.manifest import GRAPH_FILE, File, Manifest, decode_manifest, encode
 from serving.pointer import POINTER_FILE, Pointer, move_pointer, read_pointer
 from serving.store import Store
 
-__all__ = ["Bundle", "copy_bundle", "open_bundle", "read_manifest", "write_bundle"]
+__all__ = ["MANIFEST_FILE", "Bundle", "copy_bundle", "open_bundle", "read_manifest", "write_bundle"]
 
 MANIFEST_FILE = "manifest.json"
 
