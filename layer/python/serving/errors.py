@@ -18,7 +18,8 @@ CanoaError
     ├── InvalidInstances 422
     ├── HeadersTooLarge  431
     ├── InternalError    500
-    └── ModelUnavailable 503
+    ├── ModelUnavailable 503
+    └── Overloaded       503
 """
 
 from __future__ import annotations
@@ -151,3 +152,9 @@ class ModelUnavailable(Problem):
     """No model can be served now."""
 
     status, code, title = 503, "model-unavailable", "No model is ready"
+
+
+class Overloaded(Problem):
+    """More is under way than this process has room for."""
+
+    status, code, title = 503, "overloaded", "Too much is under way"
