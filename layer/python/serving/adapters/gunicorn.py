@@ -9,8 +9,12 @@ import gc as _gc
 from contextlib import suppress as _suppress
 from typing import Any
 
+from gunicorn import __version__ as _gunicorn_version
+
 from serving import loader
 from serving.errors import ModelUnavailable
+from serving.lifecycle import log_start as _log_start
+from serving.lifecycle import log_stop as _log_stop
 from serving.settings import settings as _settings
 
 bind = f"0.0.0.0:{_settings().port}"
@@ -25,11 +29,18 @@ keepalive = 75  # longer than a router's, so that it is never we who close a con
 preload_app = True
 graceful_timeout = 25  # Heroku kills 30 s after SIGTERM
 accesslog = None  # every function writes its own line
+logger_class = "serving.adapters.gunicorn_log.LineLogger"
 control_socket_disable = True
 
 
-def when_ready(_: Any) -> None:
+def when_ready(server: Any) -> None:
     """Load the model in the master, once the socket already takes requests."""
+    _log_start(
+        f"gunicorn {_gunicorn_version}",
+        address=", ".join(map(str, server.LISTENERS)),
+        workers=server.num_workers,
+        threads=server.cfg.threads,
+    )
     loader.share_model()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
     _gc.freeze()
@@ -49,3 +60,8 @@ def post_worker_init(worker: Any) -> None:
         if worker.age > workers and _settings().model_refresh_seconds:
             loader.renew_model()
     loader.keep_fresh()
+
+
+def on_exit(server: Any) -> None:
+    """Say that it is over."""
+    _log_stop(server.log.reason)
