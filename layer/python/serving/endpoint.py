@@ -22,6 +22,7 @@ from serving.errors import (
     UnsupportedMedia,
 )
 from serving.logs import describe, log
+from serving.observers import Served, observers, tell
 from serving.request_id import request_id
 from serving.settings import settings
 
@@ -60,6 +61,8 @@ class Answer(NamedTuple):
     body: Any
     rows: int | None = None
     model_version: str | None = None
+    #: Of a body that is bytes, and goes on the wire as it is.
+    media_type: str | None = None
 
 
 class Route(NamedTuple):
@@ -133,25 +136,31 @@ def respond(
             if route:
                 _check(request, route)
             answer = handler(request)
-            status, body = 200, msgspec.json.encode(answer.body)
+            status, body = 200, _encode(answer, headers)
     except Problem as problem:
         status, body = problem.status, _problem(problem, headers)
         failure = {"error": problem.code}
     except Exception as error:  # whatever it was, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
+    seconds = time.perf_counter() - started
+    path = route.path if route else None
+    method = method if method in _METHODS else "other"
     log(
         "error" if status >= 500 else "info",
         "request",
         request_id=headers["X-Request-Id"],
-        method=method if method in _METHODS else "other",
-        route=route.path if route else None,
+        method=method,
+        route=path,
         status=status,
-        duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        duration_ms=round(seconds * 1000, 3),
         rows=answer.rows,
         model_version=answer.model_version,
         **failure,
     )
+    if observers:
+        served = Served(method, path, status, seconds, answer.rows)
+        tell(lambda observer: observer.request_served(served))
     return body, status, headers
 
 
@@ -198,6 +207,13 @@ def _check_type(content_type: str | None, encoding: str | None) -> None:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"At most {limit} bytes are taken.")
+
+
+def _encode(answer: Answer, headers: dict[str, str]) -> bytes:
+    if answer.media_type is None:
+        return msgspec.json.encode(answer.body)
+    headers["Content-Type"] = answer.media_type
+    return cast(bytes, answer.body)
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

@@ -17,6 +17,7 @@ from serving.errors import BundleError, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
 from serving.manifest import GRAPH_FILE, Manifest
 from serving.model import Model, open_model
+from serving.observers import tell
 from serving.pointer import read_moved_pointer
 from serving.settings import settings
 from serving.store import Tag, is_remote, open_store
@@ -141,6 +142,7 @@ def _renew() -> bool:
         if _said != str(error):
             _said = str(error)
             log("error", "the model was not renewed", reason=_said)
+            tell(lambda observer: observer.model_refused())
         return False
 
 
@@ -203,6 +205,7 @@ def _keep(model: Model, started: float, read: Bundle | _Fetched) -> Model:
         open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
     )
     _model = model
+    tell(lambda observer: observer.model_loaded(model.manifest))
     return model
 
 
@@ -215,6 +218,7 @@ def _failing_in_the_log() -> Iterator[None]:
     except BundleError as error:
         _failed_at = time.monotonic()
         log("error", "no model", reason=str(error))
+        tell(lambda observer: observer.model_refused())
         raise _unavailable() from None
 
 

@@ -1,4 +1,4 @@
-"""Every function behind one WSGI app: the Heroku dyno, and the laptop."""
+"""Every function behind one WSGI app, and /metrics: the Heroku dyno, and the laptop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
+from serving.adapters.metrics import metrics_endpoint
 from serving.endpoint import Function, Request, Route, respond
 from serving.routes import load_functions, nowhere
 from serving.settings import settings
@@ -27,7 +28,7 @@ def create_app(functions: str | Path = "functions") -> flask.Flask:
     # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
     app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes + 1
     app.url_map.merge_slashes = False  # a path that is not a function's is 404, never a redirect
-    found = load_functions(Path(functions))
+    found = [*load_functions(Path(functions)), metrics_endpoint()]
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
         app.url_map.add(Rule(function.route.path, endpoint=function.__name__))
