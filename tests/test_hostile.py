@@ -267,6 +267,31 @@ def test_requests_in_one_piece_are_answered_in_turn(server: Server) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
+def test_a_request_behind_another_is_waited_for_by_no_thread(server: Server) -> None:
+    """Twenty send one request whole, and in the same piece the beginning of another."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(20)]
+        for client in clients:
+            client.sendall(post() + post()[:20])
+        assert slowest(server) < 1
+        for client in clients:
+            check(client.recv(65536), {200})
+            client.sendall(post()[20:])
+            check(client.recv(65536), {200})
+
+
+def test_more_than_there_is_room_for_is_put_off(server: Server) -> None:
+    """Whoever has taken longest to send is told to come again; others are answered meanwhile."""
+    part = post(b"Content-Length: 4000000", body=b" " * 3_000_000)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(40)]
+        for client in clients:
+            client.sendall(part)
+        assert slowest(server) < 1
+        check(clients[0].recv(65536), {503})
+        assert b"overloaded" in server.logged().encode()
+
+
 def slowest(server: Server) -> float:
     """Return the longest of twenty requests, in seconds, each on a connection of its own."""
     times = []

@@ -14,9 +14,10 @@ from tests.servers import ROOT
 #: What `serving` never imports at module level: an adapter or an engine may, its own one.
 HEAVY = {
     *("sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"),
-    *("jwt", "cryptography", "limits", "redis"),
+    *("jwt", "cryptography", "limits", "redis", "prometheus_client", "opentelemetry"),
 }
 OWN = {
+    "adapters/metrics.py": {"prometheus_client"},
     "adapters/flask.py": {"flask", "werkzeug"},
     "bucket.py": {"obstore"},
     "engines/sklearn.py": {"joblib", "pandas"},

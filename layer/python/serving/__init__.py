@@ -1,1 +1,3 @@
-"""What every function shares. Importing this package loads nothing else and reads nothing."""
+"""What every Canoa function shares. Importing this loads nothing else."""
+
+__version__ = "0.1.0"

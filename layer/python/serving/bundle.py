@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,19 +29,23 @@ MANIFEST_FILE = "manifest.json"
 class Bundle:
     """One version, where it lies. Its files are verified as they are read."""
 
-    def __init__(self, place: Store) -> None:
+    def __init__(self, place: Store, *, began: float | None = None) -> None:
         """
-        Read the manifest of the version at *place*.
+        Read the manifest of the version at *place*, after what *began* at that time.
 
         From afar the graph is fetched at the same time: it is what mostly runs.
 
         Raises:
             BundleError: There is no manifest, or none that can be used.
         """
+        began = began or time.perf_counter()
         self.place = place
         self._ahead = {GRAPH_FILE: place.begin(GRAPH_FILE)} if place.remote else {}
         #: The manifest as it is written, and as it is read.
         self.raw, self.manifest = read_manifest(place)
+        #: Seconds that reading took so far, and proving what was read.
+        self.fetch_seconds = time.perf_counter() - began
+        self.verify_seconds = 0.0
 
     def read(self, name: str) -> bytes:
         """
@@ -56,9 +61,14 @@ class Bundle:
         if expected is None:
             raise BundleError(f"the manifest of {self.place} names no {name}.")
         # Size first: a file swapped for a huge one is refused without reading it.
+        started = time.perf_counter()
         begun = self._ahead.pop(name, None)
         found = begun() if begun else self.place.read(name, size=expected.size)
-        if _describe(found.content) != expected:
+        fetched = time.perf_counter()
+        self.fetch_seconds += fetched - started
+        same = _describe(found.content) == expected
+        self.verify_seconds += time.perf_counter() - fetched
+        if not same:
             raise BundleError(
                 f"{self.place.at(name)} is not the file its manifest means: "
                 f"the {'sha256' if len(found.content) == expected.size else 'size'} differs."
@@ -84,18 +94,19 @@ def open_bundle(store: Store) -> Bundle:
     Raises:
         BundleError: There is neither, or its manifest cannot be used.
     """
+    began = time.perf_counter()
     try:
         place = store.at(read_pointer(store).version)
     except (ObjectMissing, AccessDenied) as no_pointer:
         try:
-            return Bundle(store)
+            return Bundle(store, began=began)
         except ObjectMissing as error:
             raise BundleError(
                 f"no model in {store}: neither '{POINTER_FILE}' nor {MANIFEST_FILE} is there."
             ) from error
         except AccessDenied:
             raise no_pointer from None
-    return Bundle(place)
+    return Bundle(place, began=began)
 
 
 def write_bundle(

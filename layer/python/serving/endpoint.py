@@ -23,6 +23,7 @@ from serving.errors import (
     UnsupportedMedia,
 )
 from serving.logs import describe, log
+from serving.observers import Served, observers, tell
 from serving.request_id import request_id
 from serving.settings import settings
 
@@ -61,6 +62,8 @@ class Answer(NamedTuple):
     body: Any
     rows: int | None = None
     model_version: str | None = None
+    #: Of a body that is bytes, and goes on the wire as it is.
+    media_type: str | None = None
     #: What goes on the wire instead, to callers who may not see model_info.
     for_strangers: Any = None
 
@@ -156,26 +159,32 @@ def respond(
                     authorize(caller, route.scope)
                 _check_body(request, route)
             answer = handler(request)
-            status, body = 200, msgspec.json.encode(_content(answer, caller))
+            status, body = 200, _encode(answer, caller, headers)
     except Problem as problem:
         status, body = problem.status, _problem(problem, headers)
         failure = {"error": problem.code, "reason": problem.reason}
     except Exception as error:  # whatever it was, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
+    seconds = time.perf_counter() - started
+    path = route.path if route else None
+    method = method if method in _METHODS else "other"
     log(
         "error" if status >= 500 else "info",
         "request",
         request_id=headers["X-Request-Id"],
-        method=method if method in _METHODS else "other",
-        route=route.path if route else None,
+        method=method,
+        route=path,
         status=status,
         caller=caller.name if caller else None,
-        duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        duration_ms=round(seconds * 1000, 3),
         rows=answer.rows,
         model_version=answer.model_version,
         **failure,
     )
+    if observers:
+        served = Served(method, path, status, seconds, answer.rows)
+        tell(lambda observer: observer.request_served(served))
     return body, status, headers
 
 
@@ -223,15 +232,17 @@ def _check_type(content_type: str | None, encoding: str | None) -> None:
             raise UnsupportedMedia("Send JSON in UTF-8.")
 
 
-def _content(answer: Answer, caller: Caller | None) -> Any:
-    """Choose what this caller may see."""
-    if answer.for_strangers is None or (caller and "info" in caller.scopes):
-        return answer.body
-    return answer.for_strangers
-
-
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"At most {limit} bytes are taken.")
+
+
+def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:
+    """Write what this caller may see."""
+    if answer.media_type is not None:
+        headers["Content-Type"] = answer.media_type
+        return cast(bytes, answer.body)
+    known = answer.for_strangers is None or (caller and "info" in caller.scopes)
+    return msgspec.json.encode(answer.body if known else answer.for_strangers)
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

@@ -22,7 +22,8 @@ CanoaError
     ├── HeadersTooLarge  431
     ├── InternalError    500
     ├── ModelUnavailable 503
-    └── KeysUnavailable  503
+    ├── KeysUnavailable  503
+    └── Overloaded       503
 """
 
 from __future__ import annotations
@@ -215,3 +216,9 @@ class KeysUnavailable(Problem):
             headers={"Retry-After": "10"},
             reason="the provider's keys did not come",
         )
+
+
+class Overloaded(Problem):
+    """More is under way than this process has room for."""
+
+    status, code, title = 503, "overloaded", "Too much is under way"

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from serving.bundle import Bundle, open_bundle
 from serving.engines import open_engine
@@ -16,6 +17,7 @@ from serving.errors import BundleError, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
 from serving.manifest import GRAPH_FILE, Manifest
 from serving.model import Model, open_model
+from serving.observers import tell
 from serving.pointer import read_moved_pointer
 from serving.settings import settings
 from serving.store import Tag, is_remote, open_store
@@ -64,11 +66,12 @@ def share_model() -> None:
     # Whoever asks next is told; and tried again.
     with contextlib.suppress(ModelUnavailable), _lock, _failing_in_the_log():
         uri = settings().model_uri
-        manifest, graph = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
+        fetched = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
+        graph = fetched.graph
         if graph is not None:
             _limit_threads()
-            engine = open_engine(manifest, lambda _: graph, allow_pickle=False)
-            _keep(Model(manifest, engine), started)
+            engine = open_engine(fetched.manifest, lambda _: graph, allow_pickle=False)
+            _keep(Model(fetched.manifest, engine), started, fetched)
 
 
 def renew_model() -> None:
@@ -129,7 +132,7 @@ def _renew() -> bool:
             return False
         if outdated := pointer.version != served:
             bundle = Bundle(store.at(pointer.version))
-            _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started)
+            _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started, bundle)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
     except BundleError as error:
@@ -139,6 +142,7 @@ def _renew() -> bool:
         if _said != str(error):
             _said = str(error)
             log("error", "the model was not renewed", reason=_said)
+            tell(lambda observer: observer.model_refused())
         return False
 
 
@@ -153,18 +157,27 @@ def _load() -> Model:
         with _failing_in_the_log():
             _limit_threads()
             store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
-            model = open_model(open_bundle(store), allow_pickle=settings().allow_pickle)
-            return _keep(model, started)
+            bundle = open_bundle(store)
+            model = open_model(bundle, allow_pickle=settings().allow_pickle)
+            return _keep(model, started, bundle)
 
 
-def _fetch(uri: str) -> tuple[Manifest, bytes | None]:
-    """Read a manifest, and the graph if that is what runs."""
+class _Fetched(NamedTuple):
+    """A manifest, and the graph if that is what runs."""
+
+    manifest: Manifest
+    graph: bytes | None
+    fetch_seconds: float
+    verify_seconds: float
+
+
+def _fetch(uri: str) -> _Fetched:
     bundle = open_bundle(open_store(uri, timeout=settings().store_timeout_seconds))
     graph = bundle.read(GRAPH_FILE) if bundle.manifest.engine.name == "onnx" else None
-    return bundle.manifest, graph
+    return _Fetched(bundle.manifest, graph, bundle.fetch_seconds, bundle.verify_seconds)
 
 
-def _fetch_in_child(uri: str) -> tuple[Manifest, bytes | None]:
+def _fetch_in_child(uri: str) -> _Fetched:
     """Do it in a process of its own: where obstore has run, it hangs after a fork."""
     import multiprocessing
     from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -176,17 +189,23 @@ def _fetch_in_child(uri: str) -> tuple[Manifest, bytes | None]:
             raise BundleError(f"{uri}: the process that fetched it was killed.") from error
 
 
-def _keep(model: Model, started: float) -> Model:
+def _keep(model: Model, started: float, read: Bundle | _Fetched) -> Model:
     global _model
+    seconds = time.perf_counter() - started
     log(
         "info",
         "model loaded",
         model=model.manifest.name,
         model_version=model.manifest.version,
         engine=model.manifest.engine.name,
-        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+        duration_ms=round(seconds * 1000, 1),
+        fetch_ms=round(read.fetch_seconds * 1000, 1),
+        verify_ms=round(read.verify_seconds * 1000, 1),
+        # The rest: the engine's import, the first time, and the graph.
+        open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
     )
     _model = model
+    tell(lambda observer: observer.model_loaded(model.manifest))
     return model
 
 
@@ -199,6 +218,7 @@ def _failing_in_the_log() -> Iterator[None]:
     except BundleError as error:
         _failed_at = time.monotonic()
         log("error", "no model", reason=str(error))
+        tell(lambda observer: observer.model_refused())
         raise _unavailable() from None
     except Exception as error:  # whatever a library raises: to have no model is a state, no end
         _failed_at = time.monotonic()

@@ -17,6 +17,7 @@ from serving.adapters.aws_events import EventRequest, UnknownEventError, read_ev
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import Malformed, ModelUnavailable
+from serving.lifecycle import log_start
 from serving.logs import decorate_lines, line_fields
 from serving.routes import load_functions, nowhere
 from serving.settings import settings
@@ -89,6 +90,7 @@ def _after_restore() -> None:
 
 
 decorate_lines(add_metrics)
+log_start("AWS Lambda", function=settings().function_target)
 _lambda = _Lambda()
 with contextlib.suppress(ModelUnavailable):  # it is in the log, and the first request tries again
     loader.load_model()

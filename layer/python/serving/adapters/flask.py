@@ -1,4 +1,4 @@
-"""Every function behind one WSGI app: the Heroku dyno, and the laptop."""
+"""Every function behind one WSGI app, and /metrics: the Heroku dyno, and the laptop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
+from serving.adapters.metrics import metrics_endpoint
 from serving.auth import Caller
 from serving.endpoint import Function, Limit, Request, Route, respond
 from serving.errors import SettingsError
@@ -29,7 +30,7 @@ def create_app(functions: str | Path = "functions") -> flask.Flask:
     # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
     app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes + 1
     app.url_map.merge_slashes = False  # a path that is not a function's is 404, never a redirect
-    found = load_functions(Path(functions))
+    found = [*load_functions(Path(functions)), metrics_endpoint()]
     limit = _limit()
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.

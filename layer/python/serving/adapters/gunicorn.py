@@ -9,8 +9,13 @@ import gc as _gc
 from contextlib import suppress as _suppress
 from typing import Any
 
+from gunicorn import __version__ as _gunicorn_version
+
 from serving import loader
+from serving.adapters.metrics import share_metrics as _share_metrics
 from serving.errors import ModelUnavailable
+from serving.lifecycle import log_start as _log_start
+from serving.lifecycle import log_stop as _log_stop
 from serving.settings import settings as _settings
 
 bind = f"0.0.0.0:{_settings().port}"
@@ -25,11 +30,22 @@ keepalive = 75  # longer than a router's, so that it is never we who close a con
 preload_app = True
 graceful_timeout = 25  # Heroku kills 30 s after SIGTERM
 accesslog = None  # every function writes its own line
+logger_class = "serving.adapters.gunicorn_log.LineLogger"
 control_socket_disable = True
 
+_metrics: _share_metrics
 
-def when_ready(_: Any) -> None:
+
+def when_ready(server: Any) -> None:
     """Load the model in the master, once the socket already takes requests."""
+    _log_start(
+        f"gunicorn {_gunicorn_version}",
+        address=", ".join(map(str, server.LISTENERS)),
+        workers=server.num_workers,
+        threads=server.cfg.threads,
+    )
+    global _metrics
+    _metrics = _share_metrics()
     loader.share_model()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
     _gc.freeze()
@@ -40,12 +56,30 @@ def on_reload(_: Any) -> None:
     loader.share_model()
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker the first place that is free: it counts where a dead one left off."""
+    taken = {other.place for other in server.WORKERS.values()}
+    worker.place = next(place for place in range(len(taken) + 1) if place not in taken)
+
+
 def post_worker_init(worker: Any) -> None:
     """Load in the worker what could not be shared, and keep it fresh."""
+    _metrics.begin_worker(worker.place)
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
-        loader.load_model()
+        _metrics.metrics.model_served(loader.load_model().manifest)
         # Who takes a dead worker's place has the master's model, which may be old by now.
         if worker.age > workers and _settings().model_refresh_seconds:
             loader.renew_model()
     loader.keep_fresh()
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Have the dead worker count no more among those that live."""
+    _metrics.end_worker(worker.place)
+
+
+def on_exit(server: Any) -> None:
+    """Clear up, and say that it is over."""
+    _metrics.end()
+    _log_stop(server.log.reason)

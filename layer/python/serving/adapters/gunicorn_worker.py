@@ -1,8 +1,12 @@
-"""gunicorn's threaded worker, changed in one thing: a thread gets a request once it has come whole.
+"""gunicorn's threaded worker, changed in two things: when a thread is given work, and how it stops.
 
 gunicorn gives a connection to a thread as soon as it is open, and there it waits for bytes; a few
-slow clients, or idle ones, then stop the worker. Here the worker's main loop collects the bytes.
-What gunicorn cannot read as HTTP is answered in our form, and without quoting it.
+slow clients, or idle ones, then stop the worker. Here the worker's main loop collects the bytes,
+and a thread gets a request that has come whole. What gunicorn cannot read as HTTP is answered in
+our form, and without quoting it.
+
+A worker that is to stop goes on accepting for as long as it keeps kept-alive connections open. So
+nobody whom it has accepted, or whom no other worker will accept, is left without an answer.
 """
 
 from __future__ import annotations
@@ -12,23 +16,15 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
-from gunicorn.http import errors as http
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from serving.adapters.arrival import HEAD_BYTES, Arrival
-from serving.endpoint import respond
-from serving.errors import (
-    BadRequest,
-    HeadersTooLarge,
-    Problem,
-    RequestTimeout,
-    TooLarge,
-    UriTooLong,
-)
+from serving.adapters.gunicorn_refusals import problem_of, send_problem
+from serving.errors import HeadersTooLarge, Overloaded, Problem, RequestTimeout, TooLarge
 from serving.logs import describe, log
 from serving.settings import settings
 
@@ -39,8 +35,9 @@ ARRIVAL_SECONDS = 20
 #: How long a connection that we end stays open for what its client still sends: closed at once, it
 #: would lose the answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 2
-#: What a worker holds of requests that have not come whole; beyond it, who sends more is cut off.
-HELD_BYTES = 64 * 1024 * 1024
+#: How many bodies of the largest size a worker holds that have not come whole, and as many again
+#: that wait for their answer. Beyond it somebody is told to come again.
+HELD_BODIES = 8
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -50,6 +47,8 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*args)
         self._worker = worker
         self.arrival = Arrival(settings().max_body_bytes)
+        #: The bytes of the request that waits for its answer.
+        self.queued = 0
 
     def close(self, graceful: bool = False) -> None:
         """Close it; with *graceful* not at once, and, unlike gunicorn, without waiting for that."""
@@ -67,16 +66,20 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         #: Connections whose request has not come whole, and connections that are closing; by age.
         self._arriving: dict[_Connection, None] = {}
         self._lingering: dict[_Connection, None] = {}
-        self._held = 0
+        #: Bytes of requests that have not come whole, and of those that wait for their answer.
+        self._held = self._queued = 0
+        self._room = HELD_BODIES * settings().max_body_bytes
+        #: Until when a worker that is to stop accepts.
+        self._accepts_until = float("inf")
 
-    def accept(self, listener: socket.socket) -> None:
-        """Accept a connection, and wait for its first request."""
+    def accept(self, listener: socket.socket) -> bool:
+        """Accept a connection, if one is there, and wait for its first request."""
         try:
             client, address = listener.accept()
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
-            return
+            return False
         # A thread that reads or writes all the same never waits for ever.
         seconds = struct.pack("ll", ARRIVAL_SECONDS, 0)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
@@ -85,6 +88,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         conn = _Connection(self, self.cfg, client, address, listener.getsockname())
         self.poller.register(client, selectors.EVENT_READ, partial(self._receive, conn))
         self._await(conn)
+        return True
 
     def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
         """Take the next request of a connection that was kept alive."""
@@ -96,39 +100,66 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: _Connection) -> Any:
         """Answer a request, in a thread."""
         conn.init()
-        conn.parser.unreader.unread(bytes(conn.arrival.received))
-        conn.arrival.received.clear()
+        conn.parser.unreader.unread(conn.arrival.received)
+        conn.arrival.received = bytearray()
         conn.data_ready = True
         return super().handle(conn)
 
+    def finish_request(self, conn: _Connection, done: Future[Any]) -> None:
+        """Wait for the connection's next request, of which a part may have come with the last."""
+        self._queued -= conn.queued
+        conn.queued = 0
+        kept = not (done.cancelled() or done.exception()) and done.result()
+        rest = conn.parser.unreader.take_buffered() if kept else b""
+        if not rest:
+            super().finish_request(conn, done)
+            return
+        conn.sock.setblocking(False)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._receive, conn))
+        self._await(conn)
+        self._take(conn, rest)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept or not; when the worker is to stop, whoever waits by now, and for a while more."""
+        if enabled or self.alive:
+            super().set_accept_enabled(enabled)
+            return
+        self._accepts_until = time.monotonic() + STOP_KEEPALIVE_LINGER
+        for conn in self._arriving:
+            if not conn.arrival.received:
+                conn.timeout = min(conn.timeout, self._accepts_until)
+        self._accept_all()
+
     def murder_pending(self) -> None:
-        """Close what has not come in time; and once we are to stop, what has not begun to."""
+        """Close what has not come in time, what has lingered, and, in a stop, the door."""
         super().murder_pending()
         now = time.monotonic()
         for conn in list(self._arriving):
-            if conn.timeout <= now and conn.arrival.received:
-                self._refuse(conn, RequestTimeout("The request did not come whole in time."))
-            elif conn.timeout <= now or not (self.alive or conn.arrival.received):
-                self._drop(conn)
-            elif self.alive:
-                break
-        for conn in list(self._lingering):
+            # In a stop they are not in the order of their time.
             if conn.timeout > now and self.alive:
                 break
+            if conn.timeout <= now and conn.arrival.received:
+                self._refuse(conn, RequestTimeout("The request did not come whole in time."))
+            elif conn.timeout <= now:
+                self._drop(conn)
+        for conn in list(self._lingering):
+            if conn.timeout > now:
+                break
             self._end(conn)
+        if not self.alive and self._accepting:
+            # The last look is as close to the end as it can be.
+            self._accept_all()
+            if now > self._accepts_until:
+                super().set_accept_enabled(False)
+                for listener in self.sockets:
+                    listener.close()
 
     def handle_error(self, _req: Any, client: socket.socket, _addr: Any, exc: Exception) -> None:
         """Answer what is no HTTP, in our form; gunicorn's own page would quote it."""
-        if isinstance(exc, http.LimitRequestLine):
-            problem: Problem = UriTooLong("The request line is too long.")
-        elif isinstance(exc, http.LimitRequestHeaders):
-            problem = HeadersTooLarge("The headers are too many, or too long.")
-        elif isinstance(exc, http.ParseException):
-            problem = BadRequest("The request is not valid HTTP/1.1.")
+        if problem := problem_of(exc):
+            send_problem(client, problem)
         else:
             log("error", "a request could not be handled", **describe(exc))
-            return
-        _send(client, problem)
 
     def linger(self, conn: _Connection) -> None:
         """Send no more, and throw away what still comes, for a while."""
@@ -138,6 +169,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             conn.close()
             return
+        self.nr_conns += 1  # it is open, and a stop waits for it
         conn.timeout = time.monotonic() + LINGER_SECONDS
         self._lingering[conn] = None
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._throw_away, conn))
@@ -149,19 +181,33 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
     def _end(self, conn: _Connection) -> None:
         del self._lingering[conn]
         self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
         conn.close()
 
+    def _accept_all(self) -> None:
+        for listener in self.sockets if self._accepting else ():
+            while self.accept(listener):
+                pass
+
     def _await(self, conn: _Connection) -> None:
-        conn.timeout = time.monotonic() + ARRIVAL_SECONDS
+        seconds = ARRIVAL_SECONDS if self.alive else STOP_KEEPALIVE_LINGER
+        conn.timeout = time.monotonic() + seconds
         conn.arrival = Arrival(settings().max_body_bytes)
         self._arriving[conn] = None
 
     def _receive(self, conn: _Connection, client: socket.socket) -> None:
+        if conn not in self._arriving:
+            return  # it was told to come again, for another's sake
         came = _receive(client)
-        arrival = conn.arrival
-        if came is None or not (came or arrival.received):
+        if came is None or not (came or conn.arrival.received):
             self._drop(conn)
-            return
+        else:
+            self._take(conn, came)
+
+    def _take(self, conn: _Connection, came: bytes) -> None:
+        arrival = conn.arrival
+        if not (self.alive or arrival.received):
+            conn.timeout = time.monotonic() + ARRIVAL_SECONDS
         self._held += len(came)
         try:
             whole = arrival.add(came)
@@ -170,14 +216,24 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
             return
         # Cut short is whole too: nothing more will come.
         if whole or not came:
-            self._forget(conn)
-            self.enqueue_req(conn)
-        elif self._held > HELD_BYTES:
-            log("warning", "too much is held of requests that are not whole", bytes=self._held)
-            self._drop(conn)
+            self._enqueue(conn)
+        elif self._held > self._room:
+            # Who has taken longest makes room for the others.
+            oldest = next(conn for conn in self._arriving if conn.arrival.received)
+            self._refuse(oldest, Overloaded(_BUSY, headers=_LATER))
         elif arrival.asks_to_go_on:
             arrival.asks_to_go_on = False
-            client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _enqueue(self, conn: _Connection) -> None:
+        size = len(conn.arrival.received)
+        if self._queued and self._queued + size > self._room:
+            self._refuse(conn, Overloaded(_BUSY, headers=_LATER))
+            return
+        self._forget(conn)
+        self._queued += size
+        conn.queued = size
+        self.enqueue_req(conn)
 
     def _forget(self, conn: _Connection) -> None:
         """Wait for its request no more."""
@@ -191,8 +247,12 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         conn.close(graceful)
 
     def _refuse(self, conn: _Connection, problem: Problem) -> None:
-        _send(conn.sock, problem)
+        send_problem(conn.sock, problem)
         self._drop(conn, graceful=True)
+
+
+_BUSY = "More is being sent than there is room for."
+_LATER = {"Retry-After": "1"}
 
 
 def _receive(client: socket.socket) -> bytes | None:
@@ -201,32 +261,3 @@ def _receive(client: socket.socket) -> bytes | None:
         return client.recv(HEAD_BYTES)
     except OSError:
         return None
-
-
-class _Unread:
-    """A request that was not read."""
-
-    method = path = ""
-    headers: Mapping[str, str] = {}
-    args: Mapping[str, str] = {}
-
-    def get_data(self) -> bytes:
-        """Return nothing."""
-        return b""
-
-
-def _send(client: socket.socket, problem: Problem) -> None:
-    """Write an answer, if the socket takes it at once; the connection ends with it."""
-
-    def refuse(_: object) -> NoReturn:
-        raise problem
-
-    body, _, headers = respond(_Unread(), refuse, None)
-    fields = {**headers, "Content-Length": len(body), "Connection": "close"}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    head = f"HTTP/1.1 {problem.status} {problem.title}\r\n{lines}\r\n"
-    try:
-        client.setblocking(False)
-        client.send(head.encode("latin-1") + body)
-    except OSError:
-        return
