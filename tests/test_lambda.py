@@ -233,8 +233,9 @@ def test_provisioned_concurrency_is_no_cold_start(credit: Path) -> None:
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
     with runtime({"MODEL_URI": str(credit), **environment}) as api:
         api.invoke(http_event("GET", "/health", None, {}))
-        loaded, request = lines(api)
+        opened, loaded, request = lines(api)
 
+    assert opened["message"].startswith("open: ")
     assert loaded["message"] == "model loaded"
     assert request["cold_start"] is False
 
@@ -274,12 +275,12 @@ def test_a_restored_snapshot_serves_the_live_version(credit: Path, tmp_path: Pat
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 
     with runtime({"MODEL_URI": str(model), **environment}) as api:
-        while not lines(api):  # the snapshot is taken once the model is loaded
+        while "model loaded" not in api.logged():  # the snapshot is taken once the model is loaded
             assert api.process.poll() is None
         move_pointer(FolderStore(model), "second", read_pointer(FolderStore(model)))
         api.restore.set()
         answer = api.invoke(http_event("GET", "/health", None, {}))
-        versions = [line["model_version"] for line in lines(api)]
+        versions = [line["model_version"] for line in lines(api) if "model_version" in line]
 
     assert json.loads(answer["body"])["model"]["version"] == "second"
     assert versions == [first, "second", "second"]
