@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 
 from serving.bundle import Bundle, open_bundle
-from serving.engines import open_engine
 from serving.errors import BundleError, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
-from serving.manifest import GRAPH_FILE, Manifest
-from serving.model import Model, open_model
+from serving.manifest import Manifest
+from serving.model import Model, open_graph, open_model
 from serving.pointer import read_moved_pointer
 from serving.settings import settings
 from serving.store import Tag, is_remote, open_store
@@ -67,8 +66,7 @@ def share_model() -> None:
         manifest, graph = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
         if graph is not None:
             _limit_threads()
-            engine = open_engine(manifest, lambda _: graph, allow_pickle=False)
-            _keep(Model(manifest, engine), started)
+            _keep(open_graph(manifest, graph), started)
 
 
 def renew_model() -> None:
@@ -128,7 +126,7 @@ def _renew() -> bool:
         if pointer is None:
             return False
         if outdated := pointer.version != served:
-            bundle = Bundle(store.at(pointer.version))
+            bundle = Bundle(store.at(pointer.version), pointer.version)
             _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
@@ -158,9 +156,9 @@ def _load() -> Model:
 
 
 def _fetch(uri: str) -> tuple[Manifest, bytes | None]:
-    """Read a manifest, and the graph if that is what runs."""
+    """Read and verify a manifest, and the graph if that is what runs."""
     bundle = open_bundle(open_store(uri, timeout=settings().store_timeout_seconds))
-    graph = bundle.read(GRAPH_FILE) if bundle.manifest.engine.name == "onnx" else None
+    graph = bundle.read_model() if bundle.manifest.engine.name == "onnx" else None
     return bundle.manifest, graph
 
 

@@ -11,6 +11,7 @@ from serving.errors import BundleError
 __all__ = [
     "BUNDLE_FORMAT",
     "GRAPH_FILE",
+    "MANIFEST_FILE",
     "NAME",
     "PIPELINE_FILE",
     "Engine",
@@ -33,6 +34,7 @@ __all__ = [
 #: a field added with a default needs no new number.
 BUNDLE_FORMAT = 1
 
+MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 PIPELINE_FILE = "model.joblib"
 

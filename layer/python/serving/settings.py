@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +14,7 @@ import msgspec
 from serving.errors import SettingsError
 from serving.store import is_location
 
-__all__ = ["Settings", "read_settings", "settings"]
+__all__ = ["Settings", "deployed_folder", "read_settings", "settings"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -27,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_instances: int = 10_000
     cors_origins: frozenset[str] = frozenset()
     log_level: str = "info"
+    model_public_keys: tuple[bytes, ...] = ()
+    max_model_bytes: int = 256 * 1024 * 1024
     allow_pickle: bool = False
     function_target: str | None = None
     port: int = 8080
@@ -62,6 +66,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "MAX_INSTANCES": _positive,
         "CORS_ORIGINS": _origins,
         "LOG_LEVEL": _level,
+        "MODEL_PUBLIC_KEYS": _public_keys,
+        "MAX_MODEL_BYTES": _positive,
         "ALLOW_PICKLE": _switch,
         "FUNCTION_TARGET": str,
         "PORT": _port,
@@ -77,6 +83,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
     return Settings(**values)
+
+
+def deployed_folder() -> Path | None:
+    """Return the folder of what was deployed, which nothing else changes; None on a laptop."""
+    if root := os.environ.get("LAMBDA_TASK_ROOT"):
+        return Path(root)
+    # A dyno and Google's services start in it; but a container may start in "/", where all is.
+    if ("DYNO" in os.environ or "K_SERVICE" in os.environ) and Path.cwd() != Path("/"):
+        return Path.cwd()
+    return None
 
 
 def _location(text: str) -> str:
@@ -107,6 +123,23 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise ValueError("a port number from 0 to 65535")
     return int(text)
+
+
+def _public_keys(text: str) -> tuple[bytes, ...]:
+    keys = []
+    for number, part in enumerate(text.split(","), 1):
+        try:
+            key = base64.b64decode(part.strip(), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            # Not shown: it may be a private one.
+            raise SettingsError(
+                f"MODEL_PUBLIC_KEYS must be public keys as `python -m training keygen` prints "
+                f"them, separated by commas; number {number} is none."
+            )
+        keys.append(key)
+    return tuple(keys)
 
 
 def _switch(text: str) -> bool:
