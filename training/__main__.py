@@ -1,4 +1,4 @@
-"""The command line: `python -m training train | pack | check | publish`."""
+"""The command line: `python -m training train | pack | check | publish | keygen | sign`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "train":
             from training.train import train
 
-            train(options.project, options.name, options.models)
+            train(options.project, options.name, options.models, key=options.sign)
         elif options.command == "pack":
             from training.pack import pack
 
-            pack(options.pipeline, options.sample, options.target, options.name, options.models)
+            pack(
+                options.pipeline,
+                options.sample,
+                options.target,
+                options.name,
+                options.models,
+                key=options.sign,
+            )
         elif options.command == "check":
             from training.check import check
 
             check(options.bundle)
+        elif options.command == "keygen":
+            from training.signing_key import make_key
+
+            make_key(options.file)
+        elif options.command == "sign":
+            from training.sign import sign
+
+            sign(options.bundle, options.key)
         else:
             from training.publish import publish
 
@@ -43,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("training: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+_KEY = "the private key's file, or env:NAME for an environment variable"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,15 +85,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--models", type=Path, default=Path("models"), help="where bundles go (default: models)"
         )
+        command.add_argument("--sign", metavar="KEY", help=f"sign the bundle: {_KEY}")
+
+    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
+    keygen.add_argument("file", type=Path, help="where the private key goes")
 
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
     publish = commands.add_parser("publish", help="upload a bundle to an object store")
     publish.add_argument(
         "--to", required=True, help="where models go: s3://BUCKET/models, gs://…, az://…, a folder"
     )
-    for command in (check, publish):
+    sign = commands.add_parser("sign", help="sign a bundle, published or not")
+    sign.add_argument("--key", required=True, help=_KEY)
+    for command in (check, publish, sign):
         command.add_argument(
-            "bundle", help="models/NAME, or models/NAME/VERSION; check takes a URI"
+            "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
     return parser
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import joblib
 import msgspec
-from serving.bundle import write_bundle
+from serving.bundle import Sign, write_bundle
 from serving.engines.onnx import OnnxEngine
 from serving.engines.sklearn import SklearnEngine
 from serving.errors import BundleError
@@ -41,6 +41,7 @@ def build_bundle(
     permutation: dict[str, float] | None,
     seed: int | None,
     report: Report,
+    sign: Sign | None = None,
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -55,6 +56,7 @@ def build_bundle(
         permutation: Importances per feature, for the manifest.
         seed: The one that training used.
         report: Told what is being done.
+        sign: Signs the manifest.
 
     Returns:
         The bundle's folder.
@@ -94,7 +96,8 @@ def build_bundle(
     example = _example(Model(manifest, runner), columns)
     report("writing the bundle")
     try:
-        return write_bundle(folder, msgspec.structs.replace(manifest, example=example), files)
+        manifest = msgspec.structs.replace(manifest, example=example)
+        return write_bundle(folder, manifest, files, sign=sign)
     except OSError as error:
         raise TrainingError(
             f"{error.filename or folder} cannot be written: {error.strerror}."

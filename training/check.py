@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from serving.bundle import open_bundle
+from serving.bundle import Bundle, open_bundle
 from serving.model import open_model
 from serving.settings import settings
+from serving.signature import is_valid, key_id, signer_of
 from serving.store import open_store
 
 from training.errors import TrainingError
@@ -20,7 +21,7 @@ __all__ = ["check"]
 
 def check(uri: str) -> None:
     """
-    Verify every file's digest, score the example, compare.
+    Verify who signed it and every file's digest, score the example, compare.
 
     Args:
         uri: A model's place, or one version's: a folder, or an address in an object store.
@@ -35,6 +36,8 @@ def check(uri: str) -> None:
     for name, file in manifest.files.items():
         bundle.read(name)
         console.print(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
+    for line in _signatures(bundle):
+        console.print(line)
     model = open_model(bundle, allow_pickle=settings().allow_pickle)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)
@@ -45,6 +48,22 @@ def check(uri: str) -> None:
         )
     console.print(f"example: answered as recorded, {answer}")
     console.print(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
+
+
+def _signatures(bundle: Bundle) -> list[str]:
+    """Say who signed it, and whether that is known."""
+    trusted = {key_id(key): key for key in settings().model_public_keys}
+    lines = []
+    for file, content in bundle.signatures().items():
+        signer = str(signer_of(file))
+        if signer not in trusted:
+            judged = "whose key is not in MODEL_PUBLIC_KEYS: not verified"
+        elif is_valid(trusted[signer], content, bundle.raw):
+            judged = "verified"
+        else:
+            judged = "and the signature does not fit"
+        lines.append(f"signed by {signer}, {judged}")
+    return lines or ["not signed"]
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -20,6 +20,8 @@ def publish(source: str, to: str) -> None:
     """
     Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
 
+    With MODEL_PUBLIC_KEYS set, only one that is signed by one of them.
+
     It may be repeated, and be done by several at once: a version is written once and never
     changed, and the pointer is moved only from where it was found at the start.
 
@@ -39,6 +41,7 @@ def publish(source: str, to: str) -> None:
     except ObjectMissing:
         live = None
     sizes = [len(bundle.raw), *(file.size for file in manifest.files.values())]
+    sizes += [len(content) for content in bundle.signatures().values()]
     with transfer(2 * sum(sizes)) as report:
         copy_bundle(bundle, model.at(manifest.version), report)
     if live is None or live.version != manifest.version:

@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
-from serving.bundle import Bundle
+from serving.bundle import read_manifest
 from serving.folder import FolderStore
 from serving.manifest import Label, Manifest
+from serving.signature import signer_of
 
 __all__ = ["progress", "show_bundle", "transfer"]
 
@@ -51,7 +52,7 @@ def transfer(total: int) -> Iterator[Callable[[str, int], None]]:
 
 def show_bundle(path: Path) -> None:
     """Print what came out: figures next to the baseline, the engine and why, the files."""
-    manifest = Bundle(FolderStore(path)).manifest
+    _, manifest = read_manifest(FolderStore(path))
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
     trivial = manifest.metrics.get("baseline", {})
     table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")
@@ -71,7 +72,9 @@ def show_bundle(path: Path) -> None:
     if "confusion" in held_out and manifest.classes is not None:
         _console.print(_confusion(manifest.classes, held_out["confusion"]))
     _console.print(_engine(manifest))
-    _console.print(f"Written to {path}", soft_wrap=True)
+    signers = [signer for file in path.iterdir() if (signer := signer_of(file.name))]
+    signed = f", signed by {', '.join(signers)}" if signers else ""
+    _console.print(f"Written to {path}{signed}", soft_wrap=True)
 
 
 def _confusion(classes: list[Label], counts: list[list[int]]) -> Table:
@@ -94,5 +97,5 @@ def _engine(manifest: Manifest) -> str:
         )
     return (
         f"Served by scikit-learn, because {engine.reason}. It is slower and opens a pickle: "
-        "the server needs scikit-learn, joblib and pandas, and ALLOW_PICKLE=1."
+        "the server needs scikit-learn, joblib and pandas, and a signature or ALLOW_PICKLE=1."
     )

@@ -15,6 +15,7 @@ from training.build import build_bundle
 from training.errors import TrainingError, blame
 from training.project import build_pipeline, check_target, import_project, load_data
 from training.report import progress, show_bundle
+from training.signing_key import read_signer
 
 __all__ = ["check_name", "train"]
 
@@ -24,7 +25,7 @@ FOLDS = 5
 MAX_CLASSES = 1000
 
 
-def train(project: str, name: str | None, models: Path) -> Path:
+def train(project: str, name: str | None, models: Path, *, key: str | None = None) -> Path:
     """
     Train a project and write its bundle; the model that was evaluated is the one that is served.
 
@@ -32,12 +33,14 @@ def train(project: str, name: str | None, models: Path) -> Path:
         project: A module with load_data() and build_pipeline().
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
+        key: The private key that signs the bundle, as `read_signer` takes it.
 
     Raises:
         TrainingError: The project or its data are not right.
     """
     module = import_project(project)
     name = check_name(name or project.rpartition(".")[2])
+    signer = read_signer(key) if key else None
     with progress() as report:
         report(f"loading the data of {project}")
         data, target = load_data(module)
@@ -82,6 +85,7 @@ def train(project: str, name: str | None, models: Path) -> Path:
             permutation=importances,
             seed=SEED,
             report=report,
+            sign=signer,
         )
     show_bundle(path)
     return path

@@ -15,7 +15,14 @@ from collections.abc import Callable, Sequence
 from serving.errors import AccessDenied, BundleError, ObjectMissing
 from serving.store import Store
 
-__all__ = ["begin_verification", "key_id", "signature_file", "signed_bytes", "signer_of"]
+__all__ = [
+    "begin_verification",
+    "is_valid",
+    "key_id",
+    "signature_file",
+    "signed_bytes",
+    "signer_of",
+]
 
 #: So that a signature over a manifest is a signature over nothing else.
 _PURPOSE = b"canoa manifest v1\n"
@@ -41,7 +48,7 @@ def begin_verification(place: Store, keys: Sequence[bytes]) -> Callable[[bytes],
                 signature = result().content
             except (ObjectMissing, AccessDenied):
                 continue  # signed by another of the keys, as a rule
-            if _is_valid(key, signature, manifest):
+            if is_valid(key, signature, manifest):
                 return key_id(key)
             wrong = key
         if not keys:
@@ -72,7 +79,8 @@ def signed_bytes(manifest: bytes) -> bytes:
     return _PURPOSE + manifest
 
 
-def _is_valid(key: bytes, signature: bytes, manifest: bytes) -> bool:
+def is_valid(key: bytes, signature: bytes, manifest: bytes) -> bool:
+    """Whether a signature file's content is by the private half of *key*, over *manifest*."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
