@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MIB = 1024 * 1024
 #: Unzipped. AWS takes 250 MiB, the functions and every other layer included.
-BUDGETS = {"onnx": 110 * MIB, "sklearn": 200 * MIB}
+BUDGETS = {"onnx": 110 * MIB, "sklearn": 210 * MIB}
 #: The first that a zip can hold. Nothing reads it.
 DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -50,7 +50,12 @@ def _train(options: argparse.Namespace) -> int:
     from training.train import train
 
     live = train(
-        options.project, options.name, options.models, conditions=conditions, to=options.to
+        options.project,
+        options.name,
+        options.models,
+        conditions=conditions,
+        to=options.to,
+        key=options.sign,
     )
     return 0 if live else NOT_PROMOTED
 
@@ -58,7 +63,14 @@ def _train(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> None:
     from training.pack import pack
 
-    pack(options.pipeline, options.sample, options.target, options.name, options.models)
+    pack(
+        options.pipeline,
+        options.sample,
+        options.target,
+        options.name,
+        options.models,
+        key=options.sign,
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -97,6 +109,18 @@ def _prune(options: argparse.Namespace) -> None:
     prune(_store(options), options.keep, dry_run=options.dry_run)
 
 
+def _keygen(options: argparse.Namespace) -> None:
+    from training.signing_key import make_key
+
+    make_key(options.file)
+
+
+def _sign(options: argparse.Namespace) -> None:
+    from training.sign import sign
+
+    sign(options.bundle, options.key)
+
+
 def _key(options: argparse.Namespace) -> None:
     from training.key import make_key
 
@@ -105,6 +129,9 @@ def _key(options: argparse.Namespace) -> None:
 
 def _store(options: argparse.Namespace) -> str:
     return options.store or settings().model_uri
+
+
+_KEY = "the private key's file, or env:NAME for an environment variable"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +171,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--models", type=Path, default=Path("models"), help="where bundles go (default: models)"
         )
+        command.add_argument("--sign", metavar="KEY", help=f"sign the bundle: {_KEY}")
+
+    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
+    keygen.add_argument("file", type=Path, help="where the private key goes")
+    keygen.set_defaults(run=_keygen)
 
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
     check.set_defaults(run=_check)
@@ -158,9 +190,12 @@ def _parser() -> argparse.ArgumentParser:
         "--no-promote", dest="promote", action="store_false", help="upload it only; do not go live"
     )
     publish.set_defaults(run=_publish)
-    for command in (check, publish):
+    sign = commands.add_parser("sign", help="sign a bundle, published or not")
+    sign.add_argument("--key", required=True, help=_KEY)
+    sign.set_defaults(run=_sign)
+    for command in (check, publish, sign):
         command.add_argument(
-            "bundle", help="models/NAME, or models/NAME/VERSION; check takes a URI"
+            "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
 
     listing = commands.add_parser("list", help="the versions of a model, newest first")

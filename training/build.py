@@ -11,7 +11,7 @@ from typing import Any
 
 import joblib
 import msgspec
-from serving.bundle import write_bundle
+from serving.bundle import Sign, write_bundle
 from serving.engines.onnx import OnnxEngine
 from serving.engines.sklearn import SklearnEngine
 from serving.errors import BundleError
@@ -42,6 +42,7 @@ def build_bundle(
     seed: int | None,
     report: Report,
     promote: bool = True,
+    sign: Sign | None = None,
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -57,6 +58,7 @@ def build_bundle(
         seed: The one that training used.
         report: Told what is being done.
         promote: Whether `latest` moves.
+        sign: Signs the manifest.
 
     Returns:
         The bundle's folder.
@@ -99,7 +101,7 @@ def build_bundle(
     report("writing the bundle")
     manifest = msgspec.structs.replace(manifest, example=example)
     try:
-        return write_bundle(folder, manifest, files, promote=promote)
+        return write_bundle(folder, manifest, files, sign=sign, promote=promote)
     except OSError as error:
         raise TrainingError(
             f"{error.filename or folder} cannot be written: {error.strerror}."

@@ -11,6 +11,7 @@ from rich.console import Console
 from serving.bundle import Bundle, open_bundle
 from serving.model import open_model
 from serving.settings import settings
+from serving.signature import is_valid, key_id, signer_of
 
 from training.errors import TrainingError
 from training.place import open_place
@@ -20,7 +21,7 @@ __all__ = ["check", "check_files"]
 
 def check(uri: str) -> None:
     """
-    Verify every file's digest, score the example, compare.
+    Verify who signed it and every file's digest, score the example, compare.
 
     Args:
         uri: A model's place, or one version's: a folder, or an address in an object store.
@@ -33,6 +34,8 @@ def check(uri: str) -> None:
     bundle = open_bundle(open_place(uri))
     manifest = bundle.manifest
     check_files(bundle, console.print)
+    for line in _signatures(bundle):
+        console.print(line)
     model = open_model(bundle, allow_pickle=settings().allow_pickle)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)
@@ -55,6 +58,22 @@ def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
     for name, file in bundle.manifest.files.items():
         bundle.read(name)
         report(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
+
+
+def _signatures(bundle: Bundle) -> list[str]:
+    """Say who signed it, and whether that is known."""
+    trusted = {key_id(key): key for key in settings().model_public_keys}
+    lines = []
+    for file, content in bundle.signatures().items():
+        signer = str(signer_of(file))
+        if signer not in trusted:
+            judged = "whose key is not in MODEL_PUBLIC_KEYS: not verified"
+        elif is_valid(trusted[signer], content, bundle.raw):
+            judged = "verified"
+        else:
+            judged = "and the signature does not fit"
+        lines.append(f"signed by {signer}, {judged}")
+    return lines or ["not signed"]
 
 
 def _same(found: Any, expected: Any) -> bool:

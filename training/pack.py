@@ -16,12 +16,21 @@ from training.build import build_bundle
 from training.errors import TrainingError, blame
 from training.report import progress, show_bundle
 from training.sample import categories_of_text, read_sample
+from training.signing_key import read_signer
 from training.train import SEED, check_name
 
 __all__ = ["pack"]
 
 
-def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Path) -> Path:
+def pack(
+    pipeline: Path,
+    sample: Path,
+    target: str | None,
+    name: str,
+    models: Path,
+    *,
+    key: str | None = None,
+) -> Path:
     """
     Write the bundle of the pipeline in the joblib file *pipeline*.
 
@@ -31,11 +40,13 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
         target: The sample's target column: with it, metrics and importances are recorded.
         name: The model's.
         models: The folder of all models.
+        key: The private key that signs the bundle, as `read_signer` takes it.
 
     Raises:
         TrainingError: A file cannot be read, or the two do not fit together.
     """
     name = check_name(name)
+    signer = read_signer(key) if key else None
     read_sample(sample)  # what is wrong with it is said before the pickle is opened
     print(
         f"training: opening {pipeline}, which is a pickle: it can run any code that is in it. "
@@ -69,6 +80,7 @@ def pack(pipeline: Path, sample: Path, target: str | None, name: str, models: Pa
             permutation=importances,
             seed=None,
             report=report,
+            sign=signer,
         )
     show_bundle(path)
     return path

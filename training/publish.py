@@ -17,6 +17,8 @@ def publish(source: str, to: str, *, promote: bool = True) -> None:
     """
     Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
 
+    With MODEL_PUBLIC_KEYS set, only one that is signed by one of them.
+
     It may be repeated, and be done by several at once: a version is written once and never
     changed, and the pointer is moved only from where it was found at the start.
 
@@ -57,5 +59,6 @@ def upload(bundle: Bundle, model: Store) -> None:
         BundleError: The bundle is not good, the store fails, or something else is there.
     """
     sizes = [len(bundle.raw), *(file.size for file in bundle.manifest.files.values())]
+    sizes += [len(content) for content in bundle.signatures().values()]
     with transfer(2 * sum(sizes)) as report:
         copy_bundle(bundle, model.at(bundle.manifest.version), report)

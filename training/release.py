@@ -51,7 +51,7 @@ def release(
 def _release_if(
     path: Path, held_out: tuple[Any, Any], conditions: Sequence[Condition], to: str | None
 ) -> bool:
-    bundle = Bundle(FolderStore(path))
+    bundle = Bundle(FolderStore(path), keys=None if to else ())
     version = bundle.manifest.version
     folder = FolderStore(path.parent)
     model = folder if to is None else open_place(to).at(bundle.manifest.name)

@@ -13,9 +13,10 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
-from serving.bundle import Bundle
+from serving.bundle import read_manifest
 from serving.folder import FolderStore
 from serving.manifest import Label, Manifest
+from serving.signature import signer_of
 
 if TYPE_CHECKING:
     from training.compare import Comparison
@@ -105,7 +106,7 @@ def show_bundle(path: Path, comparison: Comparison | None = None) -> None:
         path: The bundle's folder.
         comparison: With the live model, if the two were compared; its figures are shown then.
     """
-    manifest = Bundle(FolderStore(path)).manifest
+    _, manifest = read_manifest(FolderStore(path))
     held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
     ours = held_out if comparison is None else comparison.figures
     others = {"trivial model": manifest.metrics.get("baseline", {})}
@@ -129,7 +130,9 @@ def show_bundle(path: Path, comparison: Comparison | None = None) -> None:
     if "confusion" in ours and manifest.classes is not None:
         _console.print(_confusion(manifest.classes, ours["confusion"]))
     _console.print(_engine(manifest))
-    _console.print(f"Written to {path}", soft_wrap=True)
+    signers = [signer for file in path.iterdir() if (signer := signer_of(file.name))]
+    signed = f", signed by {', '.join(signers)}" if signers else ""
+    _console.print(f"Written to {path}{signed}", soft_wrap=True)
 
 
 def _confusion(classes: list[Label], counts: list[list[int]]) -> Table:
@@ -153,5 +156,5 @@ def _engine(manifest: Manifest) -> str:
     own = "".join(f", the module {name}" for name in engine.modules)
     return (
         f"Served by scikit-learn, because {engine.reason}. It is slower and opens a pickle: "
-        f"the server needs scikit-learn, joblib and pandas{own}, and ALLOW_PICKLE=1."
+        f"the server needs scikit-learn, joblib and pandas{own}, and a signature or ALLOW_PICKLE=1."
     )

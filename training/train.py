@@ -19,6 +19,7 @@ from training.place import find_live, open_place
 from training.project import build_pipeline, check_target, import_project, load_data
 from training.release import release
 from training.report import progress
+from training.signing_key import read_signer
 
 __all__ = ["check_name", "train"]
 
@@ -34,6 +35,7 @@ def train(
     *,
     conditions: Sequence[Condition] = (),
     to: str | None = None,
+    key: str | None = None,
 ) -> bool:
     """
     Train a project and write its bundle; the model that was evaluated is the one that is served.
@@ -44,6 +46,7 @@ def train(
         models: The folder of all models.
         conditions: What the model must reach to go live.
         to: The place of all models in a store, if it is to be published there.
+        key: The private key that signs the bundle, as `read_signer` takes it.
 
     Returns:
         Whether the model is live.
@@ -56,6 +59,7 @@ def train(
     name = check_name(name or project.rpartition(".")[2])
     if to is not None:
         find_live(open_place(to).at(name))  # a store that is not there is found now, not at the end
+    signer = read_signer(key) if key else None
     with progress() as report:
         report(f"loading the data of {project}")
         data, target = load_data(module)
@@ -106,6 +110,7 @@ def train(
             seed=SEED,
             report=report,
             promote=not conditions,
+            sign=signer,
         )
     return release(path, (unseen, held_out), conditions, to)
 

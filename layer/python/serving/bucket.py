@@ -25,7 +25,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
-from serving.store import Object, Tag
+from serving.store import READ_LIMIT, Object, Tag, check_size
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode, UpdateVersion
@@ -85,13 +85,13 @@ class BucketStore:
         """Return the prefix *name* within this one."""
         return BucketStore(self._client, self._bucket, self._key(name), self._timeout)
 
-    def begin(self, name: str) -> Callable[[], Object]:
+    def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
         """Begin to read an object."""
-        return self._begin(lambda: self._get(name), name)
+        return self._begin(lambda: self._get(name, limit=limit), name)
 
-    def read(self, name: str, *, size: int | None = None) -> Object:
+    def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """Read an object."""
-        return self._begin(lambda: self._get(name, size), name)()
+        return self._begin(lambda: self._get(name, size, limit), name)()
 
     def read_other(self, name: str, tag: Tag) -> Object | None:
         """Read an object, unless it is still the one of this *tag*."""
@@ -136,11 +136,16 @@ class BucketStore:
 
         return self._begin(collect, "")()
 
-    def _get(self, name: str, size: int | None = None, options: GetOptions | None = None) -> Object:
+    def _get(
+        self,
+        name: str,
+        size: int | None = None,
+        limit: int = READ_LIMIT,
+        options: GetOptions | None = None,
+    ) -> Object:
         answer = obstore.get(self._client, self._key(name), options=options)
         meta = answer.meta
-        if size is not None and meta["size"] != size:
-            raise BundleError(f"{self.at(name)} has {meta['size']} bytes, but should have {size}.")
+        check_size(self.at(name), meta["size"], size, limit)
         return Object(bytes(answer.bytes()), Tag(meta["e_tag"], meta["version"]))
 
     def _put(self, name: str, content: bytes, mode: PutMode) -> None:

@@ -10,42 +10,117 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.folder import FolderStore
-from serving.manifest import GRAPH_FILE, File, Manifest, decode_manifest, encode_manifest
+from serving.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    PIPELINE_FILE,
+    File,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+)
 from serving.pointer import POINTER_FILE, Pointer, move_pointer, read_pointer
-from serving.store import Store
+from serving.settings import settings
+from serving.signature import begin_verification, signer_of
+from serving.store import READ_LIMIT, Store
 
-__all__ = ["MANIFEST_FILE", "Bundle", "copy_bundle", "open_bundle", "read_manifest", "write_bundle"]
+__all__ = [
+    "MANIFEST_FILE",
+    "Bundle",
+    "Sign",
+    "copy_bundle",
+    "open_bundle",
+    "read_manifest",
+    "write_bundle",
+]
 
-MANIFEST_FILE = "manifest.json"
+#: Signs a manifest: its bytes, to the signature's file name and content.
+Sign = Callable[[bytes], tuple[str, bytes]]
 
 
 class Bundle:
     """One version, where it lies. Its files are verified as they are read."""
 
-    def __init__(self, place: Store, *, began: float | None = None) -> None:
+    def __init__(
+        self,
+        place: Store,
+        version: str | None = None,
+        *,
+        keys: Sequence[bytes] | None = None,
+        began: float | None = None,
+    ) -> None:
         """
-        Read the manifest of the version at *place*, after what *began* at that time.
+        Read the manifest of the version at *place*, and verify who signed it.
 
-        From afar the graph is fetched at the same time: it is what mostly runs.
+        From afar signatures and the graph, which is what mostly runs, are fetched at the same time.
+
+        Args:
+            place: The version's.
+            version: What the pointer calls it; a manifest of another version is refused.
+            keys: The public keys of those whose signature is asked for: MODEL_PUBLIC_KEYS if None.
+                Without any, nobody's is.
+            began: When the reading began, if something was read before.
 
         Raises:
-            BundleError: There is no manifest, or none that can be used.
+            BundleError: There is no manifest, none that can be used, or none that was signed by one
+                of the keys for this name and version.
         """
         began = began or time.perf_counter()
         self.place = place
-        self._ahead = {GRAPH_FILE: place.begin(GRAPH_FILE)} if place.remote else {}
-        #: The manifest as it is written, and as it is read.
-        self.raw, self.manifest = read_manifest(place)
+        verify = begin_verification(place, settings().model_public_keys if keys is None else keys)
+        self._ahead = {}
+        if place.remote:
+            self._ahead[GRAPH_FILE] = place.begin(GRAPH_FILE, limit=settings().max_model_bytes)
+        #: The manifest as it is written.
+        self.raw = place.read(MANIFEST_FILE).content
+        fetched = time.perf_counter()
+        #: The id of the key that signed it; None if that was not asked for.
+        self.signer = verify(self.raw)
+        #: The manifest as it is read.
+        self.manifest = decode_manifest(self.raw, str(place.at(MANIFEST_FILE)))
+        self._check_identity(version)
         #: Seconds that reading took so far, and proving what was read.
-        self.fetch_seconds = time.perf_counter() - began
-        self.verify_seconds = 0.0
+        self.fetch_seconds = fetched - began
+        self.verify_seconds = time.perf_counter() - fetched
+
+    def _check_identity(self, version: str | None) -> None:
+        """What is good in its own place need not be so in another's."""
+        manifest, place = self.manifest, self.place
+        if version is not None and manifest.version != version:
+            raise BundleError(
+                f"{place} holds {manifest.name} {manifest.version}, and was asked for {version}."
+            )
+        if self.signer is None:
+            return
+        folder = str(place) if place.remote else Path(str(place)).resolve().as_posix()
+        if folder.split("/")[-2:] != [manifest.name, manifest.version]:
+            raise BundleError(
+                f"{place} holds {manifest.name} {manifest.version}, and a signed bundle is only "
+                f"taken from a place that ends in {manifest.name}/{manifest.version}."
+            )
+
+    def read_model(self) -> bytes:
+        """
+        Read the file that the manifest's engine runs.
+
+        Raises:
+            BundleError: As `read`; or it is over MAX_MODEL_BYTES.
+        """
+        name = GRAPH_FILE if self.manifest.engine.name == "onnx" else PIPELINE_FILE
+        file, limit = self.manifest.files.get(name), settings().max_model_bytes
+        if file is not None and file.size > limit:
+            raise BundleError(
+                f"{self.place.at(name)} has {file.size} bytes, over MAX_MODEL_BYTES, which is "
+                f"{limit}."
+            )
+        return self.read(name)
 
     def read(self, name: str) -> bytes:
         """
@@ -63,6 +138,8 @@ class Bundle:
         # Size first: a file swapped for a huge one is refused without reading it.
         started = time.perf_counter()
         begun = self._ahead.pop(name, None)
+        if expected.size > settings().max_model_bytes:
+            begun = None  # it was not fetched whole
         found = begun() if begun else self.place.read(name, size=expected.size)
         fetched = time.perf_counter()
         self.fetch_seconds += fetched - started
@@ -75,10 +152,17 @@ class Bundle:
             )
         return found.content
 
+    def signatures(self) -> dict[str, bytes]:
+        """Read every signature there is, by the name of its file; none of them is verified."""
+        names = [name for name in self.place.names() if signer_of(name)]
+        return {name: self.place.read(name).content for name in names}
+
 
 def read_manifest(place: Store) -> tuple[bytes, Manifest]:
     """
     Read the manifest of the version at *place*, as it is written and as it is read.
+
+    To look at, not to run: who signed it is not asked.
 
     Raises:
         BundleError: There is none, or none that can be used.
@@ -87,30 +171,39 @@ def read_manifest(place: Store) -> tuple[bytes, Manifest]:
     return raw, decode_manifest(raw, str(place.at(MANIFEST_FILE)))
 
 
-def open_bundle(store: Store) -> Bundle:
+def open_bundle(store: Store, *, keys: Sequence[bytes] | None = None) -> Bundle:
     """
     Open the bundle that the pointer in *store* names, or that *store* itself is.
 
+    Args:
+        store: A model's place, or a version's.
+        keys: As for `Bundle`.
+
     Raises:
-        BundleError: There is neither, or its manifest cannot be used.
+        BundleError: There is neither, or `Bundle` refuses it.
     """
     began = time.perf_counter()
     try:
-        place = store.at(read_pointer(store).version)
+        version = read_pointer(store).version
     except (ObjectMissing, AccessDenied) as no_pointer:
         try:
-            return Bundle(store, began=began)
+            return Bundle(store, keys=keys, began=began)
         except ObjectMissing as error:
             raise BundleError(
                 f"no model in {store}: neither '{POINTER_FILE}' nor {MANIFEST_FILE} is there."
             ) from error
         except AccessDenied:
             raise no_pointer from None
-    return Bundle(place, began=began)
+    return Bundle(store.at(version), version, keys=keys, began=began)
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, files: Mapping[str, bytes], *, promote: bool = True
+    folder: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    sign: Sign | None = None,
+    promote: bool = True,
 ) -> Path:
     """
     Write a bundle under *folder* (`models/credit`), and point `latest` at it.
@@ -121,6 +214,7 @@ def write_bundle(
         folder: The model's; made if it is not there.
         manifest: Its `files` field is filled in here, from *files*.
         files: Name to content.
+        sign: Gets the manifest's bytes, and returns the signature's file and what is in it.
         promote: Whether the pointer moves.
 
     Returns:
@@ -133,13 +227,19 @@ def write_bundle(
         manifest, files={name: _describe(content) for name, content in files.items()}
     )
     raw = encode_manifest(manifest)
+    if len(raw) > READ_LIMIT:
+        raise BundleError(
+            f"the manifest has {len(raw)} bytes, and at most {READ_LIMIT} are read: a column with "
+            "so many categories is no category."
+        )
     target = folder / manifest.version
     if target.exists():
         raise BundleError(f"{target} is there already, and a bundle is never changed.")
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
-        for name, content in {**files, MANIFEST_FILE: raw}.items():
+        signed = dict([sign(raw)]) if sign else {}
+        for name, content in {**files, **signed, MANIFEST_FILE: raw}.items():
             FolderStore(scratch).create(name, content)
         scratch.chmod(0o755)
         scratch.rename(target)
@@ -158,10 +258,10 @@ def write_bundle(
 
 def copy_bundle(bundle: Bundle, target: Store, report: Callable[[str, int], None]) -> None:
     """
-    Write *bundle* to *target*, files before manifest, each read back before the next.
+    Write *bundle* to *target*: files, signatures, manifest, each read back before the next.
 
-    What is there already, the same to the byte, is left: so it may be repeated, and two may do it
-    at once.
+    What is there already, the same to the byte, is left: so it may be repeated, two may do it at
+    once, and a bundle that was signed since gets its signature.
 
     Args:
         bundle: The bundle.
@@ -173,6 +273,8 @@ def copy_bundle(bundle: Bundle, target: Store, report: Callable[[str, int], None
     """
     for name in bundle.manifest.files:
         _copy(name, bundle.read(name), target, report)
+    for name, content in bundle.signatures().items():
+        _copy(name, content, target, report)
     _copy(MANIFEST_FILE, bundle.raw, target, report)
 
 
@@ -183,7 +285,7 @@ def _copy(name: str, content: bytes, target: Store, report: Callable[[str, int],
     except Conflict:
         sent = "there already"
     report(f"{name}: {sent}", len(content))
-    if target.read(name).content != content:
+    if target.read(name, limit=max(len(content), READ_LIMIT)).content != content:
         why = "arrived damaged" if sent == "sent" else "is there already with other content"
         raise BundleError(f"{target.at(name)} {why}, and a bundle is never changed.")
     report(f"{name}: checked", len(content))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
-from serving.store import Object, Tag
+from serving.store import READ_LIMIT, Object, Tag, check_size
 
 __all__ = ["FolderStore"]
 
@@ -29,18 +29,17 @@ class FolderStore:
         """Return the folder *name* within this one."""
         return FolderStore(self._folder / name)
 
-    def begin(self, name: str) -> Callable[[], Object]:
+    def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
         """Return what will read a file; to begin early gains nothing here."""
-        return lambda: self.read(name)
+        return lambda: self.read(name, limit=limit)
 
-    def read(self, name: str, *, size: int | None = None) -> Object:
+    def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """Read a file."""
         path = self._folder / name
         with _explained(path), path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if size is not None and status.st_size != size:
-                raise BundleError(f"{path} has {status.st_size} bytes, but should have {size}.")
-            return Object(file.read(), _tag(status))
+            check_size(path, status.st_size, size, limit)
+            return Object(file.read(status.st_size), _tag(status))
 
     def read_other(self, name: str, tag: Tag) -> Object | None:
         """Read a file, unless it is still the one of this *tag*."""

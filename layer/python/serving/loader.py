@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from serving.bundle import Bundle, open_bundle
-from serving.engines import open_engine
 from serving.errors import BundleError, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
-from serving.manifest import GRAPH_FILE, Manifest
-from serving.model import Model, open_model
+from serving.manifest import Manifest
+from serving.model import Model, open_graph, open_model
 from serving.observers import tell
 from serving.pointer import read_moved_pointer
 from serving.settings import settings
@@ -70,8 +69,7 @@ def share_model() -> None:
         graph = fetched.graph
         if graph is not None:
             _limit_threads()
-            engine = open_engine(fetched.manifest, lambda _: graph, allow_pickle=False)
-            _keep(Model(fetched.manifest, engine), started, fetched)
+            _keep(open_graph(fetched.manifest, graph), started, fetched)
 
 
 def renew_model() -> None:
@@ -131,7 +129,7 @@ def _renew() -> bool:
         if pointer is None:
             return False
         if outdated := pointer.version != served:
-            bundle = Bundle(store.at(pointer.version))
+            bundle = Bundle(store.at(pointer.version), pointer.version)
             _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started, bundle)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
@@ -163,7 +161,7 @@ def _load() -> Model:
 
 
 class _Fetched(NamedTuple):
-    """A manifest, and the graph if that is what runs."""
+    """A verified manifest, and the graph if that is what runs."""
 
     manifest: Manifest
     graph: bytes | None
@@ -173,7 +171,7 @@ class _Fetched(NamedTuple):
 
 def _fetch(uri: str) -> _Fetched:
     bundle = open_bundle(open_store(uri, timeout=settings().store_timeout_seconds))
-    graph = bundle.read(GRAPH_FILE) if bundle.manifest.engine.name == "onnx" else None
+    graph = bundle.read_model() if bundle.manifest.engine.name == "onnx" else None
     return _Fetched(bundle.manifest, graph, bundle.fetch_seconds, bundle.verify_seconds)
 
 

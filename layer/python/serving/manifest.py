@@ -12,6 +12,7 @@ from serving.errors import BundleError
 __all__ = [
     "BUNDLE_FORMAT",
     "GRAPH_FILE",
+    "MANIFEST_FILE",
     "NAME",
     "PIPELINE_FILE",
     "Engine",
@@ -35,6 +36,7 @@ __all__ = [
 #: a field added with a default needs no new number.
 BUNDLE_FORMAT = 1
 
+MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 PIPELINE_FILE = "model.joblib"
 

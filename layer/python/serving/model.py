@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from serving.bundle import Bundle
-from serving.engines import Columns, Engine, open_engine
-from serving.errors import InvalidInstances
+from serving.engines import Columns, Engine
+from serving.errors import BundleError, InvalidInstances, Problem
 from serving.logs import log
 from serving.manifest import Manifest
 from serving.predictions import to_predictions
 from serving.schema import Schema
+from serving.trust import check_pickle
 
-__all__ = ["Model", "open_model"]
+__all__ = ["Model", "open_graph", "open_model"]
 
 
 class Model:
@@ -48,8 +51,36 @@ def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
     """
     Open the model of *bundle*.
 
+    Args:
+        bundle: Its files are verified as they are read.
+        allow_pickle: Whether the operator answers for a pickle, whoever wrote it.
+
     Raises:
         BundleError: What it runs is missing, damaged or not allowed.
     """
-    engine = open_engine(bundle.manifest, bundle.read, allow_pickle=allow_pickle)
-    return Model(bundle.manifest, engine)
+    if bundle.manifest.engine.name == "onnx":
+        return open_graph(bundle.manifest, bundle.read_model())
+    check_pickle(bundle, allowed=allow_pickle)
+    from serving.engines.sklearn import SklearnEngine
+
+    return Model(bundle.manifest, SklearnEngine.from_bytes(bundle.manifest, bundle.read_model()))
+
+
+def open_graph(manifest: Manifest, graph: bytes) -> Model:
+    """
+    Open the model of a *manifest* and a *graph* that were verified; its example is tried.
+
+    Raises:
+        BundleError: The graph is not allowed, or does not answer.
+    """
+    from serving.engines.onnx import OnnxEngine, limit_memory
+
+    limit_memory()
+    engine = OnnxEngine(manifest, graph)
+    model = Model(manifest, engine)
+    try:
+        example = model.schema.decode(msgspec.json.encode(manifest.example.instance), 1)
+    except Problem as error:
+        raise BundleError(f"the manifest's example is none of its own schema: {error}") from error
+    engine.try_out(example.columns)
+    return model

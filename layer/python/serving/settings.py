@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ from serving.api_keys import ApiKey, read_api_keys
 from serving.errors import SettingsError
 from serving.store import is_location
 
-__all__ = ["Settings", "is_https", "platform", "read_settings", "settings"]
+__all__ = ["Settings", "deployed_folder", "is_https", "platform", "read_settings", "settings"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -44,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     rate_limit_storage: str | None = None
     log_level: str = "info"
+    model_public_keys: tuple[bytes, ...] = ()
+    max_model_bytes: int = 256 * 1024 * 1024
     allow_pickle: bool = False
     function_target: str | None = None
     port: int = 8080
@@ -93,6 +97,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "RATE_LIMIT": str,
         "RATE_LIMIT_STORAGE": _redis,
         "LOG_LEVEL": _level,
+        "MODEL_PUBLIC_KEYS": _public_keys,
+        "MAX_MODEL_BYTES": _positive,
         "ALLOW_PICKLE": _switch,
         "FUNCTION_TARGET": str,
         "PORT": _port,
@@ -147,6 +153,16 @@ def _check_together(values: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name.upper()} is set, so {other.upper()} must be set too.")
 
 
+def deployed_folder() -> Path | None:
+    """Return the folder of what was deployed, which nothing else changes; None on a laptop."""
+    if root := os.environ.get("LAMBDA_TASK_ROOT"):
+        return Path(root)
+    # A dyno and Google's services start in it; but a container may start in "/", where all is.
+    if ("DYNO" in os.environ or "K_SERVICE" in os.environ) and Path.cwd() != Path("/"):
+        return Path.cwd()
+    return None
+
+
 def _location(text: str) -> str:
     if not is_location(text):
         raise ValueError(
@@ -175,6 +191,23 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise ValueError("a port number from 0 to 65535")
     return int(text)
+
+
+def _public_keys(text: str) -> tuple[bytes, ...]:
+    keys = []
+    for number, part in enumerate(text.split(","), 1):
+        try:
+            key = base64.b64decode(part.strip(), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            # Not shown: it may be a private one.
+            raise SettingsError(
+                f"MODEL_PUBLIC_KEYS must be public keys as `python -m training keygen` prints "
+                f"them, separated by commas; number {number} is none."
+            )
+        keys.append(key)
+    return tuple(keys)
 
 
 def _switch(text: str) -> bool:

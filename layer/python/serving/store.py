@@ -9,7 +9,20 @@ from typing import NamedTuple, Protocol
 
 from serving.errors import BundleError
 
-__all__ = ["Object", "Store", "Tag", "is_location", "is_remote", "open_store"]
+__all__ = [
+    "READ_LIMIT",
+    "Object",
+    "Store",
+    "Tag",
+    "check_size",
+    "is_location",
+    "is_remote",
+    "open_store",
+]
+
+#: In bytes. A manifest is the largest that is read without its size being known: 8 MiB are some
+#: hundred thousand categories.
+READ_LIMIT = 8 * 1024 * 1024
 
 _BUCKET = re.compile(r"(?P<scheme>s3|gs|az)://(?P<bucket>[A-Za-z0-9][\w.-]*)(/(?P<prefix>.*))?")
 
@@ -39,16 +52,17 @@ class Store(Protocol):
     def at(self, name: str) -> Store:
         """Return the place *name* within this one. Its str() is its address."""
 
-    def begin(self, name: str) -> Callable[[], Object]:
+    def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
         """Begin to read an object; the call returns it. Several may be under way at once."""
 
-    def read(self, name: str, *, size: int | None = None) -> Object:
+    def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """
         Read an object.
 
         Args:
             name: The object's.
             size: In bytes; an object of another size is refused unread.
+            limit: In bytes, where the size is not known; a larger object is refused unread.
 
         Raises:
             ObjectMissing: There is none.
@@ -107,6 +121,19 @@ def open_store(uri: str, *, timeout: float) -> Store:
 
     prefix = (match["prefix"] or "").strip("/")
     return open_bucket(match["scheme"], match["bucket"], prefix, timeout=timeout)
+
+
+def check_size(where: object, found: int, size: int | None, limit: int) -> None:
+    """
+    Refuse an object of another size, or of more than the limit, before it is read.
+
+    Raises:
+        BundleError: It says which object, and how many bytes it has.
+    """
+    if size is not None and found != size:
+        raise BundleError(f"{where} has {found} bytes, but should have {size}.")
+    if size is None and found > limit:
+        raise BundleError(f"{where} has {found} bytes, but at most {limit} are read.")
 
 
 def is_location(uri: str) -> bool:

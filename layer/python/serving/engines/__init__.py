@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from serving.errors import BundleError
-from serving.manifest import GRAPH_FILE, PIPELINE_FILE, Manifest
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
-__all__ = ["Columns", "Engine", "Scores", "open_engine"]
+__all__ = ["Columns", "Engine", "Scores"]
 
 #: One sequence of values per feature, in the manifest's order: float, bool, str or None each.
 Columns = Sequence[Sequence[Any]]
@@ -33,25 +28,3 @@ class Engine(Protocol):
 
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""
-
-
-def open_engine(manifest: Manifest, read: Callable[[str], bytes], *, allow_pickle: bool) -> Engine:
-    """
-    Open the engine that the manifest names, on files that *read* has verified.
-
-    Raises:
-        BundleError: The file is not usable, or it is a pickle and those are not allowed.
-    """
-    if manifest.engine.name == "onnx":
-        from serving.engines.onnx import OnnxEngine
-
-        return OnnxEngine(manifest, read(GRAPH_FILE))
-    if not allow_pickle:
-        raise BundleError(
-            f"model {manifest.name} {manifest.version} runs on scikit-learn, and opening "
-            f"{PIPELINE_FILE} can run any code that is in it. If you trust the bundle, "
-            "set ALLOW_PICKLE=1."
-        )
-    from serving.engines.sklearn import SklearnEngine
-
-    return SklearnEngine.from_bytes(manifest, read(PIPELINE_FILE))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +15,20 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from serving.engines import Columns, Scores
+from serving.engines.graph_check import check_graph
 from serving.errors import BundleError
 from serving.schema import MISSING
+from serving.settings import settings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from serving.manifest import Manifest
 
-__all__ = ["MISSING", "OnnxEngine"]
+__all__ = ["MISSING", "OnnxEngine", "limit_memory"]
+
+#: How long one row may take when it is tried.
+TRIAL_SECONDS = 5.0
 
 
 class OnnxEngine:
@@ -32,9 +39,16 @@ class OnnxEngine:
         Open *graph*.
 
         Raises:
-            BundleError: onnxruntime refuses it, or its inputs are not the manifest's features.
+            BundleError: It is more than arithmetic, onnxruntime refuses it, or its inputs are not
+                the manifest's features.
         """
+        check_graph(graph)
         options = ort.SessionOptions()
+        # Or bytes of another format, which nobody has checked, would be told by how they begin.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Pipelines run no faster for them, open later, and what is folded may never end.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # A request has one core at most, and a process with no thread pool may fork.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -44,7 +58,7 @@ class OnnxEngine:
                 graph, sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own classes share no base but Exception
-            raise BundleError(f"onnxruntime cannot open the graph: {error}") from error
+            raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
         self._features = manifest.features
         self._feed = self._choose_feed([node.name for node in self._session.get_inputs()])
         self._rule = manifest.engine.label_rule
@@ -52,9 +66,14 @@ class OnnxEngine:
         self._regression = manifest.task == "regression"
         self._has_probabilities = manifest.has_probabilities
         self._class_index = {_as_graph(label): i for i, label in enumerate(manifest.classes or ())}
-        self._check_outputs(len(manifest.classes or ()))
         names = [node.name for node in self._session.get_outputs()]
-        self._outputs = names[1:2] if self._argmax else names[: 2 if self._has_probabilities else 1]
+        wanted = 2 if self._has_probabilities else 1
+        if len(names) < wanted:
+            raise BundleError(f"the graph has {len(names)} outputs, and {wanted} are needed.")
+        kind = self._session.get_outputs()[0].type
+        if self._regression and kind not in ("tensor(float)", "tensor(double)"):
+            raise BundleError(f"the graph answers with {kind}, and the manifest says values.")
+        self._outputs = names[1:2] if self._argmax else names[:wanted]
 
     def score(self, columns: Columns) -> Scores:
         """
@@ -67,7 +86,36 @@ class OnnxEngine:
         try:
             outputs = self._session.run(self._outputs, feed)
         except Exception as error:  # onnxruntime's own classes share no base but Exception
-            raise ValueError(f"onnxruntime: {str(error).partition(chr(10))[0]}") from error
+            raise ValueError(f"onnxruntime: {_said(error)}") from error
+        return self._to_scores(outputs)
+
+    def try_out(self, columns: Columns) -> Scores:
+        """
+        Score n rows as `score` does, but not for ever, and trusting no answer.
+
+        Raises:
+            BundleError: The graph fails, takes too long, or answers in another shape.
+        """
+        options = ort.RunOptions()
+        timer = threading.Timer(TRIAL_SECONDS, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            scores = self._to_scores(self._session.run(self._outputs, self._feed(columns), options))
+        except Exception as error:  # onnxruntime's, or numpy's over what came out
+            why = f"takes over {TRIAL_SECONDS:g} s" if options.terminate else _said(error)
+            raise BundleError(f"the graph cannot score its own example: {why}") from error
+        finally:
+            timer.cancel()
+            timer.join()  # no thread of ours is left when a process forks
+        rows = len(columns[0])
+        shapes = [scores.values.shape]
+        if scores.probabilities is not None:
+            shapes.append(scores.probabilities.shape)
+        if shapes != [(rows,), (rows, len(self._class_index))][: len(shapes)]:
+            raise BundleError(f"the graph answers {rows} rows with {shapes}.")
+        return scores
+
+    def _to_scores(self, outputs: Any) -> Scores:
         if self._regression:
             return Scores(outputs[0].reshape(-1), None)
         if self._argmax:
@@ -78,16 +126,6 @@ class OnnxEngine:
     @property
     def _argmax(self) -> bool:
         return not self._regression and self._has_probabilities and self._rule == "argmax"
-
-    def _check_outputs(self, classes: int) -> None:
-        """See that the graph answers in the form that the manifest says."""
-        label, *more = self._session.get_outputs()
-        if self._regression and label.type not in ("tensor(float)", "tensor(double)"):
-            raise BundleError(f"the graph answers with {label.type}, and the manifest says values.")
-        if self._has_probabilities:
-            width = more[0].shape[-1] if more and more[0].shape else None
-            if not more or (isinstance(width, int) and width != classes):
-                raise BundleError(f"the graph has other classes than the manifest's {classes}.")
 
     def _choose_feed(self, inputs: list[str]) -> Any:
         # By place: the compiler changes names that are no identifiers.
@@ -123,3 +161,19 @@ def _first_best(probabilities: npt.NDArray[Any], tie: float) -> npt.NDArray[Any]
     best = np.maximum.reduce(probabilities, axis=1, keepdims=True)
     first: npt.NDArray[Any] = (probabilities >= best - tie).argmax(axis=1)
     return first
+
+
+@functools.cache
+def limit_memory() -> None:
+    """Let the numbers in all graphs of this process together take MAX_MODEL_BYTES, and no more."""
+    info = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(
+        info, ort.OrtArenaCfg({"max_mem": settings().max_model_bytes})
+    )
+
+
+def _said(error: Exception) -> str:
+    """Cut what a graph can make onnxruntime say: it quotes names, of any length."""
+    return " ".join(str(error).split())[:300]

@@ -33,18 +33,19 @@ class SklearnEngine:
     @classmethod
     def from_bytes(cls, manifest: Manifest, pickled: bytes) -> SklearnEngine:
         """
-        Unpickle. The caller has verified the bytes and may trust them.
+        Unpickle. The caller has verified the bytes and may trust them (`serving.trust`).
 
         Raises:
             BundleError: Another scikit-learn trained it, or it will not load.
         """
         import sklearn
 
+        # Before anything is opened: another version may load it, and answer otherwise.
         trained = manifest.lineage.versions.get("scikit-learn")
         if trained != sklearn.__version__:
             raise BundleError(
-                f"the pipeline was trained with scikit-learn {trained}, and {sklearn.__version__} "
-                "is installed; install the same version, or train again."
+                f"the pipeline was trained with scikit-learn {trained or 'of no known version'}, "
+                f"and {sklearn.__version__} is installed; install the same version, or train again."
             )
         try:
             return cls(manifest, joblib.load(io.BytesIO(pickled)))

@@ -1,0 +1,234 @@
+"""Looks through a graph before onnxruntime opens it, and refuses what no compiled pipeline holds.
+
+A graph comes from whoever can write where the models lie, and an operator is code: one may loop
+for ever, another read a file. Those allowed are the ones that skl2onnx writes, plain arithmetic on
+tables. Trees are followed: onnxruntime opens them by recursion, and a deep one overflows its stack.
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.engines.wire import Reader, WireError, varints
+from serving.errors import BundleError
+
+__all__ = ["OPERATORS", "check_graph"]
+
+MAX_NODES = 20_000
+MAX_TREE_DEPTH = 1_000
+
+_STANDARD = """
+    Abs Add And ArgMax ArgMin Cast CastLike Celu Clip Compress Concat Constant ConstantOfShape
+    Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Gather GatherElements
+    GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax MatMul
+    Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
+    Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh Size Slice Softmax Split
+    Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
+"""
+_MACHINE_LEARNING = """
+    ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer
+    Imputer LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier
+    SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
+"""
+#: By domain.
+OPERATORS = {"": frozenset(_STANDARD.split()), "ai.onnx.ml": frozenset(_MACHINE_LEARNING.split())}
+
+
+def check_graph(graph: bytes) -> None:
+    """
+    Make sure that *graph*, an ONNX model, is plain arithmetic.
+
+    Raises:
+        BundleError: It is not, or it is no ONNX model; the sentence says what was found.
+    """
+    try:
+        _Check(graph).model()
+    except WireError as error:
+        raise BundleError(f"the graph cannot be read: {error}.") from error
+
+
+class _Attribute:
+    """What of a node's attribute is looked at: its numbers, which strings say LEAF, its graphs."""
+
+    def __init__(self) -> None:
+        self.numbers: list[npt.NDArray[np.int64]] = []
+        self.leaves: list[bool] = []
+        self.graphs: list[slice] = []
+
+
+_Attributes = dict[str, _Attribute]
+
+
+class _Check:
+    """One walk over a model. The method of a message's name reads one."""
+
+    def __init__(self, graph: bytes) -> None:
+        self._data = graph
+        self._reader = Reader(graph)
+        self._nodes = 0
+
+    def model(self) -> None:
+        for number, value in self._reader.fields(slice(0, len(self._data))):
+            if number == 7:
+                self._graph(_part(value), within_scan=False)
+            elif number == 20:
+                _refuse("holds how it is trained")
+            elif number == 25:
+                _refuse("defines functions of its own")
+
+    def _graph(self, part: slice, *, within_scan: bool) -> None:
+        for number, value in self._reader.fields(part):
+            if number == 1:
+                self._node(_part(value), within_scan=within_scan)
+            elif number == 5:
+                self._tensor(_part(value))
+            elif number == 15:
+                _refuse("holds a sparse tensor")
+
+    def _node(self, part: slice, *, within_scan: bool) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            _refuse(f"has more than {MAX_NODES} nodes")
+        operator, domain = "", ""
+        attributes: _Attributes = {}
+        for number, value in self._reader.fields(part):
+            # A name that comes twice becomes one that nothing has.
+            if number == 4:
+                operator += self._text(value)
+            elif number == 7:
+                domain += self._text(value)
+            elif number == 5:
+                name, attribute = self._attribute(_part(value))
+                if name in attributes:
+                    _refuse(f"has {name!r} twice in one node")
+                attributes[name] = attribute
+        if operator not in OPERATORS.get(domain, ()):
+            _refuse(f"has the operator {f'{domain}.{operator}'.lstrip('.')!r}")
+        for graph in [graph for attribute in attributes.values() for graph in attribute.graphs]:
+            if operator != "Scan" or within_scan:
+                _refuse(f"has a graph within {operator}")
+            self._graph(graph, within_scan=True)
+        if operator in _TREES:
+            _check_depth(*_TREES[operator](attributes))
+
+    def _attribute(self, part: slice) -> tuple[str, _Attribute]:
+        name, found = "", _Attribute()
+        for number, value in self._reader.fields(part, runs=True):
+            if number == 1:
+                name += self._text(value)
+            elif number in (5, 10):
+                self._tensor(_part(value))
+            elif number in (6, 11):
+                found.graphs.append(_part(value))
+            elif number == 8:
+                found.numbers.append(self._numbers(value))
+            elif number == 9:
+                found.leaves.append(self._data[_part(value)] == b"LEAF")
+            elif number in (22, 23):
+                _refuse("holds a sparse tensor")
+        return name, found
+
+    def _tensor(self, part: slice) -> None:
+        for number, value in self._reader.fields(part):
+            if number == 13 or (number == 14 and value != 0):
+                _refuse("has a tensor in another file")
+
+    def _numbers(self, value: Any) -> npt.NDArray[np.int64]:
+        if isinstance(value, slice):
+            return varints(self._data[value])
+        if isinstance(value, int):
+            return np.array([value], np.uint64).view(np.int64)
+        return value  # type: ignore[no-any-return]
+
+    def _text(self, value: Any) -> str:
+        return self._data[_part(value)][:100].decode("utf-8", "replace")
+
+
+def _part(value: Any) -> slice:
+    if not isinstance(value, slice):
+        raise WireError("it has a number where a message belongs")
+    return value
+
+
+def _refuse(what: str) -> NoReturn:
+    raise BundleError(f"the graph {what}, which no compiled pipeline does.")
+
+
+#: For each node the two that may come next, -1 where that is a leaf; and the nodes to start from.
+_Trees = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+def _trees(attributes: _Attributes) -> _Trees:
+    """Read TreeEnsemble, which numbers the branches of all its trees in one row."""
+    if "membership_values" in attributes:
+        _refuse("has trees that ask for members of sets")
+    count = len(_numbers(attributes, "nodes_truenodeids"))
+    sides = []
+    for side in ("true", "false"):
+        leaf = _numbers(attributes, f"nodes_{side}leafs", count) != 0
+        sides.append(np.where(leaf, -1, _numbers(attributes, f"nodes_{side}nodeids", count)))
+    return sides[0], sides[1], _numbers(attributes, "tree_roots")
+
+
+def _older_trees(attributes: _Attributes) -> _Trees:
+    """Read TreeEnsembleClassifier and Regressor, which number the nodes of each tree."""
+    trees = _numbers(attributes, "nodes_treeids")
+    count = len(trees)
+    leaf = np.array(attributes.get("nodes_modes", _Attribute()).leaves, bool)
+    if len(leaf) != count:
+        _refuse("has trees with parts missing")
+    keys = _keys(trees, _numbers(attributes, "nodes_nodeids", count))
+    order = np.argsort(keys)
+    sides = []
+    for side in ("true", "false"):
+        wanted = _keys(trees, _numbers(attributes, f"nodes_{side}nodeids", count))[~leaf]
+        found = np.searchsorted(keys, wanted, sorter=order)
+        if (found == count).any() or (keys[order[found]] != wanted).any():
+            _refuse("has trees that lead nowhere")
+        places = np.full(count, -1)
+        places[~leaf] = order[found]
+        sides.append(places)
+    return sides[0], sides[1], np.arange(count)
+
+
+_TREES: dict[str, Callable[[_Attributes], _Trees]] = {
+    "TreeEnsemble": _trees,
+    "TreeEnsembleClassifier": _older_trees,
+    "TreeEnsembleRegressor": _older_trees,
+}
+
+
+def _check_depth(true: Any, false: Any, level: Any) -> None:
+    """Go down all trees at once, a level at a time."""
+    for _ in range(MAX_TREE_DEPTH):
+        if level.size > true.size:
+            _refuse("has trees that share branches")
+        if level.size and not 0 <= level.min() <= level.max() < true.size:
+            _refuse("has trees that lead nowhere")
+        level = np.concatenate([true[level], false[level]])
+        level = level[level != -1]
+        if not level.size:
+            return
+    _refuse(f"has trees deeper than {MAX_TREE_DEPTH}")
+
+
+def _numbers(attributes: _Attributes, name: str, count: int | None = None) -> Any:
+    parts = attributes[name].numbers if name in attributes else []
+    numbers = np.concatenate([np.empty(0, np.int64), *parts])
+    if count is not None and len(numbers) != count:
+        _refuse("has trees with parts missing")
+    return numbers
+
+
+def _keys(trees: Any, nodes: Any) -> Any:
+    """Join two numbers below 2³¹ into one."""
+    for part in (trees, nodes):
+        if part.size and not 0 <= part.min() <= part.max() < 2**31:
+            _refuse("has trees with numbers out of range")
+    return trees << 32 | nodes
