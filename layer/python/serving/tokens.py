@@ -15,7 +15,7 @@ from serving.errors import Unauthorized
 from serving.jwks import ALGORITHMS, KeySet
 from serving.settings import settings
 
-__all__ = ["verify"]
+__all__ = ["provider_keys", "verify"]
 
 #: How far the provider's clock may be from ours.
 LEEWAY_SECONDS = 60
@@ -59,6 +59,13 @@ def verify(token: str) -> tuple[str, frozenset[str]]:
     return subject, frozenset(SCOPES) & _scopes(claims)
 
 
+@functools.cache
+def provider_keys() -> KeySet:
+    """Return the keys of JWT_ISSUER, to be fetched when they are first needed."""
+    ours = settings()
+    return KeySet(ours.jwt_issuer or "", ours.jwt_jwks_url)
+
+
 def _verify(token: str) -> dict[str, Any]:
     """Whatever the token says of how to verify it, but for its key's id, goes unheeded."""
     ours = settings()
@@ -67,7 +74,7 @@ def _verify(token: str) -> dict[str, Any]:
         header = msgspec.json.decode(base64url_decode(token.partition(".")[0]), type=_Header)
         if header.alg not in ALGORITHMS:
             raise Unauthorized("wrong algorithm")
-        key = _keys().find(header.kid)
+        key = provider_keys().find(header.kid)
         if key is None:
             raise Unauthorized("unknown key")
         return jwt.decode(
@@ -88,12 +95,6 @@ def _verify(token: str) -> dict[str, Any]:
 class _Header(msgspec.Struct):
     alg: str = ""
     kid: str = ""
-
-
-@functools.cache
-def _keys() -> KeySet:
-    ours = settings()
-    return KeySet(ours.jwt_issuer or "", ours.jwt_jwks_url)
 
 
 def _scopes(claims: dict[str, Any]) -> set[str]:
