@@ -178,7 +178,7 @@ PLATFORMS = {
 
 def forget() -> None:
     """Make this process read its settings and load its model anew."""
-    for cached in (settings, platform, prepare, tokens._keys):
+    for cached in (settings, platform, prepare, tokens.provider_keys):
         cached.cache_clear()
     loader._model = loader._failed_at = loader._seen = loader._said = None
     loader._outdated = False

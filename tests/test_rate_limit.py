@@ -26,7 +26,7 @@ from serving.rate_limit import RateLimit, network, open_rate_limit
 from serving.token_bucket import MemoryBuckets, RedisBuckets
 
 from tests.keys import API_KEYS, KEYS
-from tests.servers import Server, serving, start
+from tests.servers import Server, emulator, serving, start
 from tests.test_conformance import ROW
 
 
@@ -333,6 +333,14 @@ def test_a_rate_that_is_none_stops_the_start(credit: Path) -> None:
     """The server does not start without the limit that was asked for."""
     with pytest.raises(RuntimeError, match="canoa: RATE_LIMIT is 'often', but must be"):
         serving(credit, RATE_LIMIT="often").__enter__()
+
+
+def test_elsewhere_it_does_nothing_but_warn(credit: Path) -> None:
+    """On Google Cloud the platform's own throttling counts; one line says so."""
+    cloud = {"K_SERVICE": "model-info", "AUTH": "none", "RATE_LIMIT": "1/day"}
+    with emulator("model_info", credit, **cloud) as server:
+        assert [ask(server).status_code for _ in range(3)] == [200] * 3
+        assert server.logged().count("RATE_LIMIT does nothing on Google Cloud") == 1
 
 
 def test_seconds_are_rounded_up() -> None:

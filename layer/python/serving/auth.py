@@ -59,7 +59,9 @@ def prepare() -> None:
     """Get ready, once in a process, and say loudly what would surprise an operator."""
     ours, where = settings(), platform()
     if ours.jwt_issuer:
-        import serving.tokens  # noqa: F401  # now, not while the first caller waits
+        from serving.tokens import provider_keys  # now, not while the first caller waits
+
+        provider_keys()
     if ours.auth == "none":
         log("warning", "open: everybody is let in, because AUTH=none")
     elif ours.auth == "required" and not (ours.api_keys or ours.jwt_issuer):

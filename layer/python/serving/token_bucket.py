@@ -1,8 +1,9 @@
 """
 A token bucket: it holds as many requests as may come at once, and fills again evenly.
 
-`limits` has windows only, of which one forgets a burst all at once, or a caller waits for the whole
-window. So the bucket is ours, and the rate's notation, the keys and Redis are from `limits`.
+`limits` has windows only: at the edge of a fixed one two bursts pass, and in a moving one who used
+all waits for the whole window. So the bucket is ours; the rate's notation, the names of keys and
+the way to Redis are of `limits`.
 
 Of a bucket only the moment is kept when it will be full again (the generic cell rate algorithm):
 one number a caller, and none once it is full.

@@ -6,14 +6,16 @@ import functools
 from typing import Any
 
 import jwt
+import msgspec
 from jwt import exceptions
+from jwt.utils import base64url_decode
 
 from serving.api_keys import SCOPES
 from serving.errors import Unauthorized
 from serving.jwks import ALGORITHMS, KeySet
 from serving.settings import settings
 
-__all__ = ["verify"]
+__all__ = ["provider_keys", "verify"]
 
 #: How far the provider's clock may be from ours.
 LEEWAY_SECONDS = 60
@@ -57,14 +59,22 @@ def verify(token: str) -> tuple[str, frozenset[str]]:
     return subject, frozenset(SCOPES) & _scopes(claims)
 
 
+@functools.cache
+def provider_keys() -> KeySet:
+    """Return the keys of JWT_ISSUER, to be fetched when they are first needed."""
+    ours = settings()
+    return KeySet(ours.jwt_issuer or "", ours.jwt_jwks_url)
+
+
 def _verify(token: str) -> dict[str, Any]:
     """Whatever the token says of how to verify it, but for its key's id, goes unheeded."""
     ours = settings()
     try:
-        header = jwt.get_unverified_header(token)
-        if header.get("alg") not in ALGORITHMS:
+        # PyJWT would read all of the token for it, and once more to verify it.
+        header = msgspec.json.decode(base64url_decode(token.partition(".")[0]), type=_Header)
+        if header.alg not in ALGORITHMS:
             raise Unauthorized("wrong algorithm")
-        key = _keys().find(header.get("kid", ""))
+        key = provider_keys().find(header.kid)
         if key is None:
             raise Unauthorized("unknown key")
         return jwt.decode(
@@ -82,10 +92,9 @@ def _verify(token: str) -> dict[str, Any]:
         raise Unauthorized(_REASONS.get(type(error), "malformed")) from None
 
 
-@functools.cache
-def _keys() -> KeySet:
-    ours = settings()
-    return KeySet(ours.jwt_issuer or "", ours.jwt_jwks_url)
+class _Header(msgspec.Struct):
+    alg: str = ""
+    kid: str = ""
 
 
 def _scopes(claims: dict[str, Any]) -> set[str]:
