@@ -1,8 +1,7 @@
-"""Looks through a graph before onnxruntime opens it, and refuses what no compiled pipeline holds.
+"""Looks through a graph before onnxruntime opens it: plain arithmetic on tables, or nothing.
 
 A graph comes from whoever can write where the models lie, and an operator is code: one may loop
-for ever, another read a file. Those allowed are the ones that skl2onnx writes, plain arithmetic on
-tables. Trees are followed: onnxruntime opens them by recursion, and a deep one overflows its stack.
+for ever, another read a file. So those are allowed that skl2onnx writes, and no others. Trees are followed: onnxruntime opens them by recursion, and a deep one overflows its stack.
 Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -157,7 +156,7 @@ def _part(value: Any) -> slice:
 
 
 def _refuse(what: str) -> NoReturn:
-    raise BundleError(f"the graph {what}, which no compiled pipeline does.")
+    raise BundleError(f"the graph {what}, which is not served.")
 
 
 #: For each node the two that may come next, -1 where that is a leaf; and the nodes to start from.
