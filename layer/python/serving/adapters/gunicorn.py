@@ -12,6 +12,7 @@ from typing import Any
 from gunicorn import __version__ as _gunicorn_version
 
 from serving import loader
+from serving.adapters.malloc import give_back_memory as _give_back_memory
 from serving.adapters.metrics import share_metrics as _share_metrics
 from serving.errors import ModelUnavailable
 from serving.lifecycle import log_start as _log_start
@@ -34,6 +35,11 @@ logger_class = "serving.adapters.gunicorn_log.LineLogger"
 control_socket_disable = True
 
 _metrics: _share_metrics
+
+
+def on_starting(_: Any) -> None:
+    """Set what all processes inherit."""
+    _give_back_memory()
 
 
 def when_ready(server: Any) -> None:

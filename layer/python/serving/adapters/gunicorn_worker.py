@@ -68,7 +68,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         self._lingering: dict[_Connection, None] = {}
         #: Bytes of requests that have not come whole, and of those that wait for their answer.
         self._held = self._queued = 0
-        self._room = HELD_BODIES * settings().max_body_bytes
+        self._room = HELD_BODIES * (settings().max_body_bytes + HEAD_BYTES)
         #: Until when a worker that is to stop accepts.
         self._accepts_until = float("inf")
 
