@@ -1,7 +1,8 @@
 """Looks through a graph before onnxruntime opens it: plain arithmetic on tables, or nothing.
 
 A graph comes from whoever can write where the models lie, and an operator is code: one may loop
-for ever, another read a file. So those are allowed that skl2onnx writes, and no others. Trees are followed: onnxruntime opens them by recursion, and a deep one overflows its stack.
+for ever, another read a file. Those that skl2onnx writes are allowed, and no others. Trees are
+followed: onnxruntime opens them by recursion, and a deep one would overflow its stack.
 Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
