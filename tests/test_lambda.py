@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,6 +197,9 @@ json_values: st.SearchStrategy[Any] = st.recursive(
         json_values | st.text(),
         max_size=2,
     ),
+)
+@hypothesis.settings(
+    deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 def test_no_event_raises(handler: Any, build: Any, method: str, path: str, changes: Any) -> None:
     """Events with any value in any place get an answer below 500."""

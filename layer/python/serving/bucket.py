@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +25,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from serving.container_credentials import container_credentials, in_snapshot
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.store import READ_LIMIT, Object, Tag, check_size
 
@@ -59,8 +61,13 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Buc
         "retry_timeout": timedelta(seconds=timeout),
     }
     address = f"{scheme}://{bucket}"
+    more = (
+        {"credential_provider": container_credentials} if scheme == "s3" and in_snapshot() else {}
+    )
     try:
-        client = _STORES[scheme](bucket, client_options=client_options, retry_config=retry_config)
+        client = _STORES[scheme](
+            bucket, client_options=client_options, retry_config=retry_config, **more
+        )
     except (BaseError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{address} cannot be opened: {reason}.") from error
@@ -106,7 +113,15 @@ class BucketStore:
 
     def create(self, name: str, content: bytes) -> None:
         """Write an object, if there is none."""
-        self._put(name, content, "create")
+        for wait in (0.2, 0.5, None):
+            try:
+                self._put(name, content, "create")
+                return
+            except Conflict:
+                # S3 says so too of two writes at once, of which neither may have come to pass.
+                if wait is None or self._is_there(name):
+                    raise
+                time.sleep(wait)
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
         """Write an object, if it is still the one of this *tag*."""
@@ -136,6 +151,16 @@ class BucketStore:
 
         return self._begin(collect, "")()
 
+    def _is_there(self, name: str) -> bool:
+        def ask() -> bool:
+            try:
+                obstore.head(self._client, self._key(name))
+            except FileNotFoundError:
+                return False
+            return True
+
+        return self._begin(ask, name)()
+
     def _get(
         self,
         name: str,
@@ -157,9 +182,22 @@ class BucketStore:
     def _begin(self, work: Callable[[], _Result], name: str) -> Callable[[], _Result]:
         """Start *work* on a thread; the call waits for it no longer than the deadline."""
         deadline = time.monotonic() + self._timeout
-        pool = ThreadPoolExecutor(1)
-        future: Future[_Result] = pool.submit(work)
-        pool.shutdown(wait=False)
+        future: Future[_Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+            except BaseException:  # a panic of obstore's is no Exception; it has said so by itself
+                message = (
+                    f"{self.at(name)}: the address or the credentials cannot be used; "
+                    "look for a blank, a line's end or a missing http:// in what is set for them."
+                )
+                future.set_exception(BundleError(message))
+
+        # A process that is to end does not wait for it.
+        threading.Thread(target=run, daemon=True).start()
 
         def result() -> _Result:
             try:

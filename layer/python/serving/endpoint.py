@@ -146,6 +146,7 @@ def respond(
     answer = Answer(None)
     caller = None
     failure: dict[str, Any] = {}
+    level = "info"
     try:
         if route and method == "OPTIONS":
             status, body = 204, b""
@@ -165,7 +166,7 @@ def respond(
                 answer = handler(request)
                 status, body = 200, _encode(answer, caller, headers)
     except Problem as problem:
-        status, body = problem.status, _problem(problem, headers)
+        status, body, level = problem.status, _problem(problem, headers), problem.level
         failure = {"error": problem.code, "reason": problem.reason}
     except Exception as error:  # whatever it was, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
@@ -174,7 +175,7 @@ def respond(
     path = route.path if route else None
     method = method if method in _METHODS else "other"
     log(
-        "error" if status >= 500 else "info",
+        "error" if status >= 500 else level,
         "request",
         request_id=headers["X-Request-Id"],
         method=method,

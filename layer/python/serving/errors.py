@@ -9,6 +9,7 @@ CanoaError
 └── Problem                  an RFC 9457 answer to a client
     ├── Malformed        400
     ├── BadRequest       400
+    │   └── UnknownEvent
     ├── Unauthorized     401
     ├── Forbidden        403
     ├── NotFound         404
@@ -72,6 +73,8 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    #: Of the line in the log, below status 500.
+    level: ClassVar[str] = "info"
 
     def __init__(
         self,
@@ -132,6 +135,12 @@ class Forbidden(Problem):
 
 
 _CHALLENGE = 'Bearer realm="canoa"'
+
+
+class UnknownEvent(BadRequest):
+    """What invoked the function is nothing that brings a request."""
+
+    level = "warning"
 
 
 class NotFound(Problem):

@@ -29,8 +29,17 @@ def log(level: str, message: str, **fields: Any) -> None:
     for decorate in _decorators:
         decorate(line)
     # One write for the whole line, so that threads cannot cut into one another's.
-    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stdout.write(_encode(line) + "\n")
     sys.stdout.flush()
+
+
+def _encode(line: dict[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(line).decode()
+    except UnicodeEncodeError:  # half a surrogate pair, from who knows where
+        import json
+
+        return json.dumps({name: str(value) for name, value in line.items()})
 
 
 class line_fields:  # noqa: N801  # it is used as a function

@@ -165,6 +165,10 @@ def deployed_folder() -> Path | None:
 
 def _location(text: str) -> str:
     if not is_location(text):
+        if "@" in text or "?" in text:  # it may hold a secret, so it is not repeated
+            raise SettingsError(
+                "MODEL_URI is a place alone, without '@' and '?' and what they add."
+            )
         raise ValueError(
             "a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
         )

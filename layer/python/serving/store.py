@@ -24,7 +24,12 @@ __all__ = [
 #: hundred thousand categories.
 READ_LIMIT = 8 * 1024 * 1024
 
-_BUCKET = re.compile(r"(?P<scheme>s3|gs|az)://(?P<bucket>[A-Za-z0-9][\w.-]*)(/(?P<prefix>.*))?")
+#: What stands behind "?" is a token, as a rule, and would get into logs.
+_BUCKET = re.compile(
+    r"(?P<scheme>s3|gs|az)://(?P<bucket>[A-Za-z0-9][\w.-]*)(/(?P<prefix>[^\x00-\x1f\x7f?#]*))?"
+)
+#: A letter alone is a drive.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class Tag(NamedTuple):
@@ -111,12 +116,14 @@ def open_store(uri: str, *, timeout: float) -> Store:
     Raises:
         BundleError: It is no such address, or its settings are incomplete.
     """
-    if not is_remote(uri):
+    if not is_location(uri):
+        told = uri.partition("?")[0].rpartition("@")[2]
+        raise BundleError(f"{told!r} is neither a folder nor s3://…, gs://… or az://….")
+    match = _BUCKET.fullmatch(uri)
+    if match is None:
         from serving.folder import FolderStore
 
         return FolderStore(Path(uri))
-    if not (match := _BUCKET.fullmatch(uri)):
-        raise BundleError(f"{uri!r} is neither a folder nor s3://…, gs://… or az://….")
     from serving.bucket import open_bucket  # obstore is imported for who needs it
 
     prefix = (match["prefix"] or "").strip("/")
@@ -138,7 +145,11 @@ def check_size(where: object, found: int, size: int | None, limit: int) -> None:
 
 def is_location(uri: str) -> bool:
     """Whether `open_store` would know what *uri* means."""
-    return not is_remote(uri) or _BUCKET.fullmatch(uri) is not None
+    match = _BUCKET.fullmatch(uri)
+    if match is None:
+        return uri != "" and not _SCHEME.match(uri)
+    parts = (match["prefix"] or "").strip("/").split("/")
+    return parts == [""] or not {"", ".", ".."} & set(parts)
 
 
 def is_remote(uri: str) -> bool:

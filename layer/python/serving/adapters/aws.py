@@ -16,7 +16,7 @@ from serving import loader
 from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
-from serving.errors import Malformed, ModelUnavailable
+from serving.errors import ModelUnavailable, UnknownEvent
 from serving.lifecycle import log_start
 from serving.logs import decorate_lines, line_fields
 from serving.routes import load_functions, nowhere
@@ -69,7 +69,7 @@ class _Lambda:
 
 def _refuse(error: UnknownEventError) -> dict[str, Any]:
     def refuse(_: Request) -> Answer:
-        raise Malformed("The event is no HTTP request.")
+        raise UnknownEvent("The event is no HTTP request.")
 
     with line_fields(event=str(error)):
         nobody = EventRequest("", "", {}, {}, bytes)

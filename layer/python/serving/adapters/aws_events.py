@@ -10,7 +10,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
@@ -143,6 +143,7 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
         query = dict(self.query_string_parameters or {})
         for name, values in (self.multi_value_query_string_parameters or {}).items():
             query[name] = values[0] if values else ""
+        query = {self._text(name): self._text(value) for name, value in query.items()}
         return EventRequest(self.http_method, self._path(), headers, query, self._content)
 
     def answer(self, response: Response) -> dict[str, Any]:
@@ -155,6 +156,9 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
 
     def _path(self) -> str:
         return self.path
+
+    def _text(self, parameter: str) -> str:
+        return parameter
 
 
 class _RestContext(msgspec.Struct):
@@ -188,6 +192,10 @@ class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
         described = {"statusDescription": f"{status.value} {status.phrase}"}
         return super().answer(response) | described
 
+    def _text(self, parameter: str) -> str:
+        """Decode what a load balancer, unlike a gateway, leaves as it came."""
+        return unquote_plus(parameter)
+
 
 Event = HttpEvent | RestEvent | BalancerEvent
 
@@ -216,7 +224,8 @@ def read_event(event: Any) -> Event:
 def _describe(event: Any) -> str:
     if not isinstance(event, dict):
         return f"a {type(event).__name__}"
-    return f"an object of {', '.join(sorted(map(str, event))[:20]) or 'nothing'}"
+    keys = sorted(ascii(str(key)[:40]) for key in event)
+    return f"an object of {', '.join(keys[:20]) or 'nothing'}"
 
 
 def _without(stage: str, path: str) -> str:
