@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import copied, new_signer, public_keys
 from tests.servers import ROOT
 
 #: What `serving` never imports at module level: an adapter or an engine may, its own one.
@@ -69,9 +70,7 @@ def test_function_files_are_named_like_no_library() -> None:
     assert not {path.stem for path in (ROOT / "functions").glob("*.py")} & taken
 
 
-def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
-    """Loading predict from a folder and answering once imports none of the heavy libraries."""
-    script = """
+COLD = """
 import json, sys
 from pathlib import Path
 from serving.routes import load_functions
@@ -85,19 +84,42 @@ body, status, headers = predict(Request())
 assert status == 200, body
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
+
+
+def cold_modules(model: Path, **environment: str) -> set[str]:
+    """Load predict from a folder and answer once; the modules that are loaded then."""
+    path = {"MODEL_URI": str(model), "LOG_LEVEL": "error", "PYTHONPATH": "layer/python"}
     run = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", COLD],
         cwd=ROOT,
-        env={"MODEL_URI": str(credit), "LOG_LEVEL": "error", "PYTHONPATH": "layer/python"},
+        env={**path, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded = set(run.stdout.split())
+    return set(run.stdout.split())
+
+
+def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
+    """The first answer from a folder imports none of the heavy libraries."""
+    loaded = cold_modules(credit)
 
     assert {"msgspec", "numpy", "onnxruntime", "serving"} <= loaded
     assert not loaded & (HEAVY | {"functions_framework", "gunicorn", "requests", "pydantic"})
     assert not loaded & {"asyncio", "concurrent", "multiprocessing"}
+
+
+def test_keys_load_what_verifies_them_and_no_more(credit: Path, tmp_path: Path) -> None:
+    """A signed bundle costs the import of one library, to who asks for signatures only."""
+    signer = new_signer()
+    copied(credit, tmp_path / "credit", sign=signer)
+    without, with_keys = (
+        cold_modules(tmp_path / "credit", **keys) for keys in ({}, public_keys(signer))
+    )
+
+    assert "cryptography" not in without
+    assert "cryptography" in with_keys
+    assert not with_keys & (HEAVY - {"cryptography"})
 
 
 def test_importing_serving_is_free() -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
-from serving.bundle import Bundle, copy_bundle, open_bundle
+from serving.bundle import Bundle, copy_bundle, open_bundle, write_bundle
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.folder import FolderStore
 from serving.pointer import move_pointer, read_pointer
-from serving.store import Store, open_store
+from serving.settings import settings
+from serving.store import READ_LIMIT, Store, open_store
 
 from tests.servers import free_port
 from tests.stores import SECRETS, Bucket, Place, azure
@@ -99,6 +101,59 @@ def test_what_is_not_there_is_named(place: Store) -> None:
     begun = place.begin("y")
     with pytest.raises(ObjectMissing):
         begun()
+
+
+def test_what_is_too_large_is_not_read(place: Store) -> None:
+    """No size is known ahead: then there is a limit, the same for who begins early."""
+    place.create("x", b"four")
+
+    assert place.read("x", limit=4).content == b"four"
+    assert place.begin("x", limit=4)().content == b"four"
+    for read in (lambda: place.read("x", limit=3), place.begin("x", limit=3)):
+        with pytest.raises(BundleError, match=r"x has 4 bytes, but at most 3 are read\.$"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["latest", "manifest.json"])
+def test_a_huge_manifest_is_not_even_fetched(
+    name: str, credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the bucket cannot fill a server's memory with one object."""
+    for variable, value in bucket.place.environment.items():
+        monkeypatch.setenv(variable, value)
+    bucket.put("v1/manifest.json", open_bundle(FolderStore(credit)).raw)
+    bucket.put("latest", b"v1")
+    bucket.put("latest" if name == "latest" else f"v1/{name}", b" " * (READ_LIMIT + 1))
+
+    with pytest.raises(BundleError, match=rf"{name} has 8388609 bytes, but at most 8388608"):
+        open_bundle(open_store(bucket.place.uri, timeout=10))
+
+
+def test_a_manifest_that_nobody_would_read_is_not_written(credit: Path, tmp_path: Path) -> None:
+    """The writer has the reader's limit."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    metrics = {"held_out": {"note": "x" * READ_LIMIT}}
+
+    with pytest.raises(BundleError, match=r"the manifest has \d+ bytes, and at most 8388608"):
+        write_bundle(tmp_path / "credit", msgspec.structs.replace(manifest, metrics=metrics), {})
+    assert not (tmp_path / "credit").exists()
+
+
+def test_a_large_model_needs_a_setting(
+    credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over MAX_MODEL_BYTES it is not opened; whoever only copies it may."""
+    for variable, value in {**bucket.place.environment, "MAX_MODEL_BYTES": "1000"}.items():
+        monkeypatch.setenv(variable, value)
+    settings.cache_clear()
+    store = open_store(bucket.place.uri, timeout=10)
+    copy_bundle(open_bundle(FolderStore(credit)), store, lambda *_: None)
+    bundle = open_bundle(store)
+
+    with pytest.raises(BundleError, match=r"model\.onnx has \d+ bytes, over MAX_MODEL_BYTES"):
+        bundle.read_model()
+    assert len(bundle.read("model.onnx")) > 1000
+    settings.cache_clear()
 
 
 def test_a_pointer_moves_only_from_where_it_was_seen(place: Store) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -58,12 +60,15 @@ def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
     Raises:
         BundleError: What it runs is missing, damaged or not allowed.
     """
-    if bundle.manifest.engine.name == "onnx":
-        return open_graph(bundle.manifest, bundle.read_model())
+    manifest = bundle.manifest
+    if manifest.engine.name == "onnx":
+        return open_graph(manifest, bundle.read_model())
     check_pickle(bundle, allowed=allow_pickle)
     from serving.engines.sklearn import SklearnEngine
 
-    return Model(bundle.manifest, SklearnEngine.from_bytes(bundle.manifest, bundle.read_model()))
+    pickled = bundle.read_model()
+    with _refusing(manifest):
+        return Model(manifest, SklearnEngine.from_bytes(manifest, pickled))
 
 
 def open_graph(manifest: Manifest, graph: bytes) -> Model:
@@ -71,16 +76,24 @@ def open_graph(manifest: Manifest, graph: bytes) -> Model:
     Open the model of a *manifest* and a *graph* that were verified; its example is tried.
 
     Raises:
-        BundleError: The graph is not allowed, or does not answer.
+        BundleError: The graph is not allowed, or does not answer; or the two do not fit.
     """
     from serving.engines.onnx import OnnxEngine, limit_memory
 
     limit_memory()
-    engine = OnnxEngine(manifest, graph)
-    model = Model(manifest, engine)
-    try:
+    with _refusing(manifest):
+        engine = OnnxEngine(manifest, graph)
+        model = Model(manifest, engine)
         example = model.schema.decode(msgspec.json.encode(manifest.example.instance), 1)
-    except Problem as error:
-        raise BundleError(f"the manifest's example is none of its own schema: {error}") from error
-    engine.try_out(example.columns)
+        engine.try_out(example.columns)
     return model
+
+
+@contextlib.contextmanager
+def _refusing(manifest: Manifest) -> Iterator[None]:
+    """Say which model cannot be served, be it for its graph or its manifest."""
+    try:
+        yield
+    except (BundleError, Problem, ValueError, TypeError) as error:
+        name = f"{manifest.name} {manifest.version}"
+        raise BundleError(f"{name} cannot be served: {error}") from error

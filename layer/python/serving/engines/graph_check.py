@@ -95,21 +95,20 @@ class _Check:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             _refuse(f"has more than {MAX_NODES} nodes")
-        operator, domain = "", ""
+        operator = domain = None
         attributes: _Attributes = {}
         for number, value in self._reader.fields(part):
-            # A name that comes twice becomes one that nothing has.
             if number == 4:
-                operator += self._text(value)
+                operator = self._only(operator, value)
             elif number == 7:
-                domain += self._text(value)
+                domain = self._only(domain, value)
             elif number == 5:
                 name, attribute = self._attribute(_part(value))
                 if name in attributes:
                     _refuse(f"has {name!r} twice in one node")
                 attributes[name] = attribute
-        if operator not in OPERATORS.get(domain, ()):
-            _refuse(f"has the operator {f'{domain}.{operator}'.lstrip('.')!r}")
+        if operator is None or operator not in OPERATORS.get(domain or "", ()):
+            _refuse(f"has the operator {'.'.join(filter(None, (domain, operator)))!r}")
         for graph in [graph for attribute in attributes.values() for graph in attribute.graphs]:
             if operator != "Scan" or within_scan:
                 _refuse(f"has a graph within {operator}")
@@ -118,10 +117,10 @@ class _Check:
             _check_depth(*_TREES[operator](attributes))
 
     def _attribute(self, part: slice) -> tuple[str, _Attribute]:
-        name, found = "", _Attribute()
+        name, found = None, _Attribute()
         for number, value in self._reader.fields(part, runs=True):
             if number == 1:
-                name += self._text(value)
+                name = self._only(name, value)
             elif number in (5, 10):
                 self._tensor(_part(value))
             elif number in (6, 11):
@@ -132,7 +131,7 @@ class _Check:
                 found.leaves.append(self._data[_part(value)] == b"LEAF")
             elif number in (22, 23):
                 _refuse("holds a sparse tensor")
-        return name, found
+        return name or "", found
 
     def _tensor(self, part: slice) -> None:
         for number, value in self._reader.fields(part):
@@ -144,9 +143,14 @@ class _Check:
             return varints(self._data[value])
         if isinstance(value, int):
             return np.array([value], np.uint64).view(np.int64)
+        if value is None:
+            raise WireError("it has a fraction where a whole number belongs")
         return value  # type: ignore[no-any-return]
 
-    def _text(self, value: Any) -> str:
+    def _only(self, before: str | None, value: Any) -> str:
+        """Read a text that comes once; of two, readers differ which one counts."""
+        if before is not None:
+            _refuse(f"says {before!r} and something else in one place")
         return self._data[_part(value)][:100].decode("utf-8", "replace")
 
 
@@ -192,9 +196,9 @@ def _older_trees(attributes: _Attributes) -> _Trees:
         if (found == count).any() or (keys[order[found]] != wanted).any():
             _refuse("has trees that lead nowhere")
         places = np.full(count, -1)
-        places[~leaf] = order[found]
+        places[~leaf] = np.where(leaf[order[found]], -1, order[found])
         sides.append(places)
-    return sides[0], sides[1], np.arange(count)
+    return sides[0], sides[1], np.flatnonzero(~leaf)
 
 
 _TREES: dict[str, Callable[[_Attributes], _Trees]] = {

@@ -41,13 +41,13 @@ class Reader:
         """
         Yield each field in *part* of the data, in order, as its number and its value.
 
-        A value is a whole number (of 64 bits, without a sign), or a slice of the data: a string's,
-        a message's, a fraction's.
+        A value is a whole number (of 64 bits, without a sign), a slice of the data where a string
+        or a message is, or None for a fraction.
 
         Args:
             part: Where the message is.
             runs: Whether many numbers of one field that follow one another may come at once, as an
-                array of int64, and fractions as None.
+                array of int64, and many fractions as one None.
 
         Raises:
             WireError: It is cut short, or holds what no message does.
@@ -61,6 +61,8 @@ class Reader:
             tag, position = data[position], position + 1
             if tag >= 0x80:
                 tag, position = self._varint(start, end)
+                if tag >= 2**32:  # other readers see its lower half only
+                    raise WireError("it has a field with too large a number")
             kind = tag & 7
             value: Any
             if runs and end - start > _LONG and tag < 0x80 and kind in (_VARINT, _FIXED32):
@@ -68,15 +70,15 @@ class Reader:
                 runs = count >= _SHORT
             elif kind == _VARINT:
                 value, position = self._varint(position, end)
-            elif kind in (_BYTES, _FIXED64, _FIXED32):
-                length = 8 if kind == _FIXED64 else 4
-                if kind == _BYTES:
-                    length, position = self._varint(position, end)
-                if length > end - position:
-                    raise WireError("it is cut short")
+            elif kind == _BYTES:
+                length, position = self._varint(position, end)
                 value, position = slice(position, position + length), position + length
+            elif kind in (_FIXED32, _FIXED64):
+                value, position = None, position + (4 if kind == _FIXED32 else 8)
             else:
                 raise WireError(f"it has a field of kind {kind}")
+            if position > end:
+                raise WireError("it is cut short")
             yield tag >> 3, value
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
