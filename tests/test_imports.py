@@ -15,6 +15,7 @@ from tests.servers import ROOT
 HEAVY = {"sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"}
 HEAVY |= {"prometheus_client", "opentelemetry"}
 OWN = {
+    "telemetry.py": {"opentelemetry"},
     "adapters/metrics.py": {"prometheus_client"},
     "adapters/flask.py": {"flask", "werkzeug"},
     "bucket.py": {"obstore"},

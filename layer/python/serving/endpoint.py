@@ -27,6 +27,7 @@ from serving.logs import describe, log
 from serving.observers import Served, observers, tell
 from serving.request_id import request_id
 from serving.settings import settings
+from serving.tracing import request_span, span
 
 __all__ = ["Answer", "Function", "Request", "Response", "Route", "endpoint", "respond"]
 
@@ -118,6 +119,14 @@ def respond(
     request: Request, handler: Callable[[Request], Answer], route: Route | None
 ) -> Response:
     """Answer through *handler*; with no *route*, whatever the method. Raises nothing."""
+    method = request.method if request.method in _METHODS else "other"
+    with request_span(method, route.path if route else None, request.headers):
+        return _respond(request, handler, route)
+
+
+def _respond(
+    request: Request, handler: Callable[[Request], Answer], route: Route | None
+) -> Response:
     started = time.perf_counter()
     method = request.method
     headers = {
@@ -161,7 +170,8 @@ def respond(
         **failure,
     )
     if observers:
-        served = Served(method, path, status, seconds, answer.rows)
+        counts = answer.rows, answer.model_version
+        served = Served(method, path, status, seconds, *counts, failure.get("error"))
         tell(lambda observer: observer.request_served(served))
     return body, status, headers
 
@@ -225,7 +235,8 @@ def _too_large(limit: int) -> TooLarge:
 
 def _encode(answer: Answer, headers: dict[str, str]) -> bytes:
     if answer.media_type is None:
-        return msgspec.json.encode(answer.body)
+        with span("encode"):
+            return msgspec.json.encode(answer.body)
     headers["Content-Type"] = answer.media_type
     return cast(bytes, answer.body)
 
