@@ -5,14 +5,17 @@ from typing import Any
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
 from serving.settings import settings
+from serving.tracing import span
 
 
 @endpoint("POST", "/v0/predict", scope="predict")
 def predict(request: Request) -> Answer:
     """Score `{"instances": […]}`, or one bare instance, which is answered in the singular."""
     model = load_model()
-    instances = model.schema.decode(request.get_data(), settings().max_instances)
-    predictions = model.predict(instances.columns)
+    with span("decode"):
+        instances = model.schema.decode(request.get_data(), settings().max_instances)
+    with span("inference"):
+        predictions = model.predict(instances.columns)
 
     body: dict[str, Any] = {"predictions": predictions}
     if instances.single:

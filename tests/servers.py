@@ -112,7 +112,7 @@ def free_port() -> int:
 def clean_environment() -> dict[str, str]:
     """Leave out every setting, what our engines set, and what leads to somebody's real store."""
     ours = {name.upper() for name in Settings.__struct_fields__} | {"DYNO", "K_SERVICE"}
-    others = ("ORT_", "OMP_", "OPENBLAS_", "MKL_", "AWS_", "AZURE_", "GOOGLE_")
+    others = ("ORT_", "OMP_", "OPENBLAS_", "MKL_", "AWS_", "AZURE_", "GOOGLE_", "OTEL_")
     return {
         name: value
         for name, value in os.environ.items()

@@ -18,6 +18,7 @@ HEAVY = {
     *("jwt", "cryptography", "limits", "redis", "prometheus_client", "opentelemetry"),
 }
 OWN = {
+    "telemetry.py": {"opentelemetry"},
     "adapters/metrics.py": {"prometheus_client"},
     "adapters/flask.py": {"flask", "werkzeug"},
     "bucket.py": {"obstore"},

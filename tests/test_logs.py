@@ -22,8 +22,8 @@ from tests.test_stop import workers
 
 #: What stands in every place where a client can put something.
 WORD = "canaryword"
-NUMBER = 31415.926
-CANARIES = (WORD, "31415", WORD.upper())
+NUMBER = 314159265358.926
+CANARIES = (WORD, "314159265358", WORD.upper())
 
 
 def log_of(server: Server) -> list[dict[str, Any]]:

@@ -164,7 +164,7 @@ def test_a_published_version_is_signed_where_it_lies(
 def test_publish_brings_signatures_before_the_manifest(
     credit: Path, tmp_path: Path, bucket: Bucket, key: Key
 ) -> None:
-    """Whoever finds the manifest finds who signed it; and one that was signed since is completed."""
+    """Who finds the manifest finds who signed it; one that was signed since is completed."""
     other = new_signer()
     model = copied(credit, tmp_path / "credit", version="v1", sign=other).parent
     assert run(HERE, "sign", str(model), "--key", str(key.file))[0] == 0

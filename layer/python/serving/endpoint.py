@@ -28,6 +28,7 @@ from serving.logs import describe, log
 from serving.observers import Served, observers, tell
 from serving.request_id import request_id
 from serving.settings import settings
+from serving.tracing import request_span, span
 
 __all__ = ["Answer", "Function", "Limit", "Request", "Response", "Route", "endpoint", "respond"]
 
@@ -134,6 +135,17 @@ def respond(
     limit: Limit | None = None,
 ) -> Response:
     """Answer through *handler*; with no *route*, whatever the method, to all. Raises nothing."""
+    method = request.method if request.method in _METHODS else "other"
+    with request_span(method, route.path if route else None, request.headers):
+        return _respond(request, handler, route, limit)
+
+
+def _respond(
+    request: Request,
+    handler: Callable[[Request], Answer],
+    route: Route | None,
+    limit: Limit | None,
+) -> Response:
     started = time.perf_counter()
     method = request.method
     headers = {
@@ -188,7 +200,8 @@ def respond(
         **failure,
     )
     if observers:
-        served = Served(method, path, status, seconds, answer.rows)
+        counts = answer.rows, answer.model_version
+        served = Served(method, path, status, seconds, *counts, failure.get("error"))
         tell(lambda observer: observer.request_served(served))
     return body, status, headers
 
@@ -254,7 +267,8 @@ def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> b
         headers["Content-Type"] = answer.media_type
         return cast(bytes, answer.body)
     known = answer.for_strangers is None or (caller and "info" in caller.scopes)
-    return msgspec.json.encode(answer.body if known else answer.for_strangers)
+    with span("encode"):
+        return msgspec.json.encode(answer.body if known else answer.for_strangers)
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

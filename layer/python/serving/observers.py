@@ -23,6 +23,9 @@ class Served(NamedTuple):
     status: int
     seconds: float
     rows: int | None
+    model_version: str | None = None
+    #: What went wrong, as the log line names it.
+    error: str | None = None
 
 
 class Observer(Protocol):

@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     function_target: str | None = None
     port: int = 8080
     web_concurrency: int = 2
+    otel_exporter_otlp_endpoint: str | None = None
 
 
 @functools.cache
@@ -103,6 +104,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "FUNCTION_TARGET": str,
         "PORT": _port,
         "WEB_CONCURRENCY": _positive,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": str,
     }
     values: dict[str, Any] = {}
     for name, read in readers.items():

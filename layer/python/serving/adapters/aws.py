@@ -21,6 +21,7 @@ from serving.lifecycle import log_start
 from serving.logs import decorate_lines, line_fields
 from serving.routes import load_functions, nowhere
 from serving.settings import settings
+from serving.tracing import flush_telemetry, start_telemetry
 
 __all__ = ["handler"]
 
@@ -91,6 +92,7 @@ def _after_restore() -> None:
 
 decorate_lines(add_metrics)
 log_start("AWS Lambda", function=settings().function_target)
+start_telemetry()
 _lambda = _Lambda()
 with contextlib.suppress(ModelUnavailable):  # it is in the log, and the first request tries again
     loader.load_model()
@@ -111,4 +113,7 @@ def handler(event: Any, context: Context | None = None) -> dict[str, Any]:
     Returns:
         The answer in the shape that the sender of the event expects; 400 to any other event.
     """
-    return _lambda.answer(event, context)
+    try:
+        return _lambda.answer(event, context)
+    finally:
+        flush_telemetry()  # what is left would wait for the next event, frozen

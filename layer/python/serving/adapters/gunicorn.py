@@ -18,6 +18,9 @@ from serving.errors import ModelUnavailable
 from serving.lifecycle import log_start as _log_start
 from serving.lifecycle import log_stop as _log_stop
 from serving.settings import settings as _settings
+from serving.tracing import start_telemetry as _start_telemetry
+from serving.tracing import stop_telemetry as _stop_telemetry
+from serving.tracing import wants_telemetry as _wants_telemetry
 
 bind = f"0.0.0.0:{_settings().port}"
 workers = _settings().web_concurrency
@@ -52,6 +55,7 @@ def when_ready(server: Any) -> None:
     )
     global _metrics
     _metrics = _share_metrics()
+    _wants_telemetry()  # if it cannot be had, that is said once and not by every worker
     loader.share_model()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
     _gc.freeze()
@@ -71,6 +75,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Load in the worker what could not be shared, and keep it fresh."""
     _metrics.begin_worker(worker.place)
+    _start_telemetry()
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
         _metrics.metrics.model_served(loader.load_model().manifest)
@@ -78,6 +83,11 @@ def post_worker_init(worker: Any) -> None:
         if worker.age > workers and _settings().model_refresh_seconds:
             loader.renew_model()
     loader.keep_fresh()
+
+
+def worker_exit(_: Any, _worker: Any) -> None:
+    """Send what the worker has not sent yet."""
+    _stop_telemetry()
 
 
 def child_exit(_: Any, worker: Any) -> None:
