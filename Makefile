@@ -1,6 +1,6 @@
 # The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint bench emulate layer deploy-aws clean
+.PHONY: help run train test lint bench soak emulate layer deploy-aws clean
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -34,6 +34,9 @@ lint: .venv/tests ## types and style only
 
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
+
+soak: .venv/tests models/credit/latest ## minutes at the highest rate it holds, and with workers being killed
+	$(BIN)/python -m tests.bench.soak
 
 layer: .venv/layer ## the AWS Lambda layer's zip: make layer ARCH=arm64 PYTHON_VERSION=3.13 ENGINE=onnx
 	$(BIN)/python -m layer.build --arch $(ARCH) --python $(PYTHON_VERSION) --engine $(ENGINE)
