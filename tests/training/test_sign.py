@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import stat
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from serving.bundle import open_bundle
 from serving.folder import FolderStore
 
@@ -121,26 +128,15 @@ def test_wrong_keys_end_in_one_sentence(credit: Path, tmp_path: Path) -> None:
     refused("env:NO_SUCH_VARIABLE", "the environment variable NO_SUCH_VARIABLE holds no key")
     (tmp_path / "text").write_text("a secret")
     refused(str(tmp_path / "text"), "text holds no private key")
-    for options in (
-        ["-algorithm", "X25519"],
-        ["-algorithm", "ED25519", "-aes256", "-pass", "pass:x"],
+    other = X25519PrivateKey.generate()
+    locked = Ed25519PrivateKey.generate()
+    for name, made, lock in (
+        ("other.pem", other, NoEncryption()),
+        ("locked.pem", locked, BestAvailableEncryption(b"a passphrase")),
     ):
-        file = tmp_path / options[1]
-        subprocess.run(["openssl", "genpkey", *options, "-out", str(file)], check=True)  # noqa: S607
-        refused(str(file), f"{file.name} holds no private key as")
-
-
-def test_a_key_of_openssl_signs(credit: Path, tmp_path: Path) -> None:
-    """The format is everybody's."""
-    model = copied(credit, tmp_path / "credit").parent
-    file = tmp_path / "theirs.pem"
-    subprocess.run(
-        ["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(file)],  # noqa: S607
-        check=True,
-    )
-
-    code, said = run(HERE, "sign", str(model), "--key", str(file))
-    assert code == 0, said
+        pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
+        (tmp_path / name).write_bytes(pem)
+        refused(str(tmp_path / name), f"{name} holds no private key as")
 
 
 def test_a_published_version_is_signed_where_it_lies(
@@ -164,7 +160,7 @@ def test_a_published_version_is_signed_where_it_lies(
 def test_publish_brings_signatures_before_the_manifest(
     credit: Path, tmp_path: Path, bucket: Bucket, key: Key
 ) -> None:
-    """Who finds the manifest finds who signed it; one that was signed since is completed."""
+    """Whoever finds the manifest finds who signed it; one that was signed since is completed."""
     other = new_signer()
     model = copied(credit, tmp_path / "credit", version="v1", sign=other).parent
     assert run(HERE, "sign", str(model), "--key", str(key.file))[0] == 0
