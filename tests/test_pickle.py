@@ -221,3 +221,16 @@ def test_in_the_deployed_package_it_is_opened(
     monkeypatch.chdir("/")
     monkeypatch.setenv("K_SERVICE", "x")
     assert not opens(inside)
+
+
+def test_without_scikit_learn_it_says_what_to_install(
+    credit: Path, model: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the dyno and in the layer for graphs it is not there: a sentence, and 503."""
+    copied(credit, model, version="v1", **trap(mark))
+    monkeypatch.delitem(sys.modules, "serving.engines.sklearn", raising=False)
+    monkeypatch.setitem(sys.modules, "joblib", None)
+
+    with pytest.raises(BundleError, match=r"credit v1 .* joblib is not installed: pip install"):
+        open_model(open_bundle(FolderStore(model)), allow_pickle=True)
+    assert not mark.exists()

@@ -64,7 +64,13 @@ def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
     if manifest.engine.name == "onnx":
         return open_graph(manifest, bundle.read_model())
     check_pickle(bundle, allowed=allow_pickle)
-    from serving.engines.sklearn import SklearnEngine
+    try:
+        from serving.engines.sklearn import SklearnEngine
+    except ImportError as error:
+        raise BundleError(
+            f"{manifest.name} {manifest.version} runs on scikit-learn, and {error.name} is not "
+            "installed: pip install './layer[sklearn]', or build the layer with ENGINE=sklearn."
+        ) from error
 
     pickled = bundle.read_model()
     with _refusing(manifest):
