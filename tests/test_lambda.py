@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving.adapters.aws_events import read_event
 from serving.bundle import open_bundle
 from serving.folder import FolderStore
 from serving.pointer import move_pointer, read_pointer
@@ -300,3 +301,25 @@ def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path:
         place.symlink_to(credit)
         time.sleep(1.1)  # the loader's pause after a failure
         assert api.invoke(event)["statusCode"] == 200
+
+
+@pytest.mark.parametrize("event", [{"\ud800": 1}, {"k" * 1_000_000: 1}, {"Records": []}])
+def test_an_unknown_event_is_one_short_line(
+    handler: Any, event: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning that says what came, whatever its keys are."""
+    answer = handler(event)
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["type"] == "urn:canoa:problem:bad-request"
+    assert (line["level"], line["status"]) == ("warning", 400)
+    assert len(line["event"]) < 1000
+
+
+def test_a_load_balancer_s_parameters_are_decoded() -> None:
+    """It passes them on as the client wrote them; a gateway does not."""
+    event = balancer_event("GET", "/health", None, {})
+    event["queryStringParameters"] = {"q": "a%20b%26c", "caf%C3%A9": "1+2"}
+
+    assert read_event(event).request().args == {"q": "a b&c", "café": "1 2"}

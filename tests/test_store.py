@@ -264,3 +264,39 @@ def test_s3_may_hide_what_is_not_there(
     copy_bundle(bundle, store, lambda *_: None)
 
     assert open_bundle(store).read("model.onnx") == bundle.read("model.onnx")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("", "s3:models", "s3:/bucket/models", "ftp://host/models", "s3://b/p//q", "s3://b/../z"),
+        *("s3://b/./a", "s3://b/a\tb", "az://c/m?sv=1&sig=SECRET", "s3://KEY:SECRET@b/m"),
+    ],
+)
+def test_an_address_that_is_none_is_no_folder(uri: str) -> None:
+    """A slip of the finger makes no folder of that name, and no secret in it is repeated."""
+    with pytest.raises(BundleError, match="neither a folder nor") as caught:
+        open_store(uri, timeout=1)
+
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "127.0.0.1:9000"), ("AWS_ACCESS_KEY_ID", "AKIDUMMY\n")],
+)
+def test_what_makes_obstore_panic_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A panic is no Exception, and would end the process."""
+    for variable, content in (
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        (name, value),
+    ):
+        monkeypatch.setenv(variable, content)
+
+    with pytest.raises(BundleError):
+        open_store("s3://bucket/models", timeout=5).read("latest")
