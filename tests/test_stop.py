@@ -62,12 +62,20 @@ class Clients:
                     self.retried += retries > 0
 
     def _once(self, session: requests.Session) -> tuple[str, int]:
-        try:
-            answer = session.post(self._url, json=ROW, timeout=30)
-        except requests.RequestException as error:
-            return repr(error), 0
+        broken = 0
+        while True:
+            try:
+                answer = session.post(self._url, json=ROW, timeout=30)
+                break
+            except requests.exceptions.ChunkedEncodingError as error:
+                # Killed between an answer's head and its body: urllib3 leaves that to its caller.
+                broken += 1
+                if not self._retry or broken > 3:
+                    return repr(error), 0
+            except requests.RequestException as error:
+                return repr(error), 0
         history = answer.raw.retries.history if answer.raw.retries else ()
-        return str(answer.status_code), len(history)
+        return str(answer.status_code), len(history) + broken
 
 
 def workers(server: Server) -> list[psutil.Process]:
