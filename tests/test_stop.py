@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from tests.servers import Server, serving
+from tests.servers import Server, serving, start
 from tests.test_conformance import ROW
 from tests.test_hostile import check, connect, post
 
@@ -217,6 +218,24 @@ def test_who_waits_to_be_accepted_when_the_server_stops_is_answered(credit: Path
     check(answers[0], {200})
     for answer in answers[1:]:
         check(answer, {422})
+
+
+def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
+    """A worker that is not yet listening for signals hears of it as soon as it does."""
+    script = (
+        "import serving.adapters.gunicorn as config, sys, time\n"
+        "from gunicorn.app.wsgiapp import run\n"
+        "config.post_fork = lambda server, worker: time.sleep(2)\n"
+        "sys.argv[1:] = ['--config', 'python:serving.adapters.gunicorn',"
+        " '--bind', '127.0.0.1:{port}', 'serving.adapters.flask:create_app()']; run()"
+    )
+    with start([sys.executable, "-c", script], {"MODEL_URI": str(credit)}) as server:
+        while len(workers(server)) < 2:
+            time.sleep(0.05)
+        server.process.terminate()
+        # Unheard, it would be killed after gunicorn's 25 s.
+        assert server.process.wait(15) == 0
+        assert "SIGKILL" not in server.logged()
 
 
 def read(client: socket.socket) -> bytes:

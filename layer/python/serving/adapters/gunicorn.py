@@ -6,6 +6,8 @@ Every name here but the imported ones is a setting of gunicorn's, or a hook.
 from __future__ import annotations
 
 import gc as _gc
+import os as _os
+import signal as _signal
 from contextlib import suppress as _suppress
 from typing import Any
 
@@ -55,6 +57,7 @@ def when_ready(server: Any) -> None:
     )
     global _metrics
     _metrics = _share_metrics()
+    _os.register_at_fork(after_in_parent=_heed_sigterm)
     _wants_telemetry()  # if it cannot be had, that is said once and not by every worker
     loader.share_model()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
@@ -70,10 +73,13 @@ def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker the first place that is free: it counts where a dead one left off."""
     taken = {other.place for other in server.WORKERS.values()}
     worker.place = next(place for place in range(len(taken) + 1) if place not in taken)
+    # Until it has its own handlers the worker has the master's, which would swallow a SIGTERM.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM})
 
 
 def post_worker_init(worker: Any) -> None:
     """Load in the worker what could not be shared, and keep it fresh."""
+    _heed_sigterm()
     _metrics.begin_worker(worker.place)
     _start_telemetry()
     # A failure is said in the log, and the first request tries again.
@@ -99,3 +105,7 @@ def on_exit(server: Any) -> None:
     """Clear up, and say that it is over."""
     _metrics.end()
     _log_stop(server.log.reason)
+
+
+def _heed_sigterm() -> None:
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGTERM})
