@@ -187,7 +187,7 @@ class BucketStore:
         def run() -> None:
             try:
                 future.set_result(work())
-            except Exception as error:
+            except Exception as error:  # whoever waits for the result is given it
                 future.set_exception(error)
             except BaseException:  # a panic of obstore's is no Exception; it has said so by itself
                 message = (
