@@ -32,10 +32,12 @@ __all__ = [
     "EVENTS",
     "Runtime",
     "balancer_event",
+    "balancer_lists_event",
     "function_package",
     "http_event",
     "rest_event",
     "runtime",
+    "url_event",
 ]
 
 TRACE = "1-5f84c7a1-0123456789abcdef01234567"
@@ -119,7 +121,36 @@ def balancer_event(
     }
 
 
-EVENTS = {"HTTP API": http_event, "REST API": rest_event, "load balancer": balancer_event}
+def balancer_lists_event(
+    method: str, path: str, body: bytes | None, headers: Headers, **more: Any
+) -> dict[str, Any]:
+    """A load balancer's event with multi-value headers: lists of values, and no single ones."""
+    event = balancer_event(method, path, body, headers, **more)
+    event["multiValueHeaders"] = {name: [value] for name, value in event.pop("headers").items()}
+    event["multiValueQueryStringParameters"] = {}
+    del event["queryStringParameters"]
+    return event
+
+
+def url_event(
+    method: str, path: str, body: bytes | None, headers: Headers, **more: Any
+) -> dict[str, Any]:
+    """A function URL's event: an HTTP API's form, at an address of its own."""
+    event = http_event(method, path, body, headers, **more)
+    name = "abcdefghijklmnopqrstuvwxyz012345"
+    domain = f"{name}.lambda-url.us-east-1.on.aws"
+    more = {"apiId": name, "domainName": domain, "domainPrefix": name, "authentication": None}
+    event["requestContext"] = {"accountId": "anonymous", **event["requestContext"], **more}
+    return event
+
+
+EVENTS = {
+    "HTTP API": http_event,
+    "REST API": rest_event,
+    "load balancer": balancer_event,
+    "load balancer, lists": balancer_lists_event,
+    "function URL": url_event,
+}
 
 
 class Runtime:

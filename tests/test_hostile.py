@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 import time
@@ -288,8 +289,10 @@ def test_more_than_there_is_room_for_is_put_off(server: Server) -> None:
         for client in clients:
             client.sendall(part)
         assert slowest(server) < 1
-        check(clients[0].recv(65536), {503})
-        assert b"overloaded" in server.logged().encode()
+        # The two workers have room for twenty-two; which of them took whom is chance.
+        answered, _, _ = select.select(clients, [], [], ARRIVAL_SECONDS / 2)
+        check(answered[0].recv(65536), {503})
+        assert "overloaded" in server.logged()
 
 
 def slowest(server: Server) -> float:

@@ -17,8 +17,10 @@ import psutil
 import pytest
 import requests
 from serving.bundle import Bundle, open_bundle, write_bundle
+from serving.errors import Conflict
 from serving.folder import FolderStore
 from serving.manifest import Engine
+from serving.store import Store, open_store
 
 from tests.proxy import Answer, Asked
 from tests.servers import ROOT, clean_environment, serving
@@ -283,3 +285,49 @@ def test_a_model_that_is_loaded_outlives_its_store(published: Bucket) -> None:
         worker.wait(5)
         for _ in range(5):
             assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
+
+
+def opened(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Open *bucket* in this process."""
+    for name, value in bucket.place.environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(bucket.place.uri, timeout=10)
+
+
+def test_two_writes_at_once_of_which_neither_was_done(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 then answers 409, and the object is not there: it is written again, and not given up."""
+    refused = iter([True, True])
+
+    def fault(asked: Asked, answer: Answer) -> Answer:
+        if asked.method != "PUT" or not next(refused, False):
+            return answer
+        bucket.delete("x")
+        body = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
+        return Answer(409, {"Content-Length": str(len(body))}, body)
+
+    bucket.proxy.fault = fault
+    opened(bucket, monkeypatch).create("x", b"one")
+
+    assert bucket.get("x") == b"one"
+    assert bucket.asked("PUT") == ["x"] * 3
+
+
+def test_a_write_that_always_collides_is_a_conflict(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three times whoever publishes is told."""
+
+    def fault(asked: Asked, answer: Answer) -> Answer:
+        if asked.method != "PUT":
+            return answer
+        bucket.delete("x")
+        return Answer(409, {"Content-Length": "0"}, b"")
+
+    bucket.proxy.fault = fault
+    place = opened(bucket, monkeypatch)
+    with pytest.raises(Conflict):
+        place.create("x", b"one")
+
+    assert bucket.asked("PUT") == ["x"] * 3

@@ -54,7 +54,7 @@ def reason(capsys: pytest.CaptureFixture[str]) -> str:
     return str([line for line in lines if line.get("error")][-1]["reason"])
 
 
-@pytest.mark.parametrize("name", [name for name in PLATFORMS if name != "lambda runtime"])
+@pytest.mark.parametrize("name", PLATFORMS)
 def test_a_good_token_lets_in(name: str, idp: Provider, credit: Path) -> None:
     """Signed by RSA, an elliptic curve, or Edwards'; with what it lacks, 403; without one, 401."""
     with PLATFORMS[name](credit, **trusting(idp)) as send:
