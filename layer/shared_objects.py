@@ -1,4 +1,4 @@
-"""Refuses shared objects that Lambda could not load."""
+"""Refuses shared objects that Lambda could not load, and cuts off what loading does not read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layer.wheels import BuildError, Target
 
-__all__ = ["check_shared_objects"]
+__all__ = ["check_shared_objects", "cut_symbols"]
 
 #: e_machine of the ELF header.
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
@@ -35,6 +35,33 @@ def check_shared_objects(folder: Path, target: Target) -> int:
         if tag and tag[1] != wanted:
             raise BuildError(f"{name} is for {tag[1]}, and the layer for {wanted}.")
     return found
+
+
+def cut_symbols(folder: Path) -> None:
+    """
+    Cut the section table, and the debugger's symbols before it, off the end of shared objects.
+
+    A program is loaded by its segments. Its section table is optional (the ELF specification,
+    "Object Files"), and the symbols that it is linked by lie in a segment. No `strip` of this
+    machine is asked: it might not know Lambda's.
+    """
+    for path in folder.rglob("*.so*"):
+        if not _is_elf(path):
+            continue
+        content = bytearray(path.read_bytes())
+        (table,) = struct.unpack_from("<Q", content, _E_PHOFF)
+        size, count = struct.unpack_from("<HH", content, _E_PHENTSIZE)
+        end = table + size * count
+        for header in range(table, end, size):
+            offset, _, _, length = struct.unpack_from("<QQQQ", content, header + _P_OFFSET)
+            end = max(end, offset + length)
+        struct.pack_into("<Q", content, _E_SHOFF, 0)
+        struct.pack_into("<HH", content, _E_SHNUM, 0, 0)
+        path.write_bytes(content[:end])
+
+
+#: Where ELF's 64-bit headers hold what: program headers, section headers, a segment in the file.
+_E_PHOFF, _E_SHOFF, _E_PHENTSIZE, _E_SHNUM, _P_OFFSET = 0x20, 0x28, 0x36, 0x3C, 0x08
 
 
 def _is_elf(path: Path) -> bool:
