@@ -22,6 +22,7 @@ from training.compile import CannotCompileError, compile_pipeline, walk
 from training.describe import draft_manifest, own_modules
 from training.errors import TrainingError, blame
 from training.features import as_frame, take, to_columns
+from training.inputs import merge_inputs
 from training.parity import check_parity
 from training.trees import rewrite_trees
 from training.trial import try_pipeline
@@ -125,12 +126,15 @@ def _choose_engine(
     except CannotCompileError as error:
         return msgspec.structs.replace(failed, reason=str(error)), None
     for graph in filter(None, (rewrite_trees(compiled), compiled)):
+        merged, inputs = merge_inputs(graph)
+        chosen = msgspec.structs.replace(draft.engine, name="onnx", inputs=inputs)
+        served = msgspec.structs.replace(draft, engine=chosen)
         try:
-            parity, reason = check_parity(draft, engine, OnnxEngine(draft, graph), columns)
+            parity, reason = check_parity(served, engine, OnnxEngine(served, merged), columns)
         except BundleError as error:
             parity, reason = None, str(error)
         if reason is None:
-            return msgspec.structs.replace(draft.engine, name="onnx", parity=parity), graph
+            return msgspec.structs.replace(chosen, parity=parity), merged
         failed = msgspec.structs.replace(draft.engine, reason=reason, parity=parity)
     return failed, None
 

@@ -97,6 +97,8 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     #: tie tolerance. "model": the label is what the model itself says (a support vector machine).
     label_rule: Literal["argmax", "model"] = "argmax"
     tie_tolerance: float = 1e-6
+    #: The features in each of the graph's inputs, by place. None: one in each, or all in one.
+    inputs: list[list[int]] | None = None
     #: Modules of the user's own that opening the pickle imports; the server must have them.
     modules: list[str] = []
 

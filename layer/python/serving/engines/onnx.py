@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ __all__ = ["MISSING", "OnnxEngine", "limit_memory"]
 
 #: How long one row may take when it is tried.
 TRIAL_SECONDS = 5.0
+
+
+class _Input(NamedTuple):
+    """An input of the graph, of shape (n, features), and the features in it, by place."""
+
+    name: str
+    group: list[int]
+    categories: bool
 
 
 class OnnxEngine:
@@ -60,7 +69,7 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
         self._features = manifest.features
-        self._feed = self._choose_feed([node.name for node in self._session.get_inputs()])
+        self._inputs = self._read_inputs(manifest.engine.inputs)
         self._rule = manifest.engine.label_rule
         self._tie = manifest.engine.tie_tolerance
         self._regression = manifest.task == "regression"
@@ -127,27 +136,32 @@ class OnnxEngine:
     def _argmax(self) -> bool:
         return not self._regression and self._has_probabilities and self._rule == "argmax"
 
-    def _choose_feed(self, inputs: list[str]) -> Any:
+    def _read_inputs(self, groups: list[list[int]] | None) -> list[_Input]:
         # By place: the compiler changes names that are no identifiers.
-        self._inputs = inputs
-        if len(inputs) == len(self._features):
-            return self._feed_columns
-        if len(inputs) == 1:
-            return self._feed_matrix
-        raise BundleError(f"the graph has {len(inputs)} inputs for {len(self._features)} features.")
+        names = [node.name for node in self._session.get_inputs()]
+        count = len(self._features)
+        if groups is None:
+            groups = [[*range(count)]] if len(names) == 1 else [[i] for i in range(count)]
+        known = sorted(itertools.chain(*groups)) == [*range(count)] and all(groups)
+        if len(names) != len(groups) or not known:
+            raise BundleError(f"the graph has {len(names)} inputs for {count} features.")
+        return [self._input(name, group) for name, group in zip(names, groups, strict=True)]
 
-    def _feed_matrix(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        return {self._inputs[0]: np.array(columns, dtype=np.float32).T.copy()}
+    def _input(self, name: str, group: list[int]) -> _Input:
+        categories = [self._features[i].kind == "category" for i in group]
+        if any(categories) != all(categories):
+            raise BundleError(f"the graph's input {name[:80]!r} has numbers and categories.")
+        return _Input(name, group, categories[0])
 
-    def _feed_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    def _feed(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         feed = {}
-        for name, feature, column in zip(self._inputs, self._features, columns, strict=True):
-            if feature.kind == "category":
-                values = [MISSING if value is None else value for value in column]
-                row = np.array(values, dtype=object, ndmin=2)
+        for name, group, categories in self._inputs:
+            rows = [columns[i] for i in group]
+            if categories:
+                named = [[MISSING if value is None else value for value in row] for row in rows]
+                feed[name] = np.array(named, dtype=object).T.copy()
             else:
-                row = np.array(column, dtype=np.float32, ndmin=2)  # None becomes NaN
-            feed[name] = row.T
+                feed[name] = np.array(rows, dtype=np.float32).T.copy()  # None becomes NaN
         return feed
 
 
