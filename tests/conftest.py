@@ -1,4 +1,4 @@
-"""What several tests share: the example's bundle, trained once as a user trains it."""
+"""What several tests share: the example's bundle, trained once as a user trains it; stores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving.folder import FolderStore
+from serving.store import Store, open_store
 
 from tests.servers import ROOT, Server
-from tests.stores import Bucket, s3
+from tests.stores import Bucket, Place, azure, s3
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,24 @@ def bucket(moto: Server) -> Iterator[Bucket]:
     bucket.proxy.start()
     yield bucket
     bucket.proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Place]:
+    """Run one azurite; each test has a prefix of its own."""
+    with azure() as place:
+        yield place
+
+
+@pytest.fixture(params=["folder", "s3", "az"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Give an empty place, in each store that can be written to and lists, in turn."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "models" / "credit")
+    if request.param == "s3":
+        found = request.getfixturevalue("bucket").place
+    else:
+        found = request.getfixturevalue("azurite")
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(found.uri, timeout=10).at(request.node.name.replace("[", "-").strip("]"))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.control_group import Limited, memory_limit
 from tests.lambdas import http_event, runtime
-from tests.memory_limit import Limited, memory_limit
 from tests.servers import start
 from tests.test_conformance import JSON, ROW
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,28 +16,7 @@ from serving.settings import settings
 from serving.store import READ_LIMIT, Store, open_store
 
 from tests.servers import free_port
-from tests.stores import SECRETS, Bucket, Place, azure
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[Place]:
-    """One azurite for this module."""
-    with azure() as place:
-        yield place
-
-
-@pytest.fixture(params=["folder", "s3", "az"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Every store that can be written to, in turn; empty."""
-    if request.param == "folder":
-        return FolderStore(tmp_path / "models")
-    if request.param == "s3":
-        found = request.getfixturevalue("bucket").place
-    else:
-        found = request.getfixturevalue("azurite")
-    for name, value in found.environment.items():
-        monkeypatch.setenv(name, value)
-    return open_store(found.uri, timeout=10).at(request.node.name.replace("[", "-").strip("]"))
+from tests.stores import SECRETS, Bucket
 
 
 def test_what_is_written_is_read(place: Store) -> None:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from tests.bench.cpu_share import cpu_share
 from tests.bench.peers import LAMBDA_BARE, LAMBDA_JOBLIB, LAMBDA_TIMED
 from tests.bench.table import Figures
+from tests.control_group import cpu_share
 from tests.lambdas import Runtime, function_package, http_event, runtime
 from tests.layers import NATIVE, NATIVE_SKLEARN, unzipped
 from tests.stores import s3, s3_place
@@ -171,9 +171,9 @@ def _throttled(
     function: _Function, event: dict[str, Any], size: int, rounds: int
 ) -> tuple[float, float, float]:
     """Seconds of a cold start, seconds billed for an invocation, peak bytes."""
-    with cpu_share(min(1.0, size / ONE_CORE)) as prefix:
-        cold = median(_cold_start(function, event, prefix) for _ in range(rounds))
-        with function.run(prefix) as api:
+    with cpu_share(min(1.0, size / ONE_CORE)) as limited:
+        cold = median(_cold_start(function, event, limited.prefix) for _ in range(rounds))
+        with function.run(limited.prefix) as api:
             _invoke(api, event)
             billed = []
             for _ in range(300):

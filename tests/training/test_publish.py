@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,31 +11,11 @@ import requests
 from serving.bundle import open_bundle, write_bundle
 from serving.folder import FolderStore
 
+from tests.command import on_a_terminal, run, start
 from tests.proxy import Asked
-from tests.servers import ROOT, clean_environment, serving
-from tests.stores import SECRETS, Bucket, Place, azure, google
+from tests.servers import serving
+from tests.stores import Bucket, Place, azure, google
 from tests.test_conformance import ROW
-
-
-def start(place: Place, *arguments: str) -> subprocess.Popen[str]:
-    """Start the command line."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
-        env={**clean_environment(), **place.environment, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(place: Place, *arguments: str) -> tuple[int, str]:
-    """Run the command line; its exit status and what it wrote."""
-    with start(place, *arguments) as process:
-        output, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors, errors
-    assert not any(secret in output + errors for secret in SECRETS.values())
-    return process.returncode, output + errors
 
 
 def another(credit: Path, folder: Path, version: str) -> Path:
@@ -259,24 +235,7 @@ def test_google_cloud_is_read_and_asked_for_conditions(credit: Path, tmp_path: P
 
 def test_on_a_terminal_there_is_a_bar(credit: Path, bucket: Bucket) -> None:
     """Progress is shown while it lasts."""
-    ours, theirs = pty.openpty()
-    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
-    environment = {**clean_environment(), **bucket.place.environment, "PYTHONPATH": path}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", "publish", str(credit), "--to", bucket.place.uri],
-        env={**environment, "TERM": "xterm", "COLUMNS": "120"},
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    said = b""
-    while True:
-        try:
-            said += os.read(ours, 65536)
-        except OSError:  # how a terminal says that the last writer has gone
-            break
-    os.close(ours)
+    said = on_a_terminal(bucket.place, "publish", str(credit), "--to", bucket.place.uri)
 
-    assert process.wait(10) == 0
-    assert "━" in said.decode()
-    assert "is live" in said.decode()
+    assert "━" in said
+    assert "is live" in said

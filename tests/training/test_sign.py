@@ -21,12 +21,12 @@ from serving.bundle import open_bundle
 from serving.folder import FolderStore
 
 from tests.bundles import copied, new_signer, public_keys
+from tests.command import run
 from tests.servers import serving
 from tests.stores import Bucket, Place
 from tests.test_conformance import ROW
 from tests.training.test_cli import packed, project
 from tests.training.test_cli import run as run_in
-from tests.training.test_publish import run
 
 HERE = Place("", {})
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,10 +12,10 @@ from serving.folder import FolderStore
 from serving.pointer import read_pointer
 from serving.store import Store
 
+from tests.command import on_a_terminal, run, start
 from tests.proxy import Asked
-from tests.servers import ROOT, clean_environment
 from tests.stores import Bucket, Place, google
-from tests.training.test_publish import another, run, start
+from tests.training.test_publish import another
 from tests.training.versions import Add, ask
 
 
@@ -265,25 +261,10 @@ def test_the_model_is_the_one_that_is_served(tmp_path: Path, credit: Path) -> No
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
     """Each version stands in one line, with as many figures as there is room for."""
-    ours, theirs = pty.openpty()
-    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", "list", "--store", str(credit)],
-        env={**clean_environment(), "PYTHONPATH": path, "TERM": "xterm", "COLUMNS": str(width)},
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    said = b""
-    while True:
-        try:
-            said += os.read(ours, 65536)
-        except OSError:  # how a terminal says that the last writer has gone
-            break
-    os.close(ours)
-    lines = Text.from_ansi(said.decode().replace("\r", "")).plain.splitlines()
+    place = Place("", {})
+    said = on_a_terminal(place, "list", "--store", str(credit), columns=width)
+    lines = Text.from_ansi(said.replace("\r", "")).plain.splitlines()
 
-    assert process.wait(10) == 0
     assert max(map(len, lines)) <= width
     [row] = [line for line in lines if "live" in line]
     assert len(re.findall(r" 0\.\d{4} ", row)) == {80: 1, 100: 3}[width]

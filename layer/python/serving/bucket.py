@@ -214,10 +214,13 @@ class BucketStore:
         return f"{self._prefix}/{name}".strip("/")
 
 
+#: What obstore calls container_credentials() when that fails.
+_PROVIDER = "External AWS credential provider"
 _NO_BUCKET = "NoSuchBucket|ContainerNotFound"
 #: How the causes read in obstore's text, the first that fits; it has no class for most of them.
 _CAUSES = {
     _NO_BUCKET: "there is no such bucket",
+    _PROVIDER: "no credentials were found",
     # What comes after the environment is a machine's own service, and here there is none.
     "token request|169[.]254[.]|/latest/api/token|/computeMetadata/": "no credentials were found",
     "TimedOut|kind: Timeout": "the store did not answer in time",
@@ -243,7 +246,8 @@ def _explain(error: Exception, where: str) -> BundleError:
         return Conflict(f"{where} is there already.")
     if isinstance(error, PreconditionError):
         return Conflict(f"{where} is another by now.")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    if refused and _PROVIDER not in text:
         return AccessDenied(f"{where}: access was denied{told}.")
     if isinstance(error, FileNotFoundError) and not re.search(_NO_BUCKET, text):
         return ObjectMissing(f"{where} is not there.")

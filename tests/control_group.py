@@ -1,0 +1,93 @@
+"""Limits as a dyno or Lambda sets them: through Linux control groups, as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["Limited", "cpu_share", "memory_limit"]
+
+_ROOT = Path("/sys/fs/cgroup")
+#: Microseconds; the quota is a share of it. Lambda's own is said to be as short.
+_PERIOD = 20_000
+
+
+class Limited:
+    """A control group, with whatever is started in it."""
+
+    def __init__(self, controller: str) -> None:
+        # Version 1 has a tree for each controller; version 2 has all of them in one.
+        self.old = (_ROOT / controller).is_dir()
+        parent = _ROOT / controller if self.old else _ROOT
+        self._group = parent / f"canoa-{controller}-{os.getpid()}"
+        self._group.mkdir()
+        #: What starts a command in the group.
+        self.prefix = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs; exec "$@"', "sh"]
+
+    def limit(self, file: str, value: str) -> None:
+        """Set a limit."""
+        (self._group / file).write_text(value)
+
+    def kills(self) -> int:
+        """How many processes the kernel has killed for want of memory."""
+        return self._figure("memory.oom_control" if self.old else "memory.events", "oom_kill")
+
+    def used(self) -> int:
+        """Bytes that the processes hold, without files that the kernel may drop."""
+        return self._figure("memory.stat", "rss" if self.old else "anon")
+
+    def remove(self) -> None:
+        """Remove the group, once all in it have ended."""
+        for _ in range(100):  # a process that was killed is in it for a moment still
+            with contextlib.suppress(OSError):
+                self._group.rmdir()
+                break
+            time.sleep(0.05)
+
+    def _figure(self, file: str, name: str) -> int:
+        lines = (self._group / file).read_text("utf-8").splitlines()
+        [value] = [line.split()[1] for line in lines if line.split()[0] == name]
+        return int(value)
+
+
+@contextlib.contextmanager
+def memory_limit(size: int) -> Iterator[Limited]:
+    """
+    Make a group that may hold *size* bytes, the kernel's copies of files included.
+
+    Raises:
+        OSError: This machine has no control groups that we may make.
+    """
+    with _group("memory") as limited:
+        limited.limit("memory.limit_in_bytes" if limited.old else "memory.max", str(size))
+        yield limited
+
+
+@contextlib.contextmanager
+def cpu_share(share: float) -> Iterator[Limited]:
+    """
+    Make a group that has *share* of one core.
+
+    Raises:
+        OSError: This machine has no control groups that we may make.
+    """
+    with _group("cpu") as limited:
+        quota = int(_PERIOD * share)
+        if limited.old:
+            limited.limit("cpu.cfs_period_us", str(_PERIOD))
+            limited.limit("cpu.cfs_quota_us", str(quota))
+        else:
+            limited.limit("cpu.max", f"{quota} {_PERIOD}")
+        yield limited
+
+
+@contextlib.contextmanager
+def _group(controller: str) -> Iterator[Limited]:
+    limited = Limited(controller)
+    try:
+        yield limited
+    finally:
+        limited.remove()
