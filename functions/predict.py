@@ -13,7 +13,7 @@ def predict(request: Request) -> Answer:
     """Score `{"instances": […]}`, or one bare instance, which is answered in the singular."""
     model = load_model()
     with span("decode"):
-        instances = model.schema.decode(request.get_data(), settings().max_instances)
+        instances = model.decode(request.get_data(), settings().max_instances)
     with span("inference"):
         predictions = model.predict(instances.columns)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +21,6 @@ from serving.pointer import move_pointer, read_pointer
 
 from tests.lambdas import EVENTS, TRACE, Runtime, balancer_event, http_event, rest_event, runtime
 from tests.platforms import lambda_process
-from tests.servers import ROOT
 
 JSON = {"Content-Type": "application/json"}
 
@@ -253,21 +250,32 @@ def test_the_target_alone_is_served(credit: Path) -> None:
         assert json.loads(answer["body"])["status"] == "ok"
 
 
-def test_a_target_that_is_none_stops_the_start(credit: Path) -> None:
-    """The sentence names what there is."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import serving.adapters.aws"],
-        cwd=ROOT,
-        env={**os.environ, "MODEL_URI": str(credit), "FUNCTION_TARGET": "nope"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("variable", "value", "reasons"),
+    [
+        ("FUNCTION_TARGET", "nope", ("'nope'", "predict")),
+        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "a whole number")),
+        ("MODEL_URI", "ftp://host/models", ("MODEL_URI is 'ftp://host/models'", "s3://")),
+    ],
+)
+def test_a_variable_that_is_wrong_stops_the_start(
+    credit: Path, variable: str, value: str, reasons: tuple[str, ...]
+) -> None:
+    """One sentence says which, and what there could be; Lambda sees that the start failed."""
+    with runtime({"MODEL_URI": str(credit), variable: value}) as api:
+        assert api.process.wait(30) == 1
+        said = api.logged()
 
-    assert done.returncode == 1
-    assert "'nope'" in done.stderr
-    assert "predict" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert all(reason in said for reason in reasons)
+    assert "Traceback" not in said
+
+
+def test_a_handler_that_is_none_is_lambda_s_own_error(credit: Path) -> None:
+    """The runtime client tells Lambda before any event; serverless.yml names the right one."""
+    missing = "serving.adapters.aws.nope"
+    told = pytest.raises(RuntimeError, match=r"^init error: .*HandlerNotFound")
+    with runtime({"MODEL_URI": str(credit)}, handler=missing) as api, told:
+        api.invoke(http_event("GET", "/health", None, {}))
 
 
 def test_a_restored_snapshot_serves_the_live_version(credit: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_layer_keeps_its_budget(target: Target) -> None:
     assert sum(size for size, _ in contents(unzipped(target)).values()) <= BUDGETS[target.engine]
 
 
-@pytest.mark.parametrize("target", [NATIVE, LAMBDA], ids=["native", "lambda"])
+@EVERY_TARGET
 def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> None:
     """Byte for byte, whatever the temporary folders are called."""
     again = tmp_path / "again.zip"

@@ -123,6 +123,7 @@ def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
     assert sum(line["message"] == "stop" for line in log) == 1
     statuses = {line["status"] for line in log if line["message"] == "request"}
     assert statuses >= {200, 400, 404, 414, 415, 422, 431}
+    assert all("model_version" in line for line in log if line.get("status") in {200, 422})
     # What gunicorn tells of its doings is for who debugs; its alarms are for all.
     theirs = {line["level"] for line in log if line.get("logger") == "gunicorn.error"}
     assert theirs == ({"debug", "error"} if level == "debug" else {"error"})

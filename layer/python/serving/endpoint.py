@@ -180,6 +180,7 @@ def _respond(
     except Problem as problem:
         status, body, level = problem.status, _problem(problem, headers), problem.level
         failure = {"error": problem.code, "reason": problem.reason}
+        answer = Answer(None, model_version=problem.model_version)
     except Exception as error:  # whatever it was, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)

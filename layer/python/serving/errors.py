@@ -75,6 +75,8 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
     title: ClassVar[str]
     #: Of the line in the log, below status 500.
     level: ClassVar[str] = "info"
+    #: Which version refused; only for the log.
+    model_version: str | None = None
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from serving.errors import BundleError, InvalidInstances, Problem
 from serving.logs import log
 from serving.manifest import Manifest
 from serving.predictions import to_predictions
-from serving.schema import Schema
+from serving.schema import Instances, Schema
 from serving.trust import check_pickle
 
 __all__ = ["Model", "open_graph", "open_model"]
@@ -27,6 +27,19 @@ class Model:
         self.manifest = manifest
         self.schema = Schema(manifest)
         self._engine = engine
+
+    def decode(self, body: bytes, max_instances: int) -> Instances:
+        """
+        Decode a request body, as `Schema.decode` does.
+
+        Raises:
+            Problem: This model does not take it.
+        """
+        try:
+            return self.schema.decode(body, max_instances)
+        except Problem as problem:
+            problem.model_version = self.manifest.version
+            raise
 
     def predict(self, columns: Columns) -> list[dict[str, Any]]:
         """
@@ -42,11 +55,16 @@ class Model:
         except (ValueError, ArithmeticError) as error:
             # scikit-learn's word for values that its arithmetic cannot take.
             log("warning", "the pipeline refused values", error=type(error).__name__)
-            raise InvalidInstances("The model cannot score these values.") from None
+            raise self._refusal("The model cannot score these values.") from None
         answer = scores.values if scores.probabilities is None else scores.probabilities
         if not np.isfinite(answer).all():
-            raise InvalidInstances("The model has no finite answer for these values.")
+            raise self._refusal("The model has no finite answer for these values.")
         return to_predictions(self.manifest, scores)
+
+    def _refusal(self, detail: str) -> InvalidInstances:
+        refusal = InvalidInstances(detail)
+        refusal.model_version = self.manifest.version
+        return refusal
 
 
 def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
