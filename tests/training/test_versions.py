@@ -74,7 +74,7 @@ def test_a_pointer_that_leads_nowhere_is_said(
     for content, said in {
         None: "None is live; promote one.",
         "v0": "'latest' names v0, which is not there; promote another.",
-        "../x": f"{place}/latest names no version but '../x'.",
+        "../x": f"{place}/latest names no version but '../x'; write the one to serve into it.",
     }.items():
         if content is not None:
             (tmp_path / "credit" / "latest").write_text(content)
