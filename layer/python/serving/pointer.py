@@ -75,6 +75,7 @@ def _to_pointer(model: Store, found: Object) -> Pointer:
     if not 1 <= len(names) <= 2 or not all(re.search(NAME, name) for name in names):
         text = found.content[:80].decode("utf-8", "replace").strip()
         raise BundleError(
-            f"{model.at(POINTER_FILE)} names no version but {text!r}; write the one to serve into it."
+            f"{model.at(POINTER_FILE)} names no version but {text!r}; "
+            "write the one to serve into it."
         )
     return Pointer(names[0], names[1] if len(names) == 2 else None, found.tag)
