@@ -17,16 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from serving import trial
 from serving.bundle import open_bundle
 from serving.engines import onnx as engine
 from serving.engines import wire
 from serving.engines.graph_check import MAX_TREE_DEPTH, check_graph
 from serving.engines.onnx import OnnxEngine
 from serving.engines.wire import Reader, WireError, varints
-from serving.errors import BundleError
+from serving.errors import BundleError, BundleRefused
 from serving.folder import FolderStore
 from serving.manifest import Manifest, decode_manifest
 from serving.model import open_graph
+from serving.trial import try_apart
 
 
 def model(nodes: list[NodeProto], *initializers: TensorProto, **domains: int) -> ModelProto:
@@ -331,6 +333,7 @@ def with_four_numbers(credit: Path) -> Manifest:
         task="regression",
         classes=None,
         has_probabilities=False,
+        engine=msgspec.structs.replace(manifest.engine, inputs=None),
         features=[msgspec.structs.replace(number, name=f"x{i}") for i in range(4)],
         example=msgspec.structs.replace(
             manifest.example, instance={f"x{i}": 1.0 for i in range(4)}, prediction={"value": 1.0}
@@ -387,6 +390,72 @@ HOSTILE: dict[str, tuple[ModelProto, str]] = {
         "cannot score its own example",
     ),
 }
+
+LEAST = numpy_helper.from_array(np.array([-(2**63)]), "least")
+MINUS_ONE = numpy_helper.from_array(np.array([-1]), "minus")
+TEXT = numpy_helper.from_array(np.array(["x" * 1_000_000], object), "text")
+MANY = numpy_helper.from_array(np.array([2_000]), "many")
+
+#: What onnxruntime does not live through, or takes beside what is counted: for a trial only.
+DEADLY: dict[str, tuple[ModelProto, str]] = {
+    "a division that the processor refuses": (
+        model(
+            [
+                helper.make_node("Div", ["least", "minus"], ["big"]),
+                helper.make_node("Cast", ["big"], ["y"], to=TensorProto.FLOAT),
+            ],
+            LEAST,
+            MINUS_ONE,
+        ),
+        "it ends the process that opens it",
+    ),
+    "much text": (
+        model(
+            [
+                helper.make_node("Expand", ["text", "many"], ["texts"]),
+                helper.make_node(
+                    "LabelEncoder",
+                    ["texts"],
+                    ["numbers"],
+                    domain="ai.onnx.ml",
+                    keys_strings=["a"],
+                    values_floats=[1.0],
+                ),
+                helper.make_node("ReduceSum", ["numbers"], ["y"], keepdims=1),
+            ],
+            TEXT,
+            MANY,
+        ),
+        "memory|bad_alloc|ends the process",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_a_graph_that_ends_its_process_ends_another(name: str, credit: Path) -> None:
+    """Where a model is being served, and for `training check`, it is opened apart first."""
+    graph, said = DEADLY[name]
+
+    with pytest.raises(BundleRefused, match=said):
+        try_apart(with_four_numbers(credit), graph.SerializeToString())
+
+
+def test_what_takes_too_long_apart_is_refused(
+    credit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a limit for all of it, not only for the example."""
+    monkeypatch.setattr(trial, "SECONDS", 0.01)
+    bundle = open_bundle(FolderStore(credit))
+
+    with pytest.raises(BundleRefused, match=r"to open it takes over 0\.01 s\.$"):
+        try_apart(bundle.manifest, bundle.read_model())
+
+
+def test_a_good_graph_is_good_apart(credit: Path) -> None:
+    """And nothing is said."""
+    bundle = open_bundle(FolderStore(credit))
+
+    try_apart(bundle.manifest, bundle.read_model())
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -26,7 +26,7 @@ from serving.pointer import move_pointer, read_pointer
 
 from tests.mutants import mutate
 from tests.servers import ROOT, Server, clean_environment, serving
-from tests.test_graph_check import HOSTILE, chain, model, older_chain, with_four_numbers
+from tests.test_graph_check import DEADLY, HOSTILE, chain, model, older_chain, with_four_numbers
 from tests.test_hot_swap import lines, wait_for
 from tests.training.pipelines import CASES
 from training.build import build_bundle
@@ -218,7 +218,10 @@ def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) 
 
     write("good", total)
     row = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
-    hostile = [graph for graph, _ in HOSTILE.values()] + [chain(30_000), older_chain(100_000)]
+    hostile = [graph for graph, _ in (HOSTILE | DEADLY).values()] + [
+        chain(30_000),
+        older_chain(100_000),
+    ]
     with serving(folder, MODEL_REFRESH_SECONDS="0.2", WEB_CONCURRENCY="1") as server:
         wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 200)
         before = psutil.Process(server.process.pid).children()

@@ -114,7 +114,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
 
 def memory(server: Server) -> float:
     """Proportional set size of the workers, in bytes."""
-    workers = psutil.Process(server.process.pid).children(recursive=True)
+    workers = psutil.Process(server.process.pid).children()
     return float(sum(worker.memory_full_info().pss for worker in workers))
 
 
@@ -309,3 +309,75 @@ def test_a_folder_s_model_is_swapped_too(versions: Versions, tmp_path: Path) -> 
         pointer = read_pointer(FolderStore(folder))
         move_pointer(FolderStore(folder), second, pointer)
         wait_for(lambda: {version(server) for _ in range(20)} == {second})
+
+
+def health(server: Server) -> Any:
+    """Ask how it is."""
+    return requests.get(f"{server}/health", timeout=10).json()
+
+
+def test_a_pointer_that_names_no_version_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """What is live is not known then; what was goes on, until it is known again."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first = versions.bundle(1).manifest.version
+    (folder / "latest").write_text(first)
+    with serving(folder, WEB_CONCURRENCY="1", MODEL_REFRESH_SECONDS="0.2") as server:
+        assert version(server) == first
+        (folder / "latest").write_text("../../etc")
+        wait_for(lambda: health(server)["status"] == "degraded")
+        assert version(server) == first
+        (folder / "latest").write_text(first)
+        wait_for(lambda: health(server)["status"] == "ok")
+
+
+def test_sighup_to_one_that_is_refused_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """The model that there is goes on, in the new workers too; a good one ends it."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first, second, third = (versions.bundle(n).manifest.version for n in (1, 2, 3))
+    (folder / "latest").write_text(first)
+    (folder / second / "model.onnx").write_bytes(b"no graph")
+    with serving(folder) as server:
+        assert version(server) == first
+        (folder / "latest").write_text(second)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {health(server)["status"] for _ in range(20)} == {"degraded"})
+        assert {version(server) for _ in range(20)} == {first}
+        [refusal] = lines(server, "the model was not renewed")
+        assert second in refusal["reason"]
+        (folder / "latest").write_text(third)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {version(server) for _ in range(20)} == {third})
+        assert health(server)["status"] == "ok"
+
+
+def test_sighup_to_one_on_scikit_learn(versions: Versions, tmp_path: Path) -> None:
+    """It cannot be shared by a fork, so each worker loads it, and none keeps the one before."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first, second = (versions.bundle(n).manifest.version for n in (1, 2))
+    (folder / "latest").write_text(first)
+    manifest = folder / second / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"name": "onnx"', '"name": "sklearn"'))
+    with serving(folder, ALLOW_PICKLE="1") as server:
+        assert version(server) == first
+        (folder / "latest").write_text(second)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {version(server) for _ in range(20)} == {second})
+        engines = {line["engine"] for line in lines(server, "model loaded")}
+
+    assert engines == {"onnx", "sklearn"}
+
+
+def test_sighup_to_a_worker_is_nothing(versions: Versions, tmp_path: Path) -> None:
+    """As when a terminal that is closed sends it to a whole group."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    with serving(folder, WEB_CONCURRENCY="1") as server:
+        before = version(server)
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert version(server) == before
+        assert psutil.Process(server.process.pid).children() == [worker]

@@ -149,6 +149,8 @@ load_functions(Path("functions"))
         ("PORT", "http"),
         ("MAX_INSTANCES", "0"),
         ("MAX_BODY_BYTES", "4MB"),
+        ("MAX_BODY_BYTES", "٣٣"),
+        ("MAX_MODEL_BYTES", "99999999999999999999"),
         ("LOG_LEVEL", "loud"),
         ("CORS_ORIGINS", "shop.example"),
         ("ALLOW_PICKLE", "yes"),

@@ -113,7 +113,7 @@ def test_an_unreachable_collector_disturbs_nobody(credit: Path) -> None:
             answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=5)
             assert answer.status_code == 200
         server.process.terminate()
-        assert server.process.wait(28) == 0
+        assert server.process.wait(10) == 0
         log = [json.loads(line) for line in server.logged().splitlines()]
 
     assert any(line.get("logger", "").startswith("opentelemetry") for line in log)

@@ -137,12 +137,14 @@ def _open_live(place: Store, new: Manifest) -> Model:
 
 
 def _common(new: _Contender, old: _Contender) -> Any:
-    """Return which rows both accept, if those are most of what the new one accepts."""
-    rows = new.accepted & old.accepted
-    refused = int((new.accepted & ~old.accepted).sum())
-    if refused > _MOST_LEFT_OUT * len(rows):
-        raise CannotCompareError(f"it refuses {refused:,} of the {len(rows):,} rows")
-    return rows
+    """Return which rows both accept, if those are most of what either accepts."""
+    for who, takes, refuses in (("it", new, old), ("the new one", old, new)):
+        refused = int((takes.accepted & ~refuses.accepted).sum())
+        if refused > _MOST_LEFT_OUT * len(takes.accepted):
+            raise CannotCompareError(
+                f"{who} refuses {refused:,} of the {len(takes.accepted):,} rows"
+            )
+    return new.accepted & old.accepted
 
 
 def _some(classes: list[Any] | None) -> str:

@@ -8,7 +8,7 @@ import shlex
 from serving.bundle import MANIFEST_FILE, Bundle
 from serving.errors import BundleError, ObjectMissing
 from serving.manifest import NAME
-from serving.pointer import Pointer, move_pointer
+from serving.pointer import Pointer, move_pointer, restore_pointer
 from serving.store import Store
 
 from training.check import check_files
@@ -48,7 +48,7 @@ def rollback(uri: str) -> None:
     """
     model = open_place(uri)
     live = find_live(model)
-    if live is None or live.previous is None:
+    if live is None or live.previous in (None, live.version):
         known = f"only {live.version} has been live" if live else "no version is live"
         raise TrainingError(
             f"{known} in {model}, so there is none to go back to; "
@@ -80,7 +80,7 @@ def make_live(model: Store, version: str, seen: Pointer | None) -> None:
         pruned = True
     if pruned:
         if seen is not None:
-            move_pointer(model, seen.version, find_live(model))
+            restore_pointer(model, seen)
         stays = f"{seen.version} stays live" if seen else "promote another"
         raise BundleError(f"{model.at(version)} was pruned in the meantime; {stays}.")
 

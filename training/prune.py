@@ -8,8 +8,9 @@ from serving.errors import ObjectMissing
 from serving.pointer import Pointer
 from serving.store import Store
 
-from training.errors import on_interrupt
+from training.errors import TrainingError, on_interrupt
 from training.place import find_live, open_place
+from training.promote import how_to_promote
 from training.report import say, show_table
 from training.versions import STRUCK, Version, read_versions
 
@@ -28,13 +29,19 @@ def prune(uri: str, keep: int, *, dry_run: bool) -> None:
         dry_run: Whether to show only what would go.
 
     Raises:
-        TrainingError: There is no version.
+        TrainingError: There is no version, or none is live.
         BundleError: The store fails.
     """
     model = open_place(uri)
     versions = read_versions(model)
     whole = [version.name for version in versions if version.manifest and not version.struck]
-    kept = {*whole[:keep], *_in_use(find_live(model))}
+    live = find_live(model)
+    if live is None:
+        raise TrainingError(
+            f"no version is live in {model}, so it is not known which must stay; "
+            f"name it first: {how_to_promote('VERSION', model)}"
+        )
+    kept = {*whole[:keep], *_in_use(live)}
     old = [v for v in versions if v.struck or (v.manifest and v.name not in kept)]
     with on_interrupt("prune again, and it goes on where it was"):
         gone = [version for version in old if dry_run or _delete(model, version.name)]

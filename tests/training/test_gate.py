@@ -270,6 +270,12 @@ def test_rows_that_one_refuses_are_left_out_for_both(tmp_path: Path) -> None:
     assert (found.left_out, found.live) == (0, {})
     assert np.sum(found.figures["confusion"]) == 30
 
+    found = compare(old, FolderStore(new), gaps[:30], target[:30])
+    assert found.problem == (
+        "The live model cannot be compared: the new one refuses 2 of the 30 rows."
+    )
+    assert found.live == {}
+
 
 def test_a_worse_model_is_written_and_not_live(train: Train, tmp_path: Path) -> None:
     """Exit status 3, both figures, and what to type to promote it all the same."""

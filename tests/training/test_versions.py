@@ -188,6 +188,9 @@ def test_rollback_wants_a_version_before(
     assert said.startswith("training: only v1 has been live")
     assert said.endswith(instead)
 
+    place.replace("latest", b"v1\nv1\n", read_pointer(place).tag)
+    assert ask(capsys, place, "rollback") == (2, [said])
+
     add(place, "v2")
     place.at("v1").delete("model.onnx")
     status, lines = ask(capsys, place, "rollback")

@@ -47,6 +47,10 @@ class BundleError(CanoaError):
     """A bundle cannot be used. The sentence is for the operator's log, never for a client."""
 
 
+class BundleRefused(BundleError):  # noqa: N818  # as its siblings
+    """What lies there is wrong, and stays so until somebody changes it."""
+
+
 class ObjectMissing(BundleError):  # noqa: N818  # as it reads where it is caught
     """There is no such object in the store."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from serving.bundle import Bundle, open_bundle
-from serving.errors import BundleError, ModelUnavailable, ObjectMissing
+from serving.errors import BundleError, BundleRefused, ModelUnavailable, ObjectMissing
 from serving.logs import describe, log
 from serving.manifest import Manifest
 from serving.model import Model, open_graph, open_model
@@ -20,6 +20,7 @@ from serving.observers import tell
 from serving.pointer import read_moved_pointer
 from serving.settings import settings
 from serving.store import Tag, is_remote, open_store
+from serving.trial import try_apart
 
 __all__ = ["is_outdated", "keep_fresh", "load_model", "renew_model", "share_model"]
 
@@ -61,15 +62,23 @@ def share_model() -> None:
     A graph runs without a thread of its own, so a forked child may use it. scikit-learn's OpenMP
     has hung in such children, so its pipelines are left for each worker to load.
     """
+    global _model, _outdated
     started = time.perf_counter()
-    # Whoever asks next is told; and tried again.
-    with contextlib.suppress(ModelUnavailable), _lock, _failing_in_the_log():
-        uri = settings().model_uri
-        fetched = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
-        graph = fetched.graph
-        if graph is not None:
+    uri, served = settings().model_uri, _model
+    try:
+        with _lock, _failing_in_the_log(served):
+            fetched = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
+            _outdated = False
+            if fetched.graph is None:
+                _model = None
+                return
+            if served or is_remote(uri):
+                try_apart(fetched.manifest, fetched.graph)
             _limit_threads()
-            _keep(open_graph(fetched.manifest, graph), started, fetched)
+            _keep(open_graph(fetched.manifest, fetched.graph), started, fetched)
+    except ModelUnavailable:
+        # Whoever asks next is told, and tried again; or the model that there was goes on.
+        _outdated = served is not None
 
 
 def renew_model() -> None:
@@ -122,7 +131,7 @@ def _renew() -> bool:
     global _seen, _outdated, _said
     started = time.perf_counter()
     served = load_model().manifest.version
-    outdated = _outdated
+    outdated, pointer = _outdated, None
     try:
         store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
         pointer = read_moved_pointer(store, _seen)
@@ -130,18 +139,31 @@ def _renew() -> bool:
             return False
         if outdated := pointer.version != served:
             bundle = Bundle(store.at(pointer.version), pointer.version)
-            _keep(open_model(bundle, allow_pickle=settings().allow_pickle), started, bundle)
+            _keep(_open_beside(bundle), started, bundle)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
     except BundleError as error:
         if isinstance(error, ObjectMissing) and not outdated:
             return False  # one version is served by its own address, which has no pointer
+        if isinstance(error, BundleRefused):
+            outdated = True
+            if pointer is not None:
+                _seen = pointer.tag  # it is tried no more until the pointer moves
         _outdated = outdated
         if _said != str(error):
             _said = str(error)
             log("error", "the model was not renewed", reason=_said)
             tell(lambda observer: observer.model_refused())
         return False
+
+
+def _open_beside(bundle: Bundle) -> Model:
+    """Open a model while another is served, which must not suffer for it."""
+    if bundle.manifest.engine.name != "onnx":
+        return open_model(bundle, allow_pickle=settings().allow_pickle)
+    graph = bundle.read_model()
+    try_apart(bundle.manifest, graph)
+    return open_graph(bundle.manifest, graph)
 
 
 def _load() -> Model:
@@ -208,19 +230,20 @@ def _keep(model: Model, started: float, read: Bundle | _Fetched) -> Model:
 
 
 @contextlib.contextmanager
-def _failing_in_the_log() -> Iterator[None]:
-    """Say to the operator alone why there is no model."""
+def _failing_in_the_log(served: Model | None = None) -> Iterator[None]:
+    """Say to the operator alone why there is no model, or why it stays the one that is *served*."""
     global _failed_at
+    message = "the model was not renewed" if served else "no model"
     try:
         yield
     except BundleError as error:
         _failed_at = time.monotonic()
-        log("error", "no model", reason=str(error))
+        log("error", message, reason=str(error))
         tell(lambda observer: observer.model_refused())
         raise _unavailable() from None
     except Exception as error:  # whatever a library raises: to have no model is a state, no end
         _failed_at = time.monotonic()
-        log("error", "no model", **describe(error))
+        log("error", message, **describe(error))
         raise _unavailable() from None
 
 

@@ -8,11 +8,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from serving.errors import BundleError, Conflict
+from serving.errors import BundleRefused, Conflict
 from serving.manifest import NAME
 from serving.store import Object, Store, Tag
 
-__all__ = ["POINTER_FILE", "Pointer", "move_pointer", "read_moved_pointer", "read_pointer"]
+__all__ = [
+    "POINTER_FILE",
+    "Pointer",
+    "move_pointer",
+    "read_moved_pointer",
+    "read_pointer",
+    "restore_pointer",
+]
 
 POINTER_FILE = "latest"
 
@@ -31,7 +38,7 @@ def read_pointer(model: Store) -> Pointer:
 
     Raises:
         ObjectMissing: None is yet.
-        BundleError: The pointer cannot be read, or holds what is no version's name.
+        BundleError: The pointer cannot be read, or (BundleRefused) names no version.
     """
     return _to_pointer(model, model.read(POINTER_FILE))
 
@@ -55,7 +62,7 @@ def move_pointer(model: Store, version: str, seen: Pointer | None) -> None:
         Conflict: It has.
     """
     lines = [version] if seen is None else [version, seen.version]
-    content = "".join(f"{line}\n" for line in lines).encode()
+    content = _content(lines)
     try:
         if seen is None:
             model.create(POINTER_FILE, content)
@@ -70,11 +77,27 @@ def move_pointer(model: Store, version: str, seen: Pointer | None) -> None:
             ) from error
 
 
+def restore_pointer(model: Store, seen: Pointer) -> None:
+    """
+    Undo a move: point to what was live, and remember what was live before that.
+
+    Raises:
+        Conflict: The pointer has moved again.
+    """
+    lines = [seen.version, *([seen.previous] if seen.previous else [])]
+    moved = read_pointer(model)
+    model.replace(POINTER_FILE, _content(lines), moved.tag)
+
+
+def _content(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def _to_pointer(model: Store, found: Object) -> Pointer:
     names = found.content.decode("utf-8", "replace").split()
     if not 1 <= len(names) <= 2 or not all(re.search(NAME, name) for name in names):
         text = found.content[:80].decode("utf-8", "replace").strip()
-        raise BundleError(
+        raise BundleRefused(
             f"{model.at(POINTER_FILE)} names no version but {text!r}; "
             "write the one to serve into it."
         )

@@ -178,8 +178,8 @@ def _location(text: str) -> str:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError("a whole number above 0")
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) < 2**63:
+        raise ValueError("a whole number from 1 to 2^63 - 1")
     return int(text)
 
 
@@ -194,7 +194,7 @@ def _seconds(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > 65535:
         raise ValueError("a port number from 0 to 65535")
     return int(text)
 

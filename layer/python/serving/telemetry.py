@@ -6,8 +6,10 @@ client sent, and no exception's text, which may quote it, is recorded.
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from opentelemetry import trace
@@ -27,6 +29,8 @@ from serving.observers import Served
 
 __all__ = ["Telemetry"]
 
+#: How long a stop, and an invocation of Lambda's, waits for the collector.
+SECONDS = 4.0
 #: Seconds, as OpenTelemetry's conventions for HTTP advise.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _TRACE_HEADERS = ("traceparent", "tracestate")
@@ -109,13 +113,21 @@ class Telemetry:
 
     def flush(self) -> None:
         """Send what has gathered."""
-        self._spans.force_flush()
-        self._metrics.force_flush()
+        _together(self._spans.force_flush, self._metrics.force_flush)
 
     def stop(self) -> None:
-        """Send what has gathered, and end the threads."""
-        self._spans.shutdown()
-        self._metrics.shutdown()
+        """Send what has gathered, and end."""
+        _together(self._spans.shutdown, self._metrics.shutdown)
+
+
+def _together(*calls: Callable[[], object]) -> None:
+    """Make all *calls*, and wait a while: a collector that is silent may not hold up a stop."""
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _method(method: str) -> str:

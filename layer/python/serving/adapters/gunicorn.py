@@ -80,6 +80,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Load in the worker what could not be shared, and keep it fresh."""
     _heed_sigterm()
+    _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # the master's, though a group may be sent it
     _metrics.begin_worker(worker.place)
     _start_telemetry()
     # A failure is said in the log, and the first request tries again.
