@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -236,6 +237,7 @@ def test_promotions_and_prunes_at_once(add: Add, tmp_path: Path) -> None:
     for _ in range(25):
         (tmp_path / "credit" / "latest").write_text("v9\n")
         if not whole(place, "v1"):
+            shutil.rmtree(tmp_path / "small", ignore_errors=True)
             add(place, "v1", live=False)
         with ThreadPoolExecutor(2) as pool:
             promoted = pool.submit(together, lambda: promote(str(place), "v1"))
