@@ -181,4 +181,5 @@ def forget() -> None:
     for cached in (settings, platform, prepare, tokens.provider_keys):
         cached.cache_clear()
     loader._model = loader._failed_at = loader._seen = loader._said = None
-    loader._outdated = False
+    loader._outdated = loader._careful = False
+    loader._no_trial_before = 0.0

@@ -26,8 +26,10 @@ from serving.pointer import move_pointer, read_pointer
 
 from tests.mutants import mutate
 from tests.servers import ROOT, Server, clean_environment, serving
+from tests.stores import Bucket
 from tests.test_graph_check import DEADLY, HOSTILE, chain, model, older_chain, with_four_numbers
 from tests.test_hot_swap import lines, wait_for
+from tests.test_store_faults import upload
 from tests.training.pipelines import CASES
 from training.build import build_bundle
 
@@ -230,3 +232,22 @@ def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) 
             assert refused(server, f"bad{number}")
         assert psutil.Process(server.process.pid).children() == before
         assert requests.get(f"{server}/health", timeout=10).json()["status"] == "degraded"
+
+
+def test_a_server_starts_beside_a_deadly_graph(
+    credit: Path, tmp_path: Path, bucket: Bucket
+) -> None:
+    """In a store, which others may write to: it answers 503, and no process ends."""
+    manifest = msgspec.structs.replace(with_four_numbers(credit), version="deadly")
+    deadly, _ = DEADLY["a division that the processor refuses"]
+    files = {"model.onnx": deadly.SerializeToString()}
+    upload(Bundle(FolderStore(write_bundle(tmp_path, manifest, files))), bucket)
+    settings = {"MODEL_REFRESH_SECONDS": "0.2", **bucket.place.environment}
+    with serving(f"{bucket.place.uri}/credit", **settings) as server:
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 503)
+        before = psutil.Process(server.process.pid).children()
+        for _ in range(10):
+            assert requests.get(f"{server}/health", timeout=10).status_code == 503
+        assert psutil.Process(server.process.pid).children() == before
+        assert "ends the process that opens it" in lines(server, "no model")[0]["reason"]
+        assert len(lines(server, "no model")) <= 3

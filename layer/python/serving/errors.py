@@ -51,6 +51,10 @@ class BundleRefused(BundleError):  # noqa: N818  # as its siblings
     """What lies there is wrong, and stays so until somebody changes it."""
 
 
+class TrialFailed(BundleRefused):
+    """The graph was opened in another process, and that came to no good."""
+
+
 class ObjectMissing(BundleError):  # noqa: N818  # as it reads where it is caught
     """There is no such object in the store."""
 

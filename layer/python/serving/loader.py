@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from serving.bundle import Bundle, open_bundle
-from serving.errors import BundleError, BundleRefused, ModelUnavailable, ObjectMissing
+from serving.errors import (
+    BundleError,
+    BundleRefused,
+    ModelUnavailable,
+    ObjectMissing,
+    TrialFailed,
+)
 from serving.logs import describe, log
 from serving.manifest import Manifest
 from serving.model import Model, open_graph, open_model
@@ -26,10 +32,16 @@ __all__ = ["is_outdated", "keep_fresh", "load_model", "renew_model", "share_mode
 
 #: After a failed load, requests are answered 503 at once for so long before the next try.
 RETRY_SECONDS = 1.0
+#: The same for a graph that failed its trial, which takes long and would fail again.
+RETRIAL_SECONDS = 60.0
 
 _lock = threading.Lock()
 _model: Model | None = None
 _failed_at: float | None = None
+#: Until when a graph that failed its trial is not tried again.
+_no_trial_before = 0.0
+#: Whether what is opened first is tried in another process: others live by this one.
+_careful = False
 
 _renewing = threading.Lock()
 #: The tag of the pointer that was followed last.
@@ -62,9 +74,11 @@ def share_model() -> None:
     A graph runs without a thread of its own, so a forked child may use it. scikit-learn's OpenMP
     has hung in such children, so its pipelines are left for each worker to load.
     """
-    global _model, _outdated
+    global _model, _outdated, _careful
     started = time.perf_counter()
     uri, served = settings().model_uri, _model
+    # What lies in a folder was deployed with the code, or is written by who starts this.
+    _careful = served is not None or is_remote(uri)
     try:
         with _lock, _failing_in_the_log(served):
             fetched = _fetch_in_child(uri) if is_remote(uri) else _fetch(uri)
@@ -72,7 +86,7 @@ def share_model() -> None:
             if fetched.graph is None:
                 _model = None
                 return
-            if served or is_remote(uri):
+            if _careful:
                 try_apart(fetched.manifest, fetched.graph)
             _limit_threads()
             _keep(open_graph(fetched.manifest, fetched.graph), started, fetched)
@@ -139,7 +153,7 @@ def _renew() -> bool:
             return False
         if outdated := pointer.version != served:
             bundle = Bundle(store.at(pointer.version), pointer.version)
-            _keep(_open_beside(bundle), started, bundle)
+            _keep(_open(bundle, apart=True), started, bundle)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
     except BundleError as error:
@@ -157,12 +171,13 @@ def _renew() -> bool:
         return False
 
 
-def _open_beside(bundle: Bundle) -> Model:
-    """Open a model while another is served, which must not suffer for it."""
+def _open(bundle: Bundle, *, apart: bool) -> Model:
+    """Open a model; a graph in another process first, if *apart*."""
     if bundle.manifest.engine.name != "onnx":
         return open_model(bundle, allow_pickle=settings().allow_pickle)
     graph = bundle.read_model()
-    try_apart(bundle.manifest, graph)
+    if apart:
+        try_apart(bundle.manifest, graph)
     return open_graph(bundle.manifest, graph)
 
 
@@ -171,15 +186,15 @@ def _load() -> Model:
     with _lock:
         if _model is not None:
             return _model
-        if _failed_at is not None and time.monotonic() - _failed_at < RETRY_SECONDS:
+        now = time.monotonic()
+        if now < _no_trial_before or (_failed_at is not None and now - _failed_at < RETRY_SECONDS):
             raise _unavailable()
         started = time.perf_counter()
         with _failing_in_the_log():
             _limit_threads()
             store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
             bundle = open_bundle(store)
-            model = open_model(bundle, allow_pickle=settings().allow_pickle)
-            return _keep(model, started, bundle)
+            return _keep(_open(bundle, apart=_careful), started, bundle)
 
 
 class _Fetched(NamedTuple):
@@ -232,12 +247,14 @@ def _keep(model: Model, started: float, read: Bundle | _Fetched) -> Model:
 @contextlib.contextmanager
 def _failing_in_the_log(served: Model | None = None) -> Iterator[None]:
     """Say to the operator alone why there is no model, or why it stays the one that is *served*."""
-    global _failed_at
+    global _failed_at, _no_trial_before
     message = "the model was not renewed" if served else "no model"
     try:
         yield
     except BundleError as error:
         _failed_at = time.monotonic()
+        if isinstance(error, TrialFailed):
+            _no_trial_before = _failed_at + RETRIAL_SECONDS
         log("error", message, reason=str(error))
         tell(lambda observer: observer.model_refused())
         raise _unavailable() from None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from serving.errors import BundleError, BundleRefused
+from serving.errors import BundleError, TrialFailed
 from serving.manifest import Manifest, decode_manifest
 from serving.settings import settings
 
@@ -33,7 +33,7 @@ def try_apart(manifest: Manifest, graph: bytes) -> None:
     Open the model of a *manifest* and a *graph* that were verified, and try its example, elsewhere.
 
     Raises:
-        BundleRefused: It is refused there, or the process does not live through it.
+        TrialFailed: It is refused there, or the process does not live through it.
         BundleError: No process can be started.
     """
     import subprocess
@@ -52,15 +52,15 @@ def try_apart(manifest: Manifest, graph: bytes) -> None:
             check=False,  # gunicorn's master may have taken its status: what it wrote counts
         )
     except subprocess.TimeoutExpired:
-        raise BundleRefused(f"{refused}: to open it takes over {SECONDS:g} s.") from None
+        raise TrialFailed(f"{refused}: to open it takes over {SECONDS:g} s.") from None
     except OSError as error:
         raise BundleError(f"{refused}: no process to try it in: {error.strerror}.") from error
     try:
         verdict = msgspec.json.decode(run.stdout, type=_Verdict)
     except msgspec.DecodeError:
-        raise BundleRefused(f"{refused}: it ends the process that opens it.") from None
+        raise TrialFailed(f"{refused}: it ends the process that opens it.") from None
     if verdict.refusal is not None:
-        raise BundleRefused(verdict.refusal)
+        raise TrialFailed(verdict.refusal)
 
 
 def _main() -> None:
