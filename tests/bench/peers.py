@@ -45,13 +45,17 @@ import json, numpy as np, onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = ort.InferenceSession(os.environ["GRAPH"], options, providers=["CPUExecutionProvider"])
+with open(os.path.join(os.path.dirname(os.environ["GRAPH"]), "manifest.json")) as file:
+    manifest = json.load(file)
+names = [feature["name"] for feature in manifest["features"]]
+groups = [[names[place] for place in group] for group in manifest["engine"]["inputs"]]
 def score(body):
     row = json.loads(body)["instances"][0]
     feed = {
         node.name: np.array(
-            [[row[node.name]]], dtype=object if "string" in node.type else np.float32
+            [[row[name] for name in group]], dtype=object if "string" in node.type else np.float32
         )
-        for node in session.get_inputs()
+        for node, group in zip(session.get_inputs(), groups)
     }
     return json.dumps([output.tolist() for output in session.run(None, feed)]).encode()
 """
