@@ -36,7 +36,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--model-uri", type=Path, default=Path("models/credit"))
-    parser.add_argument("--rounds", type=int, default=9, help="of cold starts")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="of cold starts; all else in proportion"
+    )
     options = parser.parse_args()
     bundle = Path(str(open_bundle(FolderStore(options.model_uri)).place)).absolute()
     figures = Figures()
@@ -50,7 +52,7 @@ def main() -> None:
         _cold(figures, {name: every[name] for name in COLD}, one, options.rounds)
         with _all_running(every) as servers:
             console.print("latency, throughput, memory …")
-            _requests(figures, servers, one, folder)
+            _requests(figures, servers, one, folder, min(5, options.rounds))
             console.print("batches …")
             _batches(figures, servers["canoa, adapter"], bundle, instances)
     console.print("in process …")
@@ -69,11 +71,13 @@ def _cold(figures: Figures, chosen: dict[str, Starter], body: bytes, rounds: int
             )
 
 
-def _requests(figures: Figures, servers: dict[str, Server], body: bytes, folder: Path) -> None:
-    times = measure.latency(servers, body, folder)
+def _requests(
+    figures: Figures, servers: dict[str, Server], body: bytes, folder: Path, turns: int
+) -> None:
+    times = measure.latency(servers, body, folder, turns)
     ours = times["canoa, adapter"]
     figures.compare("one instance, p50", ours, ("tutorial", times["tutorial"]), 1 / 40, unit="ms")
-    rates = measure.throughput(servers, body, folder)
+    rates = measure.throughput(servers, body, folder, turns)
     ours = rates["canoa, adapter"]
     for peer, bound in (("tutorial", -40.0), ("constant", -0.5)):
         figures.compare("requests at 16", ours, (peer, rates[peer]), bound, unit="/s")

@@ -152,7 +152,7 @@ def _costs(functions: dict[str, _Function], event: dict[str, Any], rounds: int) 
         cold, billed, cost = [], [], []
         for size in SIZES:
             try:
-                start, took, peak = _throttled(functions[name], event, size, min(rounds, 3))
+                start, took, peak = _throttled(functions[name], event, size, rounds)
             except OSError as error:
                 table.caption = f"not measured: no control groups here ({error.strerror})"
                 return table
@@ -172,11 +172,11 @@ def _throttled(
 ) -> tuple[float, float, float]:
     """Seconds of a cold start, seconds billed for an invocation, peak bytes."""
     with cpu_share(min(1.0, size / ONE_CORE)) as limited:
-        cold = median(_cold_start(function, event, limited.prefix) for _ in range(rounds))
+        cold = median(_cold_start(function, event, limited.prefix) for _ in range(min(3, rounds)))
         with function.run(limited.prefix) as api:
             _invoke(api, event)
             billed = []
-            for _ in range(300):
+            for _ in range(min(300, 35 * rounds)):
                 began = time.perf_counter()
                 _invoke(api, event)
                 billed.append(math.ceil((time.perf_counter() - began) * 1e3) / 1e3)

@@ -33,7 +33,7 @@ def cold_start(starters: dict[str, Starter], body: bytes, rounds: int) -> dict[s
     return {name: median(times) for name, times in found.items()}
 
 
-def latency(servers: dict[str, Server], body: bytes, folder: Path) -> dict[str, float]:
+def latency(servers: dict[str, Server], body: bytes, folder: Path, turns: int) -> dict[str, float]:
     """Median of the turns' median seconds a request, one connection kept alive, by wrk."""
 
     def read(output: str) -> float:
@@ -42,10 +42,12 @@ def latency(servers: dict[str, Server], body: bytes, folder: Path) -> dict[str, 
         unit = next(unit for unit in ("us", "ms", "s") if figure.endswith(unit))
         return float(figure.removesuffix(unit)) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
 
-    return _wrk(servers, body, folder, ["-c1", "-d2", "--latency"], read, median)
+    return _wrk(servers, body, folder, ["-c1", "-d2", "--latency"], read, median, turns)
 
 
-def throughput(servers: dict[str, Server], body: bytes, folder: Path) -> dict[str, float]:
+def throughput(
+    servers: dict[str, Server], body: bytes, folder: Path, turns: int
+) -> dict[str, float]:
     """
     Requests a second at concurrency 16, by wrk, in each one's best turn.
 
@@ -57,7 +59,7 @@ def throughput(servers: dict[str, Server], body: bytes, folder: Path) -> dict[st
         [line] = [line for line in output.splitlines() if line.startswith("Requests/sec")]
         return float(line.split()[1])
 
-    return _wrk(servers, body, folder, ["-c16", "-d4"], read, max)
+    return _wrk(servers, body, folder, ["-c16", "-d4"], read, max, turns)
 
 
 def _wrk(  # noqa: PLR0917  # all of them matter
@@ -67,6 +69,7 @@ def _wrk(  # noqa: PLR0917  # all of them matter
     options: list[str],
     read: Callable[[str], float],
     settle: Callable[[list[float]], float],
+    turns: int,
 ) -> dict[str, float]:
     """Run wrk, turns interleaved; an answer that is no 2xx is an error."""
     script = folder / "post.lua"
@@ -75,7 +78,7 @@ def _wrk(  # noqa: PLR0917  # all of them matter
         f"wrk.body = [==[{body.decode()}]==]\n"
     )
     found: dict[str, list[float]] = {name: [] for name in servers}
-    for _ in range(5):
+    for _ in range(turns):
         for name, server in servers.items():
             command = ["wrk", "-t1", *options, "-s", str(script), f"{server}/v0/predict"]
             run = subprocess.run(command, capture_output=True, text=True, check=True)
