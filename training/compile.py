@@ -142,6 +142,7 @@ def _convert_from(prepared: Any, inputs: list[tuple[str, Any]]) -> bytes:
         warnings.simplefilter("ignore")
         graph = convert_sklearn(prepared, "pipeline", inputs, options=options, target_opset=OPSET)
     _use_no_locale(graph)
+    _order_domains(graph)
     return bytes(graph.SerializeToString())
 
 
@@ -152,6 +153,13 @@ def _use_no_locale(graph: Any) -> None:
             others = [attribute for attribute in node.attribute if attribute.name != "locale"]
             del node.attribute[:]
             node.attribute.extend([*others, make_attribute("locale", "C")])
+
+
+def _order_domains(graph: Any) -> None:
+    """Name the domains of operators in one order: skl2onnx has them in a set."""
+    domains = sorted(graph.opset_import, key=lambda opset: opset.domain)
+    del graph.opset_import[:]
+    graph.opset_import.extend(domains)
 
 
 def _layouts(prepared: Any, features: list[Feature]) -> list[list[tuple[str, Any]]]:
