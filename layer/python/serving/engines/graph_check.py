@@ -9,11 +9,13 @@ Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.prot
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.engines.whole_numbers import WHOLE_TYPES, Given, WholeNumbers
 from serving.engines.wire import Reader, WireError, varints
 from serving.errors import BundleError
 
@@ -21,12 +23,15 @@ __all__ = ["OPERATORS", "check_graph"]
 
 MAX_NODES = 20_000
 MAX_TREE_DEPTH = 1_000
+#: TensorProto.DataType.
+_INT64 = 7
 
 _STANDARD = """
     Abs Add And ArgMax ArgMin Cast CastLike Celu Clip Compress Concat Constant ConstantOfShape
     Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Gather GatherElements
-    GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax MatMul
-    Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax
+    LpNormalization MatMul Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1
+    ReduceL2 ReduceLogSum
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
     Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh Size Slice Softmax Split
     Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
@@ -57,9 +62,16 @@ class _Attribute:
     """What of a node's attribute is looked at: its numbers, which strings say LEAF, its graphs."""
 
     def __init__(self) -> None:
+        self.number: int | None = None
+        self.tensor_types: list[int | None] = []
         self.numbers: list[npt.NDArray[np.int64]] = []
         self.leaves: list[bool] = []
         self.graphs: list[slice] = []
+
+    def given(self, name: str) -> Given:
+        """Say what it tells of types."""
+        whole = bool(self.numbers) or any(kind in WHOLE_TYPES for kind in self.tensor_types)
+        return Given(self.number, whole or (name == "value_int" and self.number is not None))
 
 
 _Attributes = dict[str, _Attribute]
@@ -72,6 +84,7 @@ class _Check:
         self._data = graph
         self._reader = Reader(graph)
         self._nodes = 0
+        self._whole = WholeNumbers()
 
     def model(self) -> None:
         for number, value in self._reader.fields(slice(0, len(self._data))):
@@ -82,14 +95,27 @@ class _Check:
             elif number == 25:
                 _refuse("defines functions of its own")
 
-    def _graph(self, part: slice, *, within_scan: bool) -> None:
+    def _graph(self, part: slice, *, within_scan: bool) -> list[int | None]:
+        """Look through a graph; the types that its outputs are said to have."""
+        nodes, outputs = [], []
         for number, value in self._reader.fields(part):
             if number == 1:
-                self._node(_part(value), within_scan=within_scan)
+                nodes.append(_part(value))
             elif number == 5:
-                self._tensor(_part(value))
+                name, data_type = self._tensor(_part(value))
+                if data_type == _INT64 and self._is_divisor(_part(value)):
+                    self._whole.add_divisor(name, data_type)
+                else:
+                    self._whole.add(name, data_type)
+            elif number == 11:
+                self._whole.add(*self._value(_part(value)))
+            elif number == 12:
+                outputs.append(self._value(_part(value))[1])
             elif number == 15:
                 _refuse("holds a sparse tensor")
+        for node in nodes:
+            self._node(node, within_scan=within_scan)
+        return outputs
 
     def _node(self, part: slice, *, within_scan: bool) -> None:
         self._nodes += 1
@@ -97,8 +123,11 @@ class _Check:
             _refuse(f"has more than {MAX_NODES} nodes")
         operator = domain = None
         attributes: _Attributes = {}
+        names: dict[int, list[str]] = {1: [], 2: []}
         for number, value in self._reader.fields(part):
-            if number == 4:
+            if number in names:
+                names[number].append(self._text(value))
+            elif number == 4:
                 operator = self._only(operator, value)
             elif number == 7:
                 domain = self._only(domain, value)
@@ -109,20 +138,35 @@ class _Check:
                 attributes[name] = attribute
         if operator is None or operator not in OPERATORS.get(domain or "", ()):
             _refuse(f"has the operator {'.'.join(filter(None, (domain, operator)))!r}")
+        given = {name: attribute.given(name) for name, attribute in attributes.items()}
+        if self._whole.divides(operator, given, names[1], names[2]):
+            _refuse(f"has {operator} of whole numbers")
+        kinds = self._inner_graphs(operator, attributes, within_scan=within_scan)
+        for name, kind in product(names[2], kinds):
+            self._whole.add(name, kind)
+        if operator in _TREES:
+            _check_depth(*_TREES[operator](attributes))
+
+    def _inner_graphs(
+        self, operator: str, attributes: _Attributes, *, within_scan: bool
+    ) -> list[int | None]:
+        """Look through what a Scan repeats; the types of what it answers."""
+        kinds = []
         for graph in [graph for attribute in attributes.values() for graph in attribute.graphs]:
             if operator != "Scan" or within_scan:
                 _refuse(f"has a graph within {operator}")
-            self._graph(graph, within_scan=True)
-        if operator in _TREES:
-            _check_depth(*_TREES[operator](attributes))
+            kinds += self._graph(graph, within_scan=True)
+        return kinds
 
     def _attribute(self, part: slice) -> tuple[str, _Attribute]:
         name, found = None, _Attribute()
         for number, value in self._reader.fields(part, runs=True):
             if number == 1:
                 name = self._only(name, value)
+            elif number == 3:
+                found.number = value if isinstance(value, int) else None
             elif number in (5, 10):
-                self._tensor(_part(value))
+                found.tensor_types.append(self._tensor(_part(value))[1])
             elif number in (6, 11):
                 found.graphs.append(_part(value))
             elif number == 8:
@@ -133,10 +177,41 @@ class _Check:
                 _refuse("holds a sparse tensor")
         return name or "", found
 
-    def _tensor(self, part: slice) -> None:
+    def _tensor(self, part: slice) -> tuple[str, int | None]:
+        name, data_type = "", None
         for number, value in self._reader.fields(part):
             if number == 13 or (number == 14 and value != 0):
                 _refuse("has a tensor in another file")
+            elif number == 2:
+                data_type = value if isinstance(value, int) else None
+            elif number == 8:
+                name = self._text(value)
+        return name, data_type
+
+    def _is_divisor(self, part: slice) -> bool:
+        """Whether a tensor of int64 holds neither 0 nor -1, as far as it is told how to read it."""
+        found = [
+            self._numbers(value) if number == 7 else np.frombuffer(self._data[_part(value)], "<i8")
+            for number, value in self._reader.fields(part, runs=True)
+            if number in (7, 9)
+        ]
+        return len(found) == 1 and not np.isin(found[0], (0, -1)).any() and found[0].size > 0
+
+    def _value(self, part: slice) -> tuple[str, int | None]:
+        """Read an input's name and, of a tensor, its type."""
+        name, data_type = "", None
+        for number, value in self._reader.fields(part):
+            if number == 1:
+                name = self._text(value)
+            elif number == 2:
+                for kind, tensor in self._reader.fields(_part(value)):
+                    for field, said in self._reader.fields(_part(tensor)) if kind == 1 else ():
+                        if field == 1:
+                            data_type = said if isinstance(said, int) else None
+        return name, data_type
+
+    def _text(self, value: Any) -> str:
+        return self._data[_part(value)].decode("utf-8", "replace")
 
     def _numbers(self, value: Any) -> npt.NDArray[np.int64]:
         if isinstance(value, slice):
@@ -151,7 +226,7 @@ class _Check:
         """Read a text that comes once; of two, readers differ which one counts."""
         if before is not None:
             _refuse(f"says {before!r} and something else in one place")
-        return self._data[_part(value)][:100].decode("utf-8", "replace")
+        return self._text(value)[:100]
 
 
 def _part(value: Any) -> slice:
