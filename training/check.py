@@ -12,7 +12,6 @@ from serving.bundle import Bundle, open_bundle
 from serving.model import open_model
 from serving.settings import settings
 from serving.signature import is_valid, key_id, signer_of
-from serving.trial import try_apart
 
 from training.errors import TrainingError
 from training.place import open_place
@@ -37,9 +36,7 @@ def check(uri: str) -> None:
     check_files(bundle, console.print)
     for line in _signatures(bundle):
         console.print(line)
-    if manifest.engine.name == "onnx":
-        try_apart(manifest, bundle.read_model())
-    model = open_model(bundle, allow_pickle=settings().allow_pickle)
+    model = open_model(bundle, allow_pickle=settings().allow_pickle, apart=True)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)
     if not _same(answer, manifest.example.prediction):

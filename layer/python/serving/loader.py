@@ -153,7 +153,9 @@ def _renew() -> bool:
             return False
         if outdated := pointer.version != served:
             bundle = Bundle(store.at(pointer.version), pointer.version)
-            _keep(_open(bundle, apart=True), started, bundle)
+            allowed = settings().allow_pickle
+            # Beside one that is served, which must not suffer for it.
+            _keep(open_model(bundle, allow_pickle=allowed, apart=True), started, bundle)
         _seen, _outdated, _said = pointer.tag, False, None
         return pointer.version != served
     except BundleError as error:
@@ -171,16 +173,6 @@ def _renew() -> bool:
         return False
 
 
-def _open(bundle: Bundle, *, apart: bool) -> Model:
-    """Open a model; a graph in another process first, if *apart*."""
-    if bundle.manifest.engine.name != "onnx":
-        return open_model(bundle, allow_pickle=settings().allow_pickle)
-    graph = bundle.read_model()
-    if apart:
-        try_apart(bundle.manifest, graph)
-    return open_graph(bundle.manifest, graph)
-
-
 def _load() -> Model:
     keep_fresh()
     with _lock:
@@ -194,7 +186,9 @@ def _load() -> Model:
             _limit_threads()
             store = open_store(settings().model_uri, timeout=settings().store_timeout_seconds)
             bundle = open_bundle(store)
-            return _keep(_open(bundle, apart=_careful), started, bundle)
+            allowed = settings().allow_pickle
+            model = open_model(bundle, allow_pickle=allowed, apart=_careful)
+            return _keep(model, started, bundle)
 
 
 class _Fetched(NamedTuple):

@@ -15,6 +15,7 @@ from serving.logs import log
 from serving.manifest import Manifest
 from serving.predictions import to_predictions
 from serving.schema import Instances, Schema
+from serving.trial import try_apart
 from serving.trust import check_pickle
 
 __all__ = ["Model", "open_graph", "open_model"]
@@ -67,20 +68,24 @@ class Model:
         return refusal
 
 
-def open_model(bundle: Bundle, *, allow_pickle: bool) -> Model:
+def open_model(bundle: Bundle, *, allow_pickle: bool, apart: bool = False) -> Model:
     """
     Open the model of *bundle*.
 
     Args:
         bundle: Its files are verified as they are read.
         allow_pickle: Whether the operator answers for a pickle, whoever wrote it.
+        apart: Whether a graph is opened in another process first.
 
     Raises:
         BundleError: What it runs is missing, damaged or not allowed.
     """
     manifest = bundle.manifest
     if manifest.engine.name == "onnx":
-        return open_graph(manifest, bundle.read_model())
+        graph = bundle.read_model()
+        if apart:
+            try_apart(manifest, graph)
+        return open_graph(manifest, graph)
     check_pickle(bundle, allowed=allow_pickle)
     try:
         from serving.engines.sklearn import SklearnEngine

@@ -31,8 +31,8 @@ _STANDARD = """
     Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Gather GatherElements
     GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax
     LpNormalization MatMul Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1
-    ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
+    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu
     Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh Size Slice Softmax Split
     Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
 """
