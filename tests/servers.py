@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from serving.settings import Settings
@@ -22,10 +24,12 @@ __all__ = [
     "clean_environment",
     "emulator",
     "free_port",
+    "lines",
     "opened",
     "program",
     "serving",
     "start",
+    "wait_for",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +97,20 @@ def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) 
             yield server
         finally:
             _stop(process)
+
+
+def lines(server: Server, message: str) -> list[dict[str, Any]]:
+    """Decode the log's lines with this message."""
+    decoded = [json.loads(line) for line in server.logged().splitlines() if line.startswith("{")]
+    return [line for line in decoded if line["message"] == message]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)
 
 
 def program(name: str) -> str:

@@ -25,10 +25,9 @@ from serving.folder import FolderStore
 from serving.pointer import move_pointer, read_pointer
 
 from tests.mutants import mutate
-from tests.servers import ROOT, Server, clean_environment, serving
+from tests.servers import ROOT, Server, clean_environment, lines, serving, wait_for
 from tests.stores import Bucket
 from tests.test_graph_check import DEADLY, HOSTILE, chain, model, older_chain, with_four_numbers
-from tests.test_hot_swap import lines, wait_for
 from tests.test_store_faults import upload
 from tests.training.pipelines import CASES
 from training.build import build_bundle
@@ -245,9 +244,11 @@ def test_a_server_starts_beside_a_deadly_graph(
     settings = {"MODEL_REFRESH_SECONDS": "0.2", **bucket.place.environment}
     with serving(f"{bucket.place.uri}/credit", **settings) as server:
         wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 503)
-        before = psutil.Process(server.process.pid).children()
+        master = psutil.Process(server.process.pid)
+        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks them a moment apart
+        before = master.children()
         for _ in range(10):
             assert requests.get(f"{server}/health", timeout=10).status_code == 503
-        assert psutil.Process(server.process.pid).children() == before
+        assert master.children() == before
         assert "cannot be served" in lines(server, "no model")[0]["reason"]
         assert len(lines(server, "no model")) <= 3

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from serving.pointer import move_pointer, read_pointer
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.proxy import Answer, Asked
-from tests.servers import Server, serving
+from tests.servers import Server, lines, serving, wait_for
 from tests.stores import Bucket
 from tests.test_store_faults import upload
 from training.build import build_bundle
@@ -104,24 +103,10 @@ def load(server: Server) -> Iterator[list[Any]]:
             over.set()
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.05)
-
-
 def memory(server: Server) -> float:
     """Proportional set size of the workers, in bytes."""
     workers = psutil.Process(server.process.pid).children()
     return float(sum(worker.memory_full_info().pss for worker in workers))
-
-
-def lines(server: Server, message: str) -> list[dict[str, Any]]:
-    """Decode the log's lines with this message."""
-    decoded = [json.loads(line) for line in server.logged().splitlines() if line.startswith("{")]
-    return [line for line in decoded if line["message"] == message]
 
 
 def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:

@@ -13,11 +13,10 @@ import pytest
 import requests
 
 from tests.platforms import direct
-from tests.servers import Server, serving, start
+from tests.servers import Server, lines, serving, start, wait_for
 from tests.stores import Bucket
 from tests.test_conformance import ROW
 from tests.test_hostile import instances, post, talk
-from tests.test_hot_swap import lines, wait_for
 from tests.test_stop import workers
 
 #: What stands in every place where a client can put something.

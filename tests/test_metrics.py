@@ -12,10 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.adapters.flask import create_app
 
 from tests.platforms import direct
-from tests.servers import Server, serving
+from tests.servers import Server, serving, wait_for
 from tests.test_conformance import ROW
 from tests.test_hostile import talk
-from tests.test_hot_swap import wait_for
 from tests.test_logs import versions_of
 from tests.test_stop import end_a_worker, workers
 

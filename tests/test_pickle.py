@@ -22,9 +22,8 @@ from serving.pointer import move_pointer, read_pointer
 from tests.bundles import copied, manifest_of, new_signer, public_keys, trap
 from tests.lambdas import http_event
 from tests.platforms import lambda_process
-from tests.servers import ROOT, clean_environment, serving
+from tests.servers import ROOT, clean_environment, lines, serving, wait_for
 from tests.stores import Bucket
-from tests.test_hot_swap import lines, wait_for
 from tests.test_signature import upload
 
 US, THEM = new_signer(), new_signer()

@@ -24,10 +24,9 @@ from tests.bundles import copied, new_signer, public_keys
 from tests.lambdas import http_event
 from tests.platforms import lambda_process
 from tests.proxy import Asked
-from tests.servers import Server, serving
+from tests.servers import Server, lines, serving, wait_for
 from tests.stores import Bucket
 from tests.test_conformance import ROW
-from tests.test_hot_swap import lines, wait_for
 from training.signing_key import Signer
 
 US, THEM = new_signer(), new_signer()

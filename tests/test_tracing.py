@@ -13,9 +13,8 @@ from serving.tracing import span
 
 from tests.lambdas import http_event
 from tests.otlp import Received, attributes, collector
-from tests.servers import ROOT, clean_environment, serving
+from tests.servers import ROOT, clean_environment, serving, wait_for
 from tests.test_conformance import JSON, ROW
-from tests.test_hot_swap import wait_for
 from tests.test_logs import CANARIES, send_canaries
 from tests.test_stop import workers
 
