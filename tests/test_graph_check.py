@@ -524,6 +524,16 @@ def test_a_constant_that_divides_anything_may(divisor: list[int], good: bool, ra
             check_graph(raw_graph)
 
 
+def test_a_divisor_that_is_cut_short_is_refused() -> None:
+    """Its bytes are no whole number of numbers."""
+    two = numpy_helper.from_array(np.array([2]), "two")
+    two.raw_data = two.raw_data[:-1]
+    nodes = [helper.make_node("Div", ["least", "two"], ["y"])]
+
+    with pytest.raises(BundleError, match="cannot be read: it has a tensor that is cut short"):
+        check_graph(model(nodes, LEAST, two).SerializeToString())
+
+
 def test_a_divisor_of_another_graph_s_says_nothing() -> None:
     """Within a Scan a name may stand for something else than outside."""
     inner = helper.make_graph(

@@ -21,7 +21,11 @@ METRICS: dict[Task, tuple[str, ...]] = {
 #: What a classifier without probabilities does not have.
 _OF_PROBABILITIES = ("roc_auc", "log_loss")
 
+#: What gets better as it falls.
+_ERRORS = ("log_loss", "rmse", "mae")
+
 _COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+_TURNED = str.maketrans("<>", "><")
 _CHANGE = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
@@ -140,6 +144,12 @@ def _read_condition(text: str) -> Condition:
             f"--promote-if: there is no metric {match['metric']}; there are {_all_metrics()}."
         )
     number = None if match["number"] is None else float(match["number"])
+    # A fixed number may be a guard against what is too good to be true.
+    if number is None and (match["compare"][0] == "<") != (match["metric"] in _ERRORS):
+        raise TrainingError(
+            f"--promote-if: {text!r} would let in only what is worse than the live model; "
+            f"turn it round: {match['metric']} {match['compare'].translate(_TURNED)} live."
+        )
     change, by = match["change"] or "+", float(match["by"] or 0)
     return Condition(match["metric"], match["compare"], number, change, by)
 

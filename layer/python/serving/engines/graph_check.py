@@ -191,7 +191,7 @@ class _Check:
     def _is_divisor(self, part: slice) -> bool:
         """Whether a tensor of int64 holds neither 0 nor -1, as far as it is told how to read it."""
         found = [
-            self._numbers(value) if number == 7 else np.frombuffer(self._data[_part(value)], "<i8")
+            self._numbers(value) if number == 7 else self._raw_numbers(value)
             for number, value in self._reader.fields(part, runs=True)
             if number in (7, 9)
         ]
@@ -221,6 +221,12 @@ class _Check:
         if value is None:
             raise WireError("it has a fraction where a whole number belongs")
         return value  # type: ignore[no-any-return]
+
+    def _raw_numbers(self, value: Any) -> npt.NDArray[np.int64]:
+        raw = self._data[_part(value)]
+        if len(raw) % 8:
+            raise WireError("it has a tensor that is cut short")
+        return np.frombuffer(raw, "<i8")
 
     def _only(self, before: str | None, value: Any) -> str:
         """Read a text that comes once; of two, readers differ which one counts."""
