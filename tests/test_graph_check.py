@@ -21,8 +21,9 @@ from serving import trial
 from serving.bundle import open_bundle
 from serving.engines import onnx as engine
 from serving.engines import wire
-from serving.engines.graph_check import MAX_TREE_DEPTH, check_graph
+from serving.engines.graph_check import check_graph
 from serving.engines.onnx import OnnxEngine
+from serving.engines.tree_depth import MAX_TREE_DEPTH
 from serving.engines.wire import Reader, WireError, varints
 from serving.errors import BundleError, TrialFailed
 from serving.folder import FolderStore

@@ -1,20 +1,19 @@
 """Looks through a graph before onnxruntime opens it: plain arithmetic on tables, or nothing.
 
 A graph comes from whoever can write where the models lie, and an operator is code: one may loop
-for ever, another read a file. Those that skl2onnx writes are allowed, and no others. Trees are
-followed: onnxruntime opens them by recursion, and a deep one would overflow its stack.
+for ever, another read a file. Those that skl2onnx writes are allowed, and no others.
 Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.engines.tree_depth import TREES, TreesError, check_depth
 from serving.engines.whole_numbers import WHOLE_TYPES, Given, WholeNumbers
 from serving.engines.wire import Reader, WireError, varints
 from serving.errors import BundleError
@@ -22,7 +21,6 @@ from serving.errors import BundleError
 __all__ = ["OPERATORS", "check_graph"]
 
 MAX_NODES = 20_000
-MAX_TREE_DEPTH = 1_000
 #: TensorProto.DataType.
 _INT64 = 7
 
@@ -144,8 +142,16 @@ class _Check:
         kinds = self._inner_graphs(operator, attributes, within_scan=within_scan)
         for name, kind in product(names[2], kinds):
             self._whole.add(name, kind)
-        if operator in _TREES:
-            _check_depth(*_TREES[operator](attributes))
+        if operator in TREES:
+            self._trees(operator, attributes)
+
+    def _trees(self, operator: str, attributes: _Attributes) -> None:
+        numbers = {name: attribute.numbers for name, attribute in attributes.items()}
+        modes = attributes.get("nodes_modes", _Attribute())
+        try:
+            check_depth(operator, numbers, modes.leaves)
+        except TreesError as error:
+            _refuse(f"has trees that {error}")
 
     def _inner_graphs(
         self, operator: str, attributes: _Attributes, *, within_scan: bool
@@ -243,77 +249,3 @@ def _part(value: Any) -> slice:
 
 def _refuse(what: str) -> NoReturn:
     raise BundleError(f"the graph {what}, which is not served.")
-
-
-#: For each node the two that may come next, -1 where that is a leaf; and the nodes to start from.
-_Trees = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
-
-
-def _trees(attributes: _Attributes) -> _Trees:
-    """Read TreeEnsemble, which numbers the branches of all its trees in one row."""
-    if "membership_values" in attributes:
-        _refuse("has trees that ask for members of sets")
-    count = len(_numbers(attributes, "nodes_truenodeids"))
-    sides = []
-    for side in ("true", "false"):
-        leaf = _numbers(attributes, f"nodes_{side}leafs", count) != 0
-        sides.append(np.where(leaf, -1, _numbers(attributes, f"nodes_{side}nodeids", count)))
-    return sides[0], sides[1], _numbers(attributes, "tree_roots")
-
-
-def _older_trees(attributes: _Attributes) -> _Trees:
-    """Read TreeEnsembleClassifier and Regressor, which number the nodes of each tree."""
-    trees = _numbers(attributes, "nodes_treeids")
-    count = len(trees)
-    leaf = np.array(attributes.get("nodes_modes", _Attribute()).leaves, bool)
-    if len(leaf) != count:
-        _refuse("has trees with parts missing")
-    keys = _keys(trees, _numbers(attributes, "nodes_nodeids", count))
-    order = np.argsort(keys)
-    sides = []
-    for side in ("true", "false"):
-        wanted = _keys(trees, _numbers(attributes, f"nodes_{side}nodeids", count))[~leaf]
-        found = np.searchsorted(keys, wanted, sorter=order)
-        if (found == count).any() or (keys[order[found]] != wanted).any():
-            _refuse("has trees that lead nowhere")
-        places = np.full(count, -1)
-        places[~leaf] = np.where(leaf[order[found]], -1, order[found])
-        sides.append(places)
-    return sides[0], sides[1], np.flatnonzero(~leaf)
-
-
-_TREES: dict[str, Callable[[_Attributes], _Trees]] = {
-    "TreeEnsemble": _trees,
-    "TreeEnsembleClassifier": _older_trees,
-    "TreeEnsembleRegressor": _older_trees,
-}
-
-
-def _check_depth(true: Any, false: Any, level: Any) -> None:
-    """Go down all trees at once, a level at a time."""
-    for _ in range(MAX_TREE_DEPTH):
-        if level.size > true.size:
-            _refuse("has trees that share branches")
-        if level.size and not 0 <= level.min() <= level.max() < true.size:
-            _refuse("has trees that lead nowhere")
-        level = np.concatenate([true[level], false[level]])
-        level = level[level != -1]
-        if not level.size:
-            return
-    _refuse(f"has trees deeper than {MAX_TREE_DEPTH}")
-
-
-def _numbers(attributes: _Attributes, name: str, count: int | None = None) -> Any:
-    parts = attributes[name].numbers if name in attributes else []
-    numbers = np.concatenate([np.empty(0, np.int64), *parts])
-    if count is not None and len(numbers) != count:
-        _refuse("has trees with parts missing")
-    return numbers
-
-
-def _keys(trees: Any, nodes: Any) -> Any:
-    """Join two numbers below 2³¹ into one."""
-    for part in (trees, nodes):
-        if part.size and not 0 <= part.min() <= part.max() < 2**31:
-            _refuse("has trees with numbers out of range")
-    return trees << 32 | nodes
