@@ -180,6 +180,4 @@ def forget() -> None:
     """Make this process read its settings and load its model anew."""
     for cached in (settings, platform, prepare, tokens.provider_keys):
         cached.cache_clear()
-    loader._model = loader._failed_at = loader._seen = loader._said = None
-    loader._outdated = loader._careful = False
-    loader._no_trial_before = 0.0
+    loader._loader = loader._Loader()
