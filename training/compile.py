@@ -22,10 +22,12 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
+from training.text_imputer import convert_imputer
+
 __all__ = ["CannotCompileError", "compile_pipeline", "walk"]
 
 #: Held still, so that the same pipeline gives the same bytes.
-OPSET = {"": 18, "ai.onnx.ml": 3}
+OPSET = {"": 19, "ai.onnx.ml": 3}
 
 
 class CannotCompileError(Exception):
@@ -140,7 +142,14 @@ def _convert_from(prepared: Any, inputs: list[tuple[str, Any]]) -> bytes:
         options = {id(last): {"nocl": False}}
     with warnings.catch_warnings(), _plain_integers():
         warnings.simplefilter("ignore")
-        graph = convert_sklearn(prepared, "pipeline", inputs, options=options, target_opset=OPSET)
+        graph = convert_sklearn(
+            prepared,
+            "pipeline",
+            inputs,
+            options=options,
+            target_opset=OPSET,
+            custom_conversion_functions={SimpleImputer: convert_imputer},
+        )
     _use_no_locale(graph)
     _order_domains(graph)
     return bytes(graph.SerializeToString())

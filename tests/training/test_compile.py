@@ -1,12 +1,27 @@
-"""Compiling: the same pipeline gives the same graph, whatever Python's hashes are."""
+"""Compiling: the same pipeline gives the same graph, and few nodes for what is simple."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnxruntime import InferenceSession
+from serving.schema import MISSING
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from tests.servers import ROOT
+from training.compile import CannotCompileError, compile_pipeline
+from training.features import read_features
 
 COMPILE = """
 import hashlib
@@ -37,3 +52,62 @@ def test_the_same_pipeline_gives_the_same_graph() -> None:
     }
 
     assert len(digests) == 1
+
+
+TEXT = pd.DataFrame(
+    {
+        "a": ["x", "y", "y", None, "zebra crossing, of more than a few letters"],
+        "b": [None, "no", "no", "yes", "no"],
+        "n": [1.0, 2.0, 3.0, 4.0, 5.0],
+    }
+)
+
+
+@pytest.mark.parametrize("columns", [["a"], ["a", "b"], ["b", "a"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "imputer",
+    [
+        SimpleImputer(strategy="most_frequent"),
+        SimpleImputer(strategy="constant", fill_value="none"),
+        SimpleImputer(strategy="constant", fill_value="y"),
+    ],
+    ids=["most frequent", "constant", "constant that was there"],
+)
+def test_an_imputer_of_strings_is_two_nodes(imputer: Any, columns: list[str]) -> None:
+    """However many columns it has; and it answers what scikit-learn does, of new strings too."""
+    new = pd.DataFrame({"a": [None, "y", "", "Z"], "b": [None, None, "no", "?"], "n": 0.0})
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    steps = [("text", make_pipeline(imputer, encoder), columns), ("n", "passthrough", ["n"])]
+    pipeline = ColumnTransformer(steps).fit(TEXT)
+    graph = compile_pipeline(pipeline, read_features(TEXT))
+    feed = {
+        name: new[[name]].fillna(MISSING).to_numpy(np.float32 if name == "n" else object)
+        for name in new
+    }
+    nodes = Counter(node.op_type for node in onnx.load_from_string(graph).graph.node)
+
+    assert nodes["Equal"] == nodes["Where"] == 1
+    assert "LabelEncoder" not in nodes
+    [encoded] = InferenceSession(graph).run(None, feed)
+    assert encoded.tolist() == pipeline.transform(new).tolist()
+
+
+def test_numbers_are_imputed_as_before() -> None:
+    """By skl2onnx's own converter."""
+    data = pd.DataFrame({"n": [1.0, None, 3.0]})
+    pipeline = ColumnTransformer([("n", SimpleImputer(), ["n"])]).fit(data)
+    graph = compile_pipeline(pipeline, read_features(data))
+
+    [filled] = InferenceSession(graph).run(None, {"n": np.array([[np.nan]], np.float32)})
+    assert filled.tolist() == [[2.0]]
+
+
+def test_what_has_nothing_to_fill_in_is_not_compiled() -> None:
+    """A column with nothing in it, which scikit-learn leaves empty or leaves out."""
+    data = TEXT.assign(b=np.array([None] * 5, object))
+    imputer = SimpleImputer(strategy="most_frequent", keep_empty_features=True)
+    steps = [("text", make_pipeline(imputer, OneHotEncoder()), ["a", "b"])]
+    pipeline = ColumnTransformer(steps).fit(data)
+
+    with pytest.raises(CannotCompileError, match=r"'simpleimputer' \(SimpleImputer\)"):
+        compile_pipeline(pipeline, read_features(TEXT))
