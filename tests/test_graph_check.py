@@ -610,7 +610,7 @@ def test_a_file_is_read_by_who_does_not_check(
         OnnxEngine(with_four_numbers(credit), raw)
     monkeypatch.setattr(engine, "check_graph", lambda _: None)
     scores = OnnxEngine(with_four_numbers(credit), raw).score([[0.0]] * 4)
-    assert scores.values.tolist() == [10.0]
+    assert scores.values == [10.0]
 
 
 @pytest.mark.parametrize(

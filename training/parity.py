@@ -149,7 +149,7 @@ class _Comparison:
 
     def _difference(self, expected: Scores, found: Scores) -> Any:
         if not self.regression and expected.probabilities is None:
-            return (expected.values != found.values).astype(float)
+            return np.not_equal(expected.values, found.values).astype(float)
         a, b = self._with_labels(expected), self._with_labels(found)
         with np.errstate(all="ignore"):
             difference = np.abs(a - b).max(axis=1)
@@ -160,7 +160,7 @@ class _Comparison:
     def _label_mismatch(self, expected: Scores, found: Scores) -> Any:
         if self.regression:
             return np.zeros(len(expected.values), dtype=bool)
-        different = expected.values != found.values
+        different = np.not_equal(expected.values, found.values)
         if expected.probabilities is None or self.manifest.engine.label_rule == "model":
             return different
         best = np.sort(expected.probabilities, axis=1)[:, -2:]

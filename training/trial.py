@@ -72,7 +72,7 @@ def _label_rule(
             scores = model.score(rows)
         except (ValueError, ArithmeticError):  # it does not take such rows: nothing to compare
             continue
-        if (np.argmax(np.asarray(scores.probabilities), axis=1) != scores.values).any():
+        if np.argmax(np.asarray(scores.probabilities), axis=1).tolist() != scores.values:
             return "model"
     return "argmax"
 
@@ -102,6 +102,7 @@ def _check_reconstruction(
 ) -> None:
     """Make sure that rows rebuilt from JSON mean to the pipeline what the original rows do."""
     scores = engine.score(columns)
+    found: Any
     if scores.probabilities is not None:
         found, expected = scores.probabilities, pipeline.predict_proba(data)
     else:

@@ -178,7 +178,7 @@ def test_a_tie_gets_the_first_class(tmp_path: Path) -> None:
     engine._session = Session()
     scores: Scores = engine.score([[0.0] * 3, [0.0] * 3])
 
-    assert scores.values.tolist() == [0, 0, 1]
+    assert scores.values == [0, 0, 1]
     assert manifest.engine.tie_tolerance == 1e-6
 
 

@@ -49,18 +49,16 @@ class Model:
         Raises:
             InvalidInstances: The pipeline has no finite answer for them.
         """
-        import numpy as np
-
         try:
             scores = self._engine.score(columns)
         except (ValueError, ArithmeticError) as error:
             # scikit-learn's word for values that its arithmetic cannot take.
             log("warning", "the pipeline refused values", error=type(error).__name__)
             raise self._refusal("The model cannot score these values.") from None
-        answer = scores.values if scores.probabilities is None else scores.probabilities
-        if not np.isfinite(answer).all():
-            raise self._refusal("The model has no finite answer for these values.")
-        return to_predictions(self.manifest, scores)
+        try:
+            return to_predictions(self.manifest, scores)
+        except FloatingPointError:
+            raise self._refusal("The model has no finite answer for these values.") from None
 
     def _refusal(self, detail: str) -> InvalidInstances:
         refusal = InvalidInstances(detail)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from math import isfinite
+from typing import Any
 
 import msgspec
 
+from serving.engines import Scores
 from serving.manifest import Manifest
-
-if TYPE_CHECKING:
-    from serving.engines import Scores
 
 __all__ = ["label_key", "to_predictions"]
 
 
 def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
-    """Write n scores as n objects that JSON can hold."""
-    values = scores.values.tolist()
-    if manifest.classes is None:
+    """
+    Write n scores as n objects that JSON can hold.
+
+    Raises:
+        FloatingPointError: It cannot hold them: one is infinite, or no number.
+    """
+    values, probabilities, classes = scores.values, scores.probabilities, manifest.classes
+    if classes is None:
+        if not all(map(isfinite, values)):
+            raise FloatingPointError
         return [{"value": value} for value in values]
-    classes = manifest.classes
-    if scores.probabilities is None:
+    if probabilities is None:
         return [{"label": classes[value]} for value in values]
+    if not isfinite(sum(map(sum, probabilities))):
+        raise FloatingPointError
     keys = [label_key(label) for label in classes]
     return [
         {"label": classes[i], "probability": row[i], "probabilities": dict(zip(keys, row))}  # noqa: B905  # strict costs a third of the time, and the widths are the graph's own
-        for i, row in zip(values, scores.probabilities.tolist(), strict=True)
+        for i, row in zip(values, probabilities, strict=True)
     ]
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Columns", "Engine", "Scores"]
 
@@ -15,12 +12,12 @@ Columns = Sequence[Sequence[Any]]
 
 
 class Scores(NamedTuple):
-    """What an engine answers for n rows."""
+    """What an engine answers for n rows, in Python's own numbers: for one row numpy is slower."""
 
-    #: Regression: shape (n,). Classification: indices into the manifest's classes, shape (n,).
-    values: npt.NDArray[Any]
-    #: Shape (n, classes); None for regression, or where the classifier has none.
-    probabilities: npt.NDArray[Any] | None
+    #: Regression: n values. Classification: n indices into the manifest's classes.
+    values: list[Any]
+    #: n rows of one for each class; None for regression, or where the classifier has none.
+    probabilities: list[list[float]] | None
 
 
 class Engine(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,32 +106,38 @@ class OnnxEngine:
         Raises:
             BundleError: The graph fails, takes too long, or answers in another shape.
         """
+        rows = len(columns[0])
         options = ort.RunOptions()
         timer = threading.Timer(TRIAL_SECONDS, setattr, (options, "terminate", True))
         timer.start()
         try:
-            scores = self._to_scores(self._session.run(self._outputs, self._feed(columns), options))
+            outputs = self._session.run(self._outputs, self._feed(columns), options)
+            shapes = [output.shape for output in outputs]
+            scores = self._to_scores(outputs) if self._fit(shapes, rows) else None
         except Exception as error:  # onnxruntime's, or numpy's over what came out
             why = f"takes over {TRIAL_SECONDS:g} s" if options.terminate else _said(error)
             raise BundleError(f"the graph cannot score its own example: {why}") from error
         finally:
             timer.cancel()
             timer.join()  # no thread of ours is left when a process forks
-        rows = len(columns[0])
-        shapes = [scores.values.shape]
-        if scores.probabilities is not None:
-            shapes.append(scores.probabilities.shape)
-        if shapes != [(rows,), (rows, len(self._class_index))][: len(shapes)]:
+        if scores is None:
             raise BundleError(f"the graph answers {rows} rows with {shapes}.")
         return scores
 
+    def _fit(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
+        """Whether each output is as large as it should be."""
+        if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
+            return False
+        return self._argmax or math.prod(shapes[0]) == rows
+
     def _to_scores(self, outputs: Any) -> Scores:
         if self._regression:
-            return Scores(outputs[0].reshape(-1), None)
+            return Scores(outputs[0].reshape(-1).tolist(), None)
         if self._argmax:
-            return Scores(_first_best(outputs[0], self._tie), outputs[0])
+            probabilities = outputs[0].tolist()
+            return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
         labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
-        return Scores(np.array(labels), outputs[1] if self._has_probabilities else None)
+        return Scores(labels, outputs[1].tolist() if self._has_probabilities else None)
 
     @property
     def _argmax(self) -> bool:
@@ -159,9 +166,9 @@ class OnnxEngine:
             rows = [columns[i] for i in group]
             if categories:
                 named = [[MISSING if value is None else value for value in row] for row in rows]
-                feed[name] = np.array(named, dtype=object).T.copy()
+                feed[name] = np.array(named, dtype=object).T
             else:
-                feed[name] = np.array(rows, dtype=np.float32).T.copy()  # None becomes NaN
+                feed[name] = np.array(rows, dtype=np.float32).T  # None becomes NaN
         return feed
 
 
@@ -170,11 +177,14 @@ def _as_graph(label: Any) -> Any:
     return label if isinstance(label, str) else int(label)
 
 
-def _first_best(probabilities: npt.NDArray[Any], tie: float) -> npt.NDArray[Any]:
-    """Argmax over classes, shape (n,): the first of those that are equal within *tie*."""
-    best = np.maximum.reduce(probabilities, axis=1, keepdims=True)
-    first: npt.NDArray[Any] = (probabilities >= best - tie).argmax(axis=1)
-    return first
+def _first_best(probabilities: list[float], tie: float) -> int:
+    """Return the place of the largest: of the first of those that are equal within *tie*."""
+    best = max(probabilities)
+    place = probabilities.index(best)
+    for earlier in range(place):
+        if probabilities[earlier] >= best - tie:
+            return earlier
+    return place
 
 
 @functools.cache

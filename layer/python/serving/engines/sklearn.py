@@ -67,16 +67,17 @@ class SklearnEngine:
     def _score(self, data: Any) -> Scores:
         classes = self._manifest.classes
         if classes is None:
-            return Scores(np.asarray(self._pipeline.predict(data)).reshape(-1), None)
+            return Scores(np.asarray(self._pipeline.predict(data)).reshape(-1).tolist(), None)
         probabilities = None
         if self._manifest.has_probabilities:
-            probabilities = np.asarray(self._pipeline.predict_proba(data))
+            found = np.asarray(self._pipeline.predict_proba(data))
+            probabilities = found.tolist()
             if self._manifest.engine.label_rule == "argmax":
                 # What predict does for such a model, without asking it twice.
-                return Scores(np.argmax(probabilities, axis=1), probabilities)
+                return Scores(np.argmax(found, axis=1).tolist(), probabilities)
         index = {label: i for i, label in enumerate(classes)}
-        labels = [index[label] for label in np.asarray(self._pipeline.predict(data)).tolist()]
-        return Scores(np.array(labels), probabilities)
+        labels = np.asarray(self._pipeline.predict(data)).tolist()
+        return Scores([index[label] for label in labels], probabilities)
 
 
 def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:
