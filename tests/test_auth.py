@@ -280,6 +280,6 @@ def test_an_endpoint_that_says_nothing_is_protected(credit: Path) -> None:
         def new(_: Request) -> Answer:
             return Answer({})
 
-        assert new(EventRequest("GET", "/v0/new", {}, {}, bytes))[1] == 401
+        assert new(EventRequest("GET", "/v0/new", {}, dict, bytes))[1] == 401
         sent = {"X-API-Key": KEYS["predicts"]}
-        assert new(EventRequest("GET", "/v0/new", sent, {}, bytes))[1] == 200
+        assert new(EventRequest("GET", "/v0/new", sent, dict, bytes))[1] == 200

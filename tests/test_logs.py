@@ -6,11 +6,13 @@ import json
 import shutil
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from serving.logs import line_fields, log
 
 from tests.platforms import direct
 from tests.servers import Server, lines, serving, start, wait_for
@@ -199,3 +201,16 @@ def test_functions_framework_writes_lines_on_standard_output(credit: Path) -> No
 
     assert {line["message"] for line in log} == {"model loaded", "request"}
     assert not any(canary.lower() in text for canary in CANARIES)
+
+
+def test_a_line_is_written_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a surrogate pair cannot be UTF-8; its line is written all the same, and read."""
+    with line_fields(place="here"):
+        log("error", "plain", count=3, nothing=None)
+        log("error", "strange", count=3, name="\ud800x")
+    plain, strange = map(json.loads, capsys.readouterr().out.splitlines())
+
+    assert plain.keys() == {"time", "level", "message", "place", "count"}
+    assert datetime.now(UTC) - datetime.fromisoformat(plain["time"]) < timedelta(minutes=1)
+    assert plain["time"].endswith("Z")
+    assert (strange["message"], strange["place"], strange["name"]) == ("strange", "here", "?x")

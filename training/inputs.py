@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from onnx import AttributeProto, ModelProto, NodeProto, helper, load_from_string
+from onnx import ModelProto, NodeProto, helper, load_from_string
+
+from training.trees import has_subgraph
 
 __all__ = ["merge_inputs"]
 
@@ -27,8 +29,8 @@ def merge_inputs(graph: bytes) -> tuple[bytes, list[list[int]] | None]:
     model = load_from_string(graph)
     places = {value.name: [i] for i, value in enumerate(model.graph.input)}
     nodes = list(model.graph.node)
-    if any(a.type == AttributeProto.GRAPH for node in nodes for a in node.attribute):
-        return graph, None  # what stands in there may read an input too
+    if any(map(has_subgraph, nodes)):
+        return graph, None
     read = Counter(name for node in nodes for name in node.input)
     read.update(value.name for value in model.graph.output)
     joints = [

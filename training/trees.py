@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, ModelProto, NodeProto, helper, load_from_string, numpy_helper
 
-__all__ = ["rewrite_trees"]
+__all__ = ["has_subgraph", "rewrite_trees"]
 
 ML_OPSET = 5
 _OLD = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
@@ -46,7 +46,7 @@ def rewrite_trees(graph: bytes) -> bytes | None:
     """
     model = load_from_string(graph)
     nodes = list(model.graph.node)
-    if not any(node.op_type in _OLD for node in nodes) or any(map(_has_subgraph, nodes)):
+    if not any(node.op_type in _OLD for node in nodes) or any(map(has_subgraph, nodes)):
         return None
     del model.graph.node[:]
     try:
@@ -58,7 +58,8 @@ def rewrite_trees(graph: bytes) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-def _has_subgraph(node: NodeProto) -> bool:
+def has_subgraph(node: NodeProto) -> bool:
+    """Whether the node repeats a graph of its own, which may read values of the one it is in."""
     return any(attribute.type == AttributeProto.GRAPH for attribute in node.attribute)
 
 

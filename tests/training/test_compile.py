@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,28 @@ import onnx
 import pandas as pd
 import pytest
 from onnxruntime import InferenceSession
+from serving.bundle import open_bundle
+from serving.folder import FolderStore
 from serving.schema import MISSING
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
 from sklearn.impute import SimpleImputer
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from tests.servers import ROOT
 from training.compile import CannotCompileError, compile_pipeline
-from training.features import read_features
+from training.features import as_frame, read_features
+from training.outputs import keep_last_output
 
 COMPILE = """
 import hashlib
 from training.build import rewrite_trees
 from training.compile import compile_pipeline
 from training.credit import build_pipeline, load_data
-from training.features import read_features
+from training.features import as_frame, read_features
+from training.outputs import keep_last_output
 from training.inputs import merge_inputs
 data, target = load_data()
 pipeline = build_pipeline().set_params(**{"randomforestclassifier__n_estimators": 3})
@@ -111,3 +118,25 @@ def test_what_has_nothing_to_fill_in_is_not_compiled() -> None:
 
     with pytest.raises(CannotCompileError, match=r"'simpleimputer' \(SimpleImputer\)"):
         compile_pipeline(pipeline, read_features(TEXT))
+
+
+def test_nothing_is_left_that_only_the_label_needs(credit: Path) -> None:
+    """Where it is the likeliest class, which the server finds by itself."""
+    bundle = open_bundle(FolderStore(credit))
+    graph = onnx.load_from_string(bundle.read_model()).graph
+    reads = {name for node in graph.node for name in node.input}
+
+    assert bundle.manifest.label_is_likeliest
+    assert [value.name for value in graph.output] == ["probabilities"]
+    assert {name for node in graph.node for name in node.output} <= reads | {"probabilities"}
+    assert {value.name for value in graph.initializer} <= reads
+
+
+def test_a_graph_that_repeats_another_is_left_alone() -> None:
+    """Its inner graph may read what no node outside does."""
+    data, target = load_iris(return_X_y=True)
+    pipeline = KNeighborsClassifier().fit(data, target)
+    graph = compile_pipeline(pipeline, read_features(as_frame(data)[0]))
+
+    assert keep_last_output(graph) == graph
+    assert len(onnx.load_from_string(graph).graph.output) == 2

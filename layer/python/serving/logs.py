@@ -23,7 +23,7 @@ def log(level: str, message: str, **fields: Any) -> None:
     """Write one line, unless LOG_LEVEL silences *level*. Fields that are None are left out."""
     if LEVELS.index(level) < LEVELS.index(settings().log_level):
         return
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = datetime.now(UTC)
     everything = {"time": now, "level": level, "message": message, **_fields.get(), **fields}
     line = {name: value for name, value in everything.items() if value is not None}
     for decorate in _decorators:
@@ -37,9 +37,8 @@ def _encode(line: dict[str, Any]) -> str:
     try:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:  # half a surrogate pair, from who knows where
-        import json
-
-        return json.dumps({name: str(value) for name, value in line.items()})
+        texts = {name: str(value).encode(errors="replace") for name, value in line.items()}
+        return msgspec.json.encode({name: text.decode() for name, text in texts.items()}).decode()
 
 
 class line_fields:  # noqa: N801  # it is used as a function

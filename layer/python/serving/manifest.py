@@ -169,6 +169,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[Name, File]
     lineage: Lineage
 
+    @property
+    def label_is_likeliest(self) -> bool:
+        """Whether the probabilities tell the label, so that the graph need not."""
+        return self.has_probabilities and self.engine.label_rule == "argmax"
+
 
 def decode_manifest(raw: bytes, where: str) -> Manifest:
     """

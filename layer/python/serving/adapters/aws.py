@@ -73,7 +73,7 @@ def _refuse(error: UnknownEventError) -> dict[str, Any]:
         raise UnknownEvent("The event is no HTTP request.")
 
     with line_fields(event=str(error)):
-        nobody = EventRequest("", "", {}, {}, bytes)
+        nobody = EventRequest("", "", {}, dict, bytes)
         body, status, headers = respond(nobody, refuse, None)
     return {"statusCode": status, "headers": headers, "body": body.decode()}
 

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -51,15 +52,20 @@ class EventRequest:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        query: Mapping[str, str],
-        read: Callable[[], bytes],
+        read_query: Callable[[], Mapping[str, str]],
+        read_body: Callable[[], bytes],
     ) -> None:
         self.method = method.upper()
         self.path = path
         self.headers = Headers(headers)
-        self.args = query
-        self._read = read
+        self._read_query = read_query  # when it is asked for: most functions never do
+        self._read_body = read_body
         self._body: bytes | None = None
+
+    @functools.cached_property
+    def args(self) -> Mapping[str, str]:
+        """The query string's parameters."""
+        return self._read_query()
 
     def get_data(self) -> bytes:
         """
@@ -69,7 +75,7 @@ class EventRequest:
             ValueError: It is not the base64, or the text, that the event says it is.
         """
         if self._body is None:
-            self._body = self._read()
+            self._body = self._read_body()
         return self._body
 
 
@@ -121,9 +127,11 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
             headers["cookie"] = "; ".join(self.cookies)
         stage = self.request_context.stage
         path = self.raw_path if stage == "$default" else _without(stage, self.raw_path)
-        query = _first(parse_qsl(self.raw_query_string, keep_blank_values=True))
         method = self.request_context.http.method
-        return EventRequest(method, path, headers, query, self._content)
+        return EventRequest(method, path, headers, self._query, self._content)
+
+    def _query(self) -> dict[str, str]:
+        return dict(reversed(parse_qsl(self.raw_query_string, keep_blank_values=True)))
 
 
 class _MultiValueEvent(_Event, rename="camel", kw_only=True):
@@ -136,15 +144,11 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
     multi_value_query_string_parameters: dict[str, list[str]] | None = None
 
     def request(self) -> EventRequest:
-        """Return the request; of a repeated parameter the first value, as Werkzeug does."""
+        """Return the request, repeated headers joined."""
         headers = dict(self.headers or {})
         for name, values in (self.multi_value_headers or {}).items():
             headers[name] = ("; " if name.lower() == "cookie" else ", ").join(values)
-        query = dict(self.query_string_parameters or {})
-        for name, values in (self.multi_value_query_string_parameters or {}).items():
-            query[name] = values[0] if values else ""
-        query = {self._text(name): self._text(value) for name, value in query.items()}
-        return EventRequest(self.http_method, self._path(), headers, query, self._content)
+        return EventRequest(self.http_method, self._path(), headers, self._query, self._content)
 
     def answer(self, response: Response) -> dict[str, Any]:
         """Answer with lists where the request had them."""
@@ -153,6 +157,13 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
             headers = answer.pop("headers")
             answer["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
         return answer
+
+    def _query(self) -> dict[str, str]:
+        """Of a repeated parameter the first value, as Werkzeug does."""
+        query = dict(self.query_string_parameters or {})
+        for name, values in (self.multi_value_query_string_parameters or {}).items():
+            query[name] = values[0] if values else ""
+        return {self._text(name): self._text(value) for name, value in query.items()}
 
     def _path(self) -> str:
         return self.path
@@ -231,7 +242,3 @@ def _describe(event: Any) -> str:
 def _without(stage: str, path: str) -> str:
     prefix = f"/{stage}"
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
-
-
-def _first(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    return dict(reversed(pairs))

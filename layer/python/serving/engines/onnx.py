@@ -62,6 +62,8 @@ class OnnxEngine:
         # A request has one core at most, and a process with no thread pool may fork.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # What it remembers of each number of rows takes longer to find than it saves.
+        options.enable_mem_pattern = False
         options.log_severity_level = 4  # what it raises is enough
         try:
             self._session = ort.InferenceSession(
@@ -71,19 +73,19 @@ class OnnxEngine:
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
         self._features = manifest.features
         self._inputs = self._read_inputs(manifest.engine.inputs)
-        self._rule = manifest.engine.label_rule
+        self._label_is_likeliest = manifest.label_is_likeliest
         self._tie = manifest.engine.tie_tolerance
         self._regression = manifest.task == "regression"
         self._has_probabilities = manifest.has_probabilities
         self._class_index = {_as_graph(label): i for i, label in enumerate(manifest.classes or ())}
         names = [node.name for node in self._session.get_outputs()]
-        wanted = 2 if self._has_probabilities else 1
+        wanted = 2 if self._has_probabilities and not self._label_is_likeliest else 1
         if len(names) < wanted:
             raise BundleError(f"the graph has {len(names)} outputs, and {wanted} are needed.")
         kind = self._session.get_outputs()[0].type
         if self._regression and kind not in ("tensor(float)", "tensor(double)"):
             raise BundleError(f"the graph answers with {kind}, and the manifest says values.")
-        self._outputs = names[1:2] if self._argmax else names[:wanted]
+        self._outputs = names[-1:] if self._label_is_likeliest else names[:wanted]
 
     def score(self, columns: Columns) -> Scores:
         """
@@ -128,20 +130,16 @@ class OnnxEngine:
         """Whether each output is as large as it should be."""
         if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
             return False
-        return self._argmax or math.prod(shapes[0]) == rows
+        return self._label_is_likeliest or math.prod(shapes[0]) == rows
 
     def _to_scores(self, outputs: Any) -> Scores:
         if self._regression:
             return Scores(outputs[0].reshape(-1).tolist(), None)
-        if self._argmax:
+        if self._label_is_likeliest:
             probabilities = outputs[0].tolist()
             return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
         labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
         return Scores(labels, outputs[1].tolist() if self._has_probabilities else None)
-
-    @property
-    def _argmax(self) -> bool:
-        return not self._regression and self._has_probabilities and self._rule == "argmax"
 
     def _read_inputs(self, groups: list[list[int]] | None) -> list[_Input]:
         # By place: the compiler changes names that are no identifiers.
