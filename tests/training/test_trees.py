@@ -28,6 +28,7 @@ from sklearn.ensemble import (
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import training.build
+from training import trees
 from training.build import build_bundle
 from training.compile import OPSET, _plain_integers
 from training.trees import rewrite_trees
@@ -79,9 +80,13 @@ def answers(graph: bytes, data: Any) -> list[Any]:
     return list(session.run(None, {"x": data}))
 
 
+@pytest.mark.parametrize("together", [300, trees.NODES_TOGETHER], ids=["apart", "together"])
 @pytest.mark.parametrize(("estimator", "data", "target"), REWRITTEN.values(), ids=REWRITTEN)
-def test_they_answer_as_before(estimator: Any, data: Any, target: Any) -> None:
+def test_they_answer_as_before(
+    estimator: Any, data: Any, target: Any, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Labels, probabilities and values, on the training rows and on others; in fewer bytes."""
+    monkeypatch.setattr(trees, "NODES_TOGETHER", together)
     old = compiled(estimator, data, target)
     new = rewrite_trees(old)
     others = RNG.normal(size=(2000, 5), scale=3).astype(np.float32)
@@ -91,14 +96,35 @@ def test_they_answer_as_before(estimator: Any, data: Any, target: Any) -> None:
     assert len(new) < len(old)
     assert new == rewrite_trees(old)
     for rows in (data, others, others[:1]):
-        for before, after in zip(answers(old, rows), answers(new, rows), strict=True):
+        found = answers(new, rows)
+        for before, after in zip(answers(old, rows), found, strict=True):
             assert before.dtype == after.dtype
             assert before.shape == after.shape
             if before.dtype.kind == "f":
                 np.testing.assert_allclose(after, before, atol=2e-6, rtol=2e-6)
             else:
                 # At a tie of two probabilities the order of sums decides.
-                assert np.mean(after != before) < 0.001
+                best = np.sort(found[1], axis=1)
+                assert (after == before)[best[:, -1] - best[:, -2] > 2e-6].all()
+
+
+def test_many_nodes_are_opened_in_parts_of_like_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree stays whole; and what is averaged stays together."""
+    monkeypatch.setattr(trees, "NODES_TOGETHER", 1000)
+    old = compiled(RandomForestClassifier(50, max_depth=4, random_state=0), X, BINARY)
+    graph = onnx.load_from_string(rewrite_trees(old) or b"").graph
+    counts = [
+        len(attribute.ints)
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.name == "nodes_featureids"
+    ]
+    roots = [len(a.ints) for n in graph.node for a in n.attribute if a.name == "tree_roots"]
+
+    assert len(counts) == 2
+    assert max(counts) < 1.2 * min(counts)
+    assert sum(roots) == 50
+    assert [node.op_type for node in graph.node].count("Sum") == 1
 
 
 @pytest.mark.parametrize(("estimator", "data", "target"), LEFT.values(), ids=LEFT)
