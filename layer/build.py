@@ -78,6 +78,7 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
     owners = _owners(folder)
     before = _sizes(folder, owners)
     _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
+    _empty(folder, trim["emptied"])
     how = compile_layer(folder, target.python, kept="serving", terse=trim["docstrings"])
     _rewrite_records(folder)
     check_shared_objects(folder, target)
@@ -132,6 +133,12 @@ def _trim(folder: Path, patterns: Iterable[str]) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _empty(folder: Path, patterns: Iterable[str]) -> None:
+    spec = pathspec.GitIgnoreSpec.from_lines(patterns)
+    for file in spec.match_files(_files(folder)):
+        (folder / file).write_bytes(b"")
 
 
 def _rewrite_records(folder: Path) -> None:

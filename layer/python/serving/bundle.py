@@ -7,8 +7,6 @@ A reader goes from the pointer to the manifest to the files; a writer the other 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -223,6 +221,9 @@ def write_bundle(
     Raises:
         BundleError: That version is there already, or the manifest would not read back.
     """
+    import shutil  # a server, which only reads, starts without them
+    import tempfile
+
     manifest = msgspec.structs.replace(
         manifest, files={name: _describe(content) for name, content in files.items()}
     )

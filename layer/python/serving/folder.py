@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +78,8 @@ class FolderStore:
     @contextlib.contextmanager
     def _scratch(self, content: bytes) -> Iterator[str]:
         """Write a file of another name, all of it to the disk; it is gone afterwards."""
+        import tempfile  # a server, which only reads, starts without it
+
         self._folder.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
         try:

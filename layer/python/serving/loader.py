@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -82,6 +81,8 @@ def keep_fresh() -> None:
 
 
 def _keep_renewing(seconds: float) -> None:
+    import random  # most processes renew nothing
+
     while True:
         # Not every process at the same moment.
         time.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311

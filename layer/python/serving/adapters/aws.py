@@ -7,6 +7,7 @@ module is Lambda's init phase: it loads the functions and the model, also for Sn
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 from pathlib import Path
@@ -90,12 +91,23 @@ def _after_restore() -> None:
         loader.renew_model()
 
 
+def _load_model() -> None:
+    """Load it, and look through what there is for garbage neither meanwhile nor ever again."""
+    gc.disable()
+    try:
+        # A failure is in the log, and the first request tries again.
+        with contextlib.suppress(ModelUnavailable):
+            loader.load_model()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 decorate_lines(add_metrics)
 log_start("AWS Lambda", function=settings().function_target)
 start_telemetry()
 _lambda = _Lambda()
-with contextlib.suppress(ModelUnavailable):  # it is in the log, and the first request tries again
-    loader.load_model()
+_load_model()
 if _INITIALIZATION == "snap-start":
     from snapshot_restore_py import register_after_restore  # part of Lambda's Python since 3.12
 

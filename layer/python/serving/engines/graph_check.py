@@ -8,15 +8,17 @@ Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.prot
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from serving.engines.tree_depth import TREES, TreesError, check_depth
 from serving.engines.whole_numbers import WHOLE_TYPES, Given, WholeNumbers
 from serving.engines.wire import Reader, WireError, varints
 from serving.errors import BundleError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["OPERATORS", "check_graph"]
 

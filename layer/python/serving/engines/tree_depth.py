@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    #: The whole numbers that a node's attributes hold, in parts, by the attribute's name.
+    _Numbers = Mapping[str, Sequence[npt.NDArray[np.int64]]]
+    #: For each node the two that may come next, -1 where that is a leaf; and those to start from.
+    _Trees = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 __all__ = ["MAX_TREE_DEPTH", "TREES", "TreesError", "check_depth"]
 
 MAX_TREE_DEPTH = 1_000
-
-#: The whole numbers that a node's attributes hold, in parts, by the attribute's name.
-_Numbers = Mapping[str, Sequence[npt.NDArray[np.int64]]]
-#: For each node the two that may come next, -1 where that is a leaf; and the nodes to start from.
-_Trees = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 class TreesError(Exception):
