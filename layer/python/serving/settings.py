@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -203,7 +203,7 @@ def _public_keys(text: str) -> tuple[bytes, ...]:
     keys = []
     for number, part in enumerate(text.split(","), 1):
         try:
-            key = base64.b64decode(part.strip(), validate=True)
+            key = binascii.a2b_base64(part.strip(), strict_mode=True)
         except ValueError:
             key = b""
         if len(key) != 32:

@@ -7,7 +7,7 @@ make another signed version of the same model live, such as an old one, and noth
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ def is_valid(key: bytes, signature: bytes, manifest: bytes) -> bool:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        raw = base64.b64decode(signature.strip(), validate=True)
+        raw = binascii.a2b_base64(signature.strip(), strict_mode=True)
         Ed25519PublicKey.from_public_bytes(key).verify(raw, signed_bytes(manifest))
     except (InvalidSignature, ValueError):
         return False

@@ -11,7 +11,6 @@ import functools
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from serving.logs import describe, log
@@ -55,6 +54,8 @@ def wants_telemetry() -> bool:
     """Whether it is asked for, and can be had; if not, the log says so once."""
     if settings().otel_exporter_otlp_endpoint is None:
         return False
+    from importlib.util import find_spec
+
     try:
         if all(map(find_spec, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
             return True

@@ -6,10 +6,9 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -100,7 +99,9 @@ class _Event(msgspec.Struct, rename="camel", kw_only=True):
     def _content(self) -> bytes:
         """Read the body late: a fault in it is the client's, and gets a client's answer."""
         body = self.body or ""
-        return base64.b64decode(body, validate=True) if self.is_base64_encoded else body.encode()
+        return (
+            binascii.a2b_base64(body, strict_mode=True) if self.is_base64_encoded else body.encode()
+        )
 
 
 class _Http(msgspec.Struct):
@@ -199,6 +200,8 @@ class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
 
     def answer(self, response: Response) -> dict[str, Any]:
         """Add the status line that a load balancer wants."""
+        from http import HTTPStatus  # no other kind of event needs it
+
         status = HTTPStatus(response[1])
         described = {"statusDescription": f"{status.value} {status.phrase}"}
         return super().answer(response) | described
