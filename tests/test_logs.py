@@ -211,6 +211,9 @@ def test_a_line_is_written_whatever_is_in_it(capsys: pytest.CaptureFixture[str])
     plain, strange = map(json.loads, capsys.readouterr().out.splitlines())
 
     assert plain.keys() == {"time", "level", "message", "place", "count"}
-    assert datetime.now(UTC) - datetime.fromisoformat(plain["time"]) < timedelta(minutes=1)
-    assert plain["time"].endswith("Z")
+    assert strange.keys() == {*plain, "name"} - {"nothing"}
+    for line in (plain, strange):
+        assert datetime.now(UTC) - datetime.fromisoformat(line["time"]) < timedelta(minutes=1)
+        assert line["time"].endswith("Z")
+        assert line["count"] == 3
     assert (strange["message"], strange["place"], strange["name"]) == ("strange", "here", "?x")

@@ -23,7 +23,7 @@ from training.describe import draft_manifest, own_modules
 from training.errors import TrainingError, blame
 from training.features import as_frame, take, to_columns
 from training.inputs import merge_inputs
-from training.outputs import keep_last_output
+from training.outputs import leave_out_label
 from training.parity import check_parity
 from training.trees import rewrite_trees
 from training.trial import try_pipeline
@@ -127,7 +127,7 @@ def _choose_engine(
     except CannotCompileError as error:
         return msgspec.structs.replace(failed, reason=str(error)), None
     for graph in filter(None, (rewrite_trees(compiled), compiled)):
-        needed = keep_last_output(graph) if draft.label_is_likeliest else graph
+        needed = leave_out_label(graph) if draft.label_is_likeliest else graph
         merged, inputs = merge_inputs(needed)
         chosen = msgspec.structs.replace(draft.engine, name="onnx", inputs=inputs)
         served = msgspec.structs.replace(draft, engine=chosen)

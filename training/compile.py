@@ -85,6 +85,8 @@ def _prepare(pipeline: Any) -> Any:
 def _mark_missing(imputer: Any) -> None:
     """Let an imputer of strings look for what the server sends in place of null."""
     statistics = getattr(imputer, "statistics_", None)
+    if isinstance(imputer.missing_values, str):
+        return  # to it, null is no missing value
     if statistics is not None and any(isinstance(value, str) for value in statistics):
         imputer.missing_values = MISSING
 

@@ -49,6 +49,13 @@ class Condition(NamedTuple):
         """Return what the figure is compared with, given the *live* model's."""
         return self.number if self.number is not None else _CHANGE[self.change](live, self.by)
 
+    def lets_in_only_worse(self) -> bool:
+        """Whether it is the wrong way round; a bound beyond live guards against the too good."""
+        falls = self.metric in _ERRORS
+        if self.number is not None or (self.compare[0] == "<") == falls:
+            return False
+        return self.bound(1.0) >= 1.0 if falls else self.bound(1.0) <= 1.0
+
     def __str__(self) -> str:
         if self.number is not None:
             return f"{self.metric} {self.compare} {self.number:g}"
@@ -144,14 +151,14 @@ def _read_condition(text: str) -> Condition:
             f"--promote-if: there is no metric {match['metric']}; there are {_all_metrics()}."
         )
     number = None if match["number"] is None else float(match["number"])
-    # A fixed number may be a guard against what is too good to be true.
-    if number is None and (match["compare"][0] == "<") != (match["metric"] in _ERRORS):
-        raise TrainingError(
-            f"--promote-if: {text!r} would let in only what is worse than the live model; "
-            f"turn it round: {match['metric']} {match['compare'].translate(_TURNED)} live."
-        )
     change, by = match["change"] or "+", float(match["by"] or 0)
-    return Condition(match["metric"], match["compare"], number, change, by)
+    condition = Condition(match["metric"], match["compare"], number, change, by)
+    if condition.lets_in_only_worse():
+        raise TrainingError(
+            f"--promote-if: {text!r} would let in only what is no better than the live model; "
+            f"turn it round: {condition.metric} {condition.compare.translate(_TURNED)} live."
+        )
+    return condition
 
 
 def _all_metrics() -> str:

@@ -10,11 +10,15 @@ from onnx import load_from_string
 
 from training.trees import has_subgraph
 
-__all__ = ["keep_last_output"]
+__all__ = ["leave_out_label"]
 
 
-def keep_last_output(graph: bytes) -> bytes:
-    """Keep the last output of *graph*, and what it is computed from, where that can be told."""
+def leave_out_label(graph: bytes) -> bytes:
+    """
+    Keep the last output of *graph*, the probabilities, and what they are computed from.
+
+    A graph with a node that repeats another graph is returned as it is.
+    """
     model = load_from_string(graph)
     if any(map(has_subgraph, model.graph.node)):
         return graph

@@ -9,9 +9,9 @@ from typing import Any
 
 from onnx import TensorProto
 from serving.schema import MISSING
+from skl2onnx.common._apply_operation import apply_concat
 from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import StringTensorType
-from skl2onnx.operator_converters.common import concatenate_variables
 
 __all__ = ["convert_imputer"]
 
@@ -31,10 +31,10 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     fills = list(imputer.statistics_)
     if imputer.missing_values != MISSING or not all(isinstance(fill, str) for fill in fills):
         raise NotImplementedError("SimpleImputer: only strings take the place of missing strings")
-    columns = concatenate_variables(scope, operator.inputs, container)
-    missing, fill, is_missing = map(
-        scope.get_unique_variable_name, ("missing", "fill", "is_missing")
+    columns, missing, fill, is_missing = map(
+        scope.get_unique_variable_name, ("columns", "missing", "fill", "is_missing")
     )
+    apply_concat(scope, [value.full_name for value in operator.inputs], columns, container, axis=1)
     container.add_initializer(missing, TensorProto.STRING, [1], [MISSING])
     container.add_initializer(fill, TensorProto.STRING, [1, len(fills)], fills)
     container.add_node("Equal", [columns, missing], [is_missing])

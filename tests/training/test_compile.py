@@ -27,7 +27,7 @@ from sklearn.preprocessing import OneHotEncoder
 from tests.servers import ROOT
 from training.compile import CannotCompileError, compile_pipeline
 from training.features import as_frame, read_features
-from training.outputs import keep_last_output
+from training.outputs import leave_out_label
 
 COMPILE = """
 import hashlib
@@ -35,7 +35,7 @@ from training.build import rewrite_trees
 from training.compile import compile_pipeline
 from training.credit import build_pipeline, load_data
 from training.features import as_frame, read_features
-from training.outputs import keep_last_output
+from training.outputs import leave_out_label
 from training.inputs import merge_inputs
 data, target = load_data()
 pipeline = build_pipeline().set_params(**{"randomforestclassifier__n_estimators": 3})
@@ -99,6 +99,29 @@ def test_an_imputer_of_strings_is_two_nodes(imputer: Any, columns: list[str]) ->
     assert encoded.tolist() == pipeline.transform(new).tolist()
 
 
+def test_a_whole_frame_of_strings_is_imputed() -> None:
+    """Column by column as it comes, with nothing before that would join them."""
+    data = TEXT[["a", "b"]]
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    pipeline = make_pipeline(SimpleImputer(strategy="most_frequent"), encoder).fit(data)
+    graph = compile_pipeline(pipeline, read_features(data))
+    feed = {name: data[[name]].fillna(MISSING).to_numpy(object) for name in data}
+
+    [encoded] = InferenceSession(graph).run(None, feed)
+    assert encoded.tolist() == pipeline.transform(data).tolist()
+
+
+def test_a_word_that_means_missing_is_not_compiled() -> None:
+    """To such an imputer null is a value like any other."""
+    data = TEXT[["a"]].fillna("?")
+    pipeline = make_pipeline(
+        SimpleImputer(strategy="most_frequent", missing_values="?"), OneHotEncoder()
+    ).fit(data)
+
+    with pytest.raises(CannotCompileError, match=r"'simpleimputer' \(SimpleImputer\)"):
+        compile_pipeline(pipeline, read_features(data))
+
+
 def test_numbers_are_imputed_as_before() -> None:
     """By skl2onnx's own converter."""
     data = pd.DataFrame({"n": [1.0, None, 3.0]})
@@ -138,5 +161,5 @@ def test_a_graph_that_repeats_another_is_left_alone() -> None:
     pipeline = KNeighborsClassifier().fit(data, target)
     graph = compile_pipeline(pipeline, read_features(as_frame(data)[0]))
 
-    assert keep_last_output(graph) == graph
+    assert leave_out_label(graph) == graph
     assert len(onnx.load_from_string(graph).graph.output) == 2

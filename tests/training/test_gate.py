@@ -85,6 +85,8 @@ def versions(tmp_path: Path) -> list[str]:
         (" rmse  <  12 ", [Condition("rmse", "<", 12.0)]),
         ("log_loss <= live", [Condition("log_loss", "<=", None)]),
         ("log_loss<=live+0.01", [Condition("log_loss", "<=", None, "+", 0.01)]),
+        ("roc_auc <= live + 0.1", [Condition("roc_auc", "<=", None, "+", 0.1)]),
+        ("rmse >= live * 0.5", [Condition("rmse", ">=", None, "*", 0.5)]),
         ("accuracy < 0.99", [Condition("accuracy", "<", 0.99)]),
         ("mae <= live * 1.05", [Condition("mae", "<=", None, "*", 1.05)]),
         (
@@ -118,8 +120,9 @@ def test_conditions_are_read(text: str, conditions: list[Condition]) -> None:
         ("roc_auc >= live - live", ["'roc_auc >= live - live'"]),
         ("roc_auc >= nan", ["'roc_auc >= nan'"]),
         ("roc_auc >= __import__('os').getpid()", ["__import__"]),
-        ("rmse >= live", ["only what is worse", "rmse <= live."]),
-        ("roc_auc < live + 1", ["only what is worse", "roc_auc > live."]),
+        ("rmse >= live", ["only what is no better", "rmse <= live."]),
+        ("rmse > live * 1.1", ["only what is no better", "rmse < live."]),
+        ("roc_auc < live - 0.1", ["only what is no better", "roc_auc > live."]),
         ("auc >= 0.8", ["no metric auc", "roc_auc, log_loss and accuracy", "rmse, mae and r2"]),
     ],
 )

@@ -133,20 +133,24 @@ class _Loader:
         uri, served = settings().model_uri, self.model is not None
         # What lies in a folder was deployed with the code, or is written by who starts this.
         self._careful = served or is_remote(uri)
-        self.outdated = served  # until it is seen not to be
-        with self._loading, self._failing("the model was not renewed" if served else "no model"):
-            fetched = fetch(uri)
-            if fetched.graph is None:
-                self.model = None
-            else:
-                if self._careful:
-                    try_apart(fetched.manifest, fetched.graph)
-                _limit_threads()
-                self._keep(open_graph(fetched.manifest, fetched.graph), started, fetched)
-            self.outdated = False
+        message = "the model was not renewed" if served else "no model"
+        try:
+            with self._loading, self._failing(message):
+                fetched = fetch(uri)
+                if fetched.graph is None:
+                    self.model = None
+                else:
+                    if self._careful:
+                        try_apart(fetched.manifest, fetched.graph)
+                    _limit_threads()
+                    self._keep(open_graph(fetched.manifest, fetched.graph), started, fetched)
+        except ModelUnavailable:
+            self.outdated = served
+            raise
+        self.outdated = False
 
     def renew(self) -> bool:
-        """Whether the model is another than before."""
+        """Load a model if there is none, else follow the pointer; whether one was let go of."""
         if self.model is None:
             self._pause_ends = 0.0  # the time since then may not be ours: a snapshot stands still
             self.load()

@@ -37,8 +37,14 @@ def _encode(line: dict[str, Any]) -> str:
     try:
         return msgspec.json.encode(line).decode()
     except UnicodeEncodeError:  # half a surrogate pair, from who knows where
-        texts = {name: str(value).encode(errors="replace") for name, value in line.items()}
-        return msgspec.json.encode({name: text.decode() for name, text in texts.items()}).decode()
+        plain = {name: _plain(value) for name, value in line.items()}
+        return msgspec.json.encode(plain).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, int | float | datetime):
+        return value
+    return str(value).encode(errors="replace").decode()
 
 
 class line_fields:  # noqa: N801  # it is used as a function

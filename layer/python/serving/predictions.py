@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -27,7 +28,7 @@ def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
         return [{"value": value} for value in values]
     if probabilities is None:
         return [{"label": classes[value]} for value in values]
-    if not isfinite(sum(map(sum, probabilities))):
+    if not all(map(isfinite, chain.from_iterable(probabilities))):
         raise FloatingPointError
     keys = [label_key(label) for label in classes]
     return [

@@ -92,7 +92,7 @@ def _after_restore() -> None:
 
 
 def _load_model() -> None:
-    """Load it, and look through what there is for garbage neither meanwhile nor ever again."""
+    """Load it with no garbage looked for: what is there by then stays, and is looked at no more."""
     gc.disable()
     try:
         # A failure is in the log, and the first request tries again.

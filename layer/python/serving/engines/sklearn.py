@@ -67,7 +67,10 @@ class SklearnEngine:
     def _score(self, data: Any) -> Scores:
         classes = self._manifest.classes
         if classes is None:
-            return Scores(np.asarray(self._pipeline.predict(data)).reshape(-1).tolist(), None)
+            values = np.asarray(self._pipeline.predict(data)).reshape(-1)
+            if values.dtype == object:  # whatever it holds: a number each, or none
+                values = values.astype(np.float64)
+            return Scores(values.tolist(), None)
         probabilities = None
         if self._manifest.has_probabilities:
             found = np.asarray(self._pipeline.predict_proba(data))
