@@ -56,8 +56,7 @@ def test_workers_share_the_model(credit: Path) -> None:
     """The model is loaded once, in the master, and both forked workers answer from it."""
     with serving(credit, WEB_CONCURRENCY="2") as server:
         master = psutil.Process(server.process.pid)
-        while len(master.children()) < 2:  # gunicorn forks them a moment apart
-            time.sleep(0.02)
+        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks them a moment apart
         for _ in range(20):
             assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
 

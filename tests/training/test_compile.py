@@ -34,13 +34,14 @@ import hashlib
 from training.build import rewrite_trees
 from training.compile import compile_pipeline
 from training.credit import build_pipeline, load_data
-from training.features import as_frame, read_features
-from training.outputs import leave_out_label
+from training.features import read_features
 from training.inputs import merge_inputs
+from training.outputs import leave_out_label
 data, target = load_data()
 pipeline = build_pipeline().set_params(**{"randomforestclassifier__n_estimators": 3})
 graph = compile_pipeline(pipeline.fit(data, target), read_features(data))
-print(hashlib.sha256(merge_inputs(rewrite_trees(graph))[0]).hexdigest())
+served, _ = merge_inputs(leave_out_label(rewrite_trees(graph)))
+print(hashlib.sha256(served).hexdigest())
 """
 
 

@@ -45,7 +45,7 @@ def container_credentials() -> S3Credential:
     from urllib.request import Request, urlopen
 
     request = Request(os.environ[_ADDRESS], headers={"Authorization": os.environ[_TOKEN]})  # noqa: S310  # AWS's own
-    with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+    with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310  # AWS's own
         found = msgspec.json.decode(answer.read(65536), type=_Answer)
     return {
         "access_key_id": found.access_key_id,

@@ -122,7 +122,7 @@ def endpoint(
         def function(request: Request, limit: Limit | None = None) -> Response:
             return respond(request, handler, route, limit)
 
-        function.route = route  # type: ignore[attr-defined]
+        function.route = route  # type: ignore[attr-defined]  # a function may have more
         return cast(Function, function)
 
     return decorate

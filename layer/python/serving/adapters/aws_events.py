@@ -99,9 +99,9 @@ class _Event(msgspec.Struct, rename="camel", kw_only=True):
     def _content(self) -> bytes:
         """Read the body late: a fault in it is the client's, and gets a client's answer."""
         body = self.body or ""
-        return (
-            binascii.a2b_base64(body, strict_mode=True) if self.is_base64_encoded else body.encode()
-        )
+        if self.is_base64_encoded:
+            return binascii.a2b_base64(body, strict_mode=True)
+        return body.encode()
 
 
 class _Http(msgspec.Struct):

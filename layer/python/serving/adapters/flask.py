@@ -88,4 +88,4 @@ def _not_found(routes: list[Route]) -> flask.typing.ErrorHandlerCallable:
 
 
 def _request() -> Request:
-    return flask.request._get_current_object()  # type: ignore[attr-defined,no-any-return]
+    return flask.request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # a proxy's own

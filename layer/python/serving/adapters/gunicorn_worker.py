@@ -58,7 +58,7 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
             super().close()
 
 
-class BufferingWorker(ThreadWorker):  # type: ignore[misc]
+class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Threads for work, and one loop for all that is slow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

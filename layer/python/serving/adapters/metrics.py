@@ -119,12 +119,12 @@ class share_metrics:  # noqa: N801  # it is used as a function
 
     def __init__(self) -> None:
         # In memory: a full disk under a file that is mapped would kill who writes to it.
-        memory = Path("/dev/shm")  # noqa: S108
+        memory = Path("/dev/shm")  # noqa: S108  # for a folder of our own in it
         place = memory if os.access(memory, os.W_OK) else None
         self._folder = tempfile.mkdtemp(prefix="canoa-metrics-", dir=place)
         self._place = "master"
         os.environ[_FOLDER] = self._folder
-        values.ValueClass = values.MultiProcessValue(lambda: self._place)  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MultiProcessValue(lambda: self._place)  # type: ignore[no-untyped-call]  # it has no types
         self.metrics = Metrics()
         self.metrics.serves = False
         _count_with(self.metrics)
@@ -137,7 +137,7 @@ class share_metrics:  # noqa: N801  # it is used as a function
 
     def end_worker(self, place: int) -> None:
         """Forget what was true of a worker only while it lived."""
-        mark_process_dead(place)  # type: ignore[no-untyped-call]
+        mark_process_dead(place)  # type: ignore[no-untyped-call]  # it has no types
 
     def end(self) -> None:
         """Remove the files."""
@@ -159,7 +159,7 @@ def metrics_endpoint() -> Function:
         registry = counted.registry
         if _FOLDER in os.environ:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
         return Answer(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return metrics

@@ -228,7 +228,7 @@ class _Check:
             return np.array([value], np.uint64).view(np.int64)
         if value is None:
             raise WireError("it has a fraction where a whole number belongs")
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # the array that `fields` yields of a run
 
     def _raw_numbers(self, value: Any) -> npt.NDArray[np.int64]:
         raw = self._data[_part(value)]
