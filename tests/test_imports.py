@@ -73,10 +73,9 @@ def test_function_files_are_named_like_no_library() -> None:
 
 COLD = """
 import json, sys
-from pathlib import Path
 from serving.routes import load_functions
 from serving.loader import load_model
-[predict] = [f for f in load_functions(Path("functions")) if f.__name__ == "predict"]
+[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
 class Request:
     method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
     def get_data(self):

@@ -203,14 +203,13 @@ def _tree_ensemble(
         """Where nodes stand in the old lists, named by tree and number."""
         return order[np.searchsorted(keys[order], _keys(trees, nodes))]
 
+    weighted = places(leaves.trees, leaves.nodes)
+    if not np.array_equal(np.sort(weighted), leaf):
+        raise _UnknownFormError  # a leaf of the new operator has one weight
     # Branches and leaves are numbered apart.
     numbers = np.empty(len(modes), np.int64)
-    numbers[inner], numbers[leaf] = np.arange(len(inner)), np.arange(len(leaf))
-    weighted = numbers[places(leaves.trees, leaves.nodes)]
-    if len(weighted) != len(leaf) or len(np.unique(weighted)) != len(leaf):
-        raise _UnknownFormError  # a leaf of the new operator has one weight
-    weights, ids = np.empty(len(leaf), np.float32), np.empty(len(leaf), np.int64)
-    weights[weighted], ids[weighted] = leaves.weights, leaves.targets
+    numbers[inner] = np.arange(len(inner))
+    numbers[weighted], ids, weights = _distinct(leaves)
 
     roots = np.unique(trees, return_index=True)[1]  # a tree's first node
     if (modes[roots] == b"LEAF").any():
@@ -245,6 +244,21 @@ def _tree_ensemble(
         tree_roots=numbers[roots].tolist(),
         **more,
     )
+
+
+def _distinct(leaves: _Leaves) -> tuple[_Array, _Array, _Array]:
+    """
+    Take leaves that add the same for one, which most of a forest's do.
+
+    Returns:
+        For each leaf, its number; and by number, the target and the weight. The commonest come
+        first: small numbers take fewer bytes.
+    """
+    keys = _keys(leaves.targets, leaves.weights.view(np.uint32))
+    distinct, which, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    targets, bits = np.divmod(distinct[order], 2**32)
+    return np.argsort(order)[which], targets, bits.astype(np.uint32).view(np.float32)
 
 
 def _keys(trees: _Array, nodes: _Array) -> _Array:

@@ -7,9 +7,10 @@ A reader goes from the pointer to the manifest to the files; a writer the other 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,6 +29,9 @@ from serving.pointer import POINTER_FILE, Pointer, move_pointer, read_pointer
 from serving.settings import settings
 from serving.signature import begin_verification, signer_of
 from serving.store import READ_LIMIT, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "MANIFEST_FILE",
@@ -97,7 +101,7 @@ class Bundle:
             )
         if self.signer is None:
             return
-        folder = str(place) if place.remote else Path(str(place)).resolve().as_posix()
+        folder = str(place) if place.remote else os.path.realpath(str(place))
         if folder.split("/")[-2:] != [manifest.name, manifest.version]:
             raise BundleError(
                 f"{place} holds {manifest.name} {manifest.version}, and a signed bundle is only "
@@ -223,6 +227,7 @@ def write_bundle(
     """
     import shutil  # a server, which only reads, starts without them
     import tempfile
+    from pathlib import Path
 
     manifest = msgspec.structs.replace(
         manifest, files={name: _describe(content) for name, content in files.items()}

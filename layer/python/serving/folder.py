@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.store import READ_LIMIT, Object, Tag, check_size
@@ -18,15 +17,16 @@ class FolderStore:
 
     remote = False
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        path = os.fspath(folder)
+        self._folder = path[:1] + path[1:].rstrip(os.sep)
 
     def __str__(self) -> str:
-        return str(self._folder)
+        return self._folder
 
     def at(self, name: str) -> FolderStore:
         """Return the folder *name* within this one."""
-        return FolderStore(self._folder / name)
+        return FolderStore(self._path(name))
 
     def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
         """Return what will read a file; to begin early gains nothing here."""
@@ -34,8 +34,8 @@ class FolderStore:
 
     def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """Read a file."""
-        path = self._folder / name
-        with _explained(path), path.open("rb") as file:
+        path = self._path(name)
+        with _explained(path), open(path, "rb") as file:
             status = os.fstat(file.fileno())
             check_size(path, status.st_size, size, limit)
             return Object(file.read(status.st_size), _tag(status))
@@ -47,7 +47,7 @@ class FolderStore:
 
     def create(self, name: str, content: bytes) -> None:
         """Write a file, if there is none."""
-        path = self._folder / name
+        path = self._path(name)
         with _explained(path), self._scratch(content) as scratch:
             try:
                 os.link(scratch, path)
@@ -56,31 +56,35 @@ class FolderStore:
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
         """Write a file, if it is still the one of this *tag*."""
-        path = self._folder / name
+        path = self._path(name)
         with _explained(path), self._scratch(content) as scratch, self._locked():
-            if _tag(path.stat()) != tag:
+            if _tag(os.stat(path)) != tag:
                 raise Conflict(f"{path} is another by now.")
             os.replace(scratch, path)
 
     def delete(self, name: str) -> None:
         """Remove a file, and the folder with its last one."""
-        path = self._folder / name
+        path = self._path(name)
         with _explained(path):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             with contextlib.suppress(OSError):
-                self._folder.rmdir()
+                os.rmdir(self._folder)
 
     def names(self) -> list[str]:
         """List files and folders."""
         with _explained(self._folder):
-            return sorted(p.name for p in self._folder.iterdir() if not p.name.startswith("."))
+            return sorted(name for name in os.listdir(self._folder) if not name.startswith("."))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
 
     @contextlib.contextmanager
     def _scratch(self, content: bytes) -> Iterator[str]:
         """Write a file of another name, all of it to the disk; it is gone afterwards."""
         import tempfile  # a server, which only reads, starts without it
 
-        self._folder.mkdir(parents=True, exist_ok=True)
+        os.makedirs(self._folder, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -90,7 +94,8 @@ class FolderStore:
             os.chmod(scratch, 0o644)
             yield scratch
         finally:
-            Path(scratch).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -110,7 +115,7 @@ def _tag(status: os.stat_result) -> Tag:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     """Say in our words what the operating system refuses."""
     try:
         yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 from serving.endpoint import Answer, Function, Request, Route
@@ -13,7 +13,7 @@ from serving.errors import NotFound
 __all__ = ["load_functions", "nowhere"]
 
 
-def load_functions(folder: Path, target: str | None = None) -> list[Function]:
+def load_functions(folder: str | os.PathLike[str], target: str | None = None) -> list[Function]:
     """
     Load every function of *folder*, or the *target* alone, by path, in order of name.
 
@@ -24,17 +24,19 @@ def load_functions(folder: Path, target: str | None = None) -> list[Function]:
         SystemExit: The folder has none, or not the target, or a file lacks the function that its
             name promises.
     """
-    files = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
-    if not files:
-        raise SystemExit(f"canoa: no functions in {folder.absolute()}: start from the repository.")
+    files = os.listdir(folder) if os.path.isdir(folder) else []
+    names = sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
+    if not names:
+        raise SystemExit(
+            f"canoa: no functions in {os.path.abspath(folder)}: start from the repository."
+        )
     if target is not None:
-        names = [path.stem for path in files]
         if target not in names:
             raise SystemExit(
                 f"canoa: FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
             )
-        files = [folder / f"{target}.py"]
-    return [_load(path) for path in files]
+        names = [target]
+    return [_load(os.path.join(folder, f"{name}.py"), name) for name in names]
 
 
 def nowhere(routes: list[Route]) -> Callable[[Request], Answer]:
@@ -47,13 +49,13 @@ def nowhere(routes: list[Route]) -> Callable[[Request], Answer]:
     return refuse
 
 
-def _load(path: Path) -> Function:
-    spec = importlib.util.spec_from_file_location(f"functions.{path.stem}", path)
+def _load(path: str, name: str) -> Function:
+    spec = importlib.util.spec_from_file_location(f"functions.{name}", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"canoa: {path} cannot be loaded as Python.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function = getattr(module, path.stem, None)
+    function = getattr(module, name, None)
     if not hasattr(function, "route"):
-        raise SystemExit(f"canoa: {path} needs a function '{path.stem}' under @endpoint(…).")
+        raise SystemExit(f"canoa: {path} needs a function '{name}' under @endpoint(…).")
     return cast(Function, function)

@@ -6,7 +6,6 @@ import binascii
 import functools
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -155,13 +154,13 @@ def _check_together(values: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name.upper()} is set, so {other.upper()} must be set too.")
 
 
-def deployed_folder() -> Path | None:
+def deployed_folder() -> str | None:
     """Return the folder of what was deployed, which nothing else changes; None on a laptop."""
     if root := os.environ.get("LAMBDA_TASK_ROOT"):
-        return Path(root)
+        return root
     # A dyno and Google's services start in it; but a container may start in "/", where all is.
-    if ("DYNO" in os.environ or "K_SERVICE" in os.environ) and Path.cwd() != Path("/"):
-        return Path.cwd()
+    if "DYNO" in os.environ or "K_SERVICE" in os.environ:
+        return os.getcwd() if os.getcwd() != "/" else None
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from serving.errors import BundleError
@@ -123,7 +122,7 @@ def open_store(uri: str, *, timeout: float) -> Store:
     if match is None:
         from serving.folder import FolderStore
 
-        return FolderStore(Path(uri))
+        return FolderStore(uri)
     from serving.bucket import open_bucket  # obstore is imported for who needs it
 
     prefix = (match["prefix"] or "").strip("/")

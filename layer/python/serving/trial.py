@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -88,7 +87,8 @@ def _limit_memory(more: int) -> None:
 
         import serving.engines.onnx  # noqa: F401  # what it maps is not the graph's
 
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[0])
         size = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from serving.errors import BundleError
@@ -30,7 +30,7 @@ def check_pickle(bundle: Bundle, *, allowed: bool) -> None:
         )
 
 
-def may_unpickle(bundle: Bundle, *, allowed: bool, package: Path | None) -> bool:
+def may_unpickle(bundle: Bundle, *, allowed: bool, package: str | None) -> bool:
     """
     Decide it by who can have written the bundle.
 
@@ -42,10 +42,10 @@ def may_unpickle(bundle: Bundle, *, allowed: bool, package: Path | None) -> bool
     return allowed or bundle.signer is not None or _lies_in(package, bundle)
 
 
-def _lies_in(package: Path | None, bundle: Bundle) -> bool:
+def _lies_in(package: str | None, bundle: Bundle) -> bool:
     """Links are followed: what counts is where the files are."""
     if package is None or bundle.place.remote:
         return False
-    folder, root = Path(str(bundle.place)), package.resolve()
-    files = (folder / MANIFEST_FILE, folder / PIPELINE_FILE)
-    return all(file.resolve().is_relative_to(root) for file in files)
+    root = os.path.realpath(package)
+    files = (str(bundle.place.at(name)) for name in (MANIFEST_FILE, PIPELINE_FILE))
+    return all(os.path.commonpath([root, os.path.realpath(file)]) == root for file in files)

@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import re
-from pathlib import Path
 from typing import Any, Protocol
 
 from serving import loader
@@ -40,7 +39,7 @@ class _Lambda:
     """The functions of this process, and whether an invocation is its first."""
 
     def __init__(self) -> None:
-        folder = Path(os.environ.get("LAMBDA_TASK_ROOT", ".")) / "functions"
+        folder = os.path.join(os.environ.get("LAMBDA_TASK_ROOT", "."), "functions")
         found = load_functions(folder, settings().function_target)
         self._by_path = {function.route.path: function for function in found}
         self._only = found[0] if settings().function_target else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -19,7 +19,7 @@ from serving.settings import platform, settings
 __all__ = ["create_app"]
 
 
-def create_app(functions: str | Path = "functions") -> flask.Flask:
+def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     """
     Make the app that serves every function found in the folder *functions*.
 
@@ -30,7 +30,7 @@ def create_app(functions: str | Path = "functions") -> flask.Flask:
     # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
     app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes + 1
     app.url_map.merge_slashes = False  # a path that is not a function's is 404, never a redirect
-    found = [*load_functions(Path(functions)), metrics_endpoint()]
+    found = [*load_functions(functions), metrics_endpoint()]
     limit = _limit()
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
