@@ -2,13 +2,12 @@
 
 The zip gives every file the same date, and `/opt` is read-only: bytecode that is checked against
 its source's date would be compiled again at every cold start. So it is hash-based and unchecked
-(PEP 552). Libraries lose their sources, which nobody reads there, and the largest their docstrings
-too. What is *kept* stays readable, beside its bytecode.
+(PEP 552). Libraries lose their sources, which nobody reads there, and the largest what `python -OO`
+leaves out. What is *kept* stays readable, beside its bytecode.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import marshal
 import sys
@@ -21,7 +20,7 @@ UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 
 
 def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
-    """Compile every source in *folder*: *kept* keeps its own, *terse* packages lose docstrings."""
+    """Compile every source in *folder*: *kept* keeps its own; *terse* packages as -OO does."""
     # In one order, by one process: what marshal shares depends on what it saw before.
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
@@ -30,29 +29,16 @@ def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
         target = _cached(path) if package == kept else path.with_suffix(".pyc")
         target.parent.mkdir(exist_ok=True)
         filename = f"{HOME}/{name.as_posix()}"
-        target.write_bytes(bytecode(source, filename, docstrings=package not in terse))
+        target.write_bytes(bytecode(source, filename, optimize=2 if package in terse else 0))
         if package != kept:
             path.unlink()
 
 
-def bytecode(source: bytes, filename: str, *, docstrings: bool) -> bytes:
+def bytecode(source: bytes, filename: str, *, optimize: int) -> bytes:
     """Return the content of the .pyc: the header of PEP 552, and the code."""
-    tree = ast.parse(source, filename)
-    if not docstrings:
-        _drop_docstrings(tree)
-    code = compile(tree, filename, "exec", dont_inherit=True, optimize=0)
+    code = compile(source, filename, "exec", dont_inherit=True, optimize=optimize)
     header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source)
     return header + marshal.dumps(code)
-
-
-def _drop_docstrings(tree: ast.Module) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            # All of them: the next string would take the place of the first.
-            while ast.get_docstring(node, clean=False) is not None:
-                string = node.body.pop(0)
-                if not node.body:
-                    node.body.append(ast.copy_location(ast.Pass(), string))
 
 
 def _cached(path: Path) -> Path:

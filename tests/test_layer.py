@@ -204,10 +204,23 @@ def test_a_cold_start_compiles_nothing(credit: Path) -> None:
 def test_a_cold_start_leaves_most_of_pythons_library_alone(credit: Path) -> None:
     """Each of these takes milliseconds, and neither numpy, onnxruntime nor msgspec needs it."""
     modules = cold_start(sys.executable, unzipped(NATIVE), credit)[3]
-    slow = {"base64", "http", "logging", "pathlib", "random", "shutil", "socket", "tempfile"}
+    slow = {
+        "numpy._typing",
+        "numpy.ma",
+        "base64",
+        "http",
+        "logging",
+        "pathlib",
+        "random",
+        "shutil",
+        "socket",
+        "tempfile",
+    }
 
     assert {"hashlib", "serving.loader", "serving.engines.onnx"} <= modules.keys()
-    assert not modules.keys() & (slow | {"asyncio", "concurrent", "subprocess", "urllib.parse"})
+    assert not modules.keys() & (
+        slow | {"asyncio", "concurrent", "numpy._typing", "subprocess", "urllib.parse"}
+    )
 
 
 def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
@@ -316,6 +329,37 @@ def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
     assert not set(dead) - ({"/numpy/distutils/"} if sys.version_info >= (3, 12) else set())
 
 
+def test_numpy_is_whole_though_it_is_trimmed() -> None:
+    """What is patched, emptied or terse works; what was left out for speed comes when asked for."""
+    script = """
+import sys, numpy as np
+assert "numpy._typing" not in sys.modules
+import numpy.typing as npt
+assert npt.NDArray[np.float32].__origin__ is np.ndarray
+assert np.linalg.eigh(np.eye(2)).eigenvalues.tolist() == [1, 1]
+assert np.linalg.svd(np.eye(2)).S.tolist() == [1, 1]
+assert np.unique([2, 1, 2]).tolist() == [1, 2]
+assert np.ma.masked_invalid([1, np.nan, 3]).mean() == 2
+assert np.ma.arange(3).sum() == 3
+assert np.nanmedian([[1, np.nan], [3, 5]]) == 3
+"""
+    command = [sys.executable, "-S", "-P", "-W", "error", "-c", script]
+    for target in (NATIVE, NATIVE_SKLEARN):
+        path = {"PYTHONPATH": str(unzipped(target))}
+        run = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+
+
+def test_a_patch_that_fits_no_longer_is_an_error(tmp_path: Path) -> None:
+    """A new release of a library may have changed the line."""
+    (tmp_path / "x.py").write_text("a = 1\n")
+    patch = {"old": "a = 2", "new": "a = 3", "why": "a test"}
+
+    with pytest.raises(BuildError, match=r"^x\.py has not, or not once, 'a = 2': see"):
+        layer_build._patch(tmp_path, {"x.py": patch})
+    assert (tmp_path / "x.py").read_text() == "a = 1\n"
+
+
 def test_over_budget_is_an_error_and_no_zip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,29 +393,31 @@ def test_without_an_interpreter_the_build_says_what_it_needs(tmp_path: Path) -> 
         compile_layer(tmp_path, "3.99", "serving", ())
 
 
-def test_docstrings_go_and_nothing_else() -> None:
-    """Asserts, other strings and line numbers stay; the header is PEP 552's, unchecked."""
+@pytest.mark.parametrize("optimize", [0, 2])
+def test_terse_bytecode_has_neither_docstrings_nor_assertions(optimize: int) -> None:
+    """Line numbers stay in both; the header is PEP 552's, unchecked."""
     import marshal
 
     source = b'''"""Module."""
-"not a docstring"
-from math import pi
 class Empty:
     """Nothing but this."""
 def double(x: int) -> int:
-    """Two of them."""
-    """Really."""
+    """Return it twice."""
     assert x, "no x"
     return 2 * x
 '''
-    compiled = bytecode(source, "/opt/python/x.py", docstrings=False)
+    compiled = bytecode(source, "/opt/python/x.py", optimize=optimize)
     names: dict[str, Any] = {}
     exec(marshal.loads(compiled[16:]), names)  # noqa: S102, S302
+    double = names["double"]
+    docstrings = [names.get("__doc__"), names["Empty"].__doc__, double.__doc__]
 
     assert compiled[4:8] == b"\x01\0\0\0"
-    assert names.get("__doc__") is names["Empty"].__doc__ is names["double"].__doc__ is None
-    assert names["double"](2) == 4
-    assert names["double"].__code__.co_firstlineno == 6
-    with pytest.raises(AssertionError, match="no x"):
-        names["double"](0)
-    assert bytecode(source, "x.py", docstrings=True) != compiled
+    assert double.__code__.co_firstlineno == 4
+    if optimize:
+        assert docstrings == [None, None, None]
+        assert double(0) == 0
+    else:
+        assert None not in docstrings
+        with pytest.raises(AssertionError, match="no x"):
+            double(0)
