@@ -134,3 +134,37 @@ def test_importing_serving_is_free() -> None:
     )
 
     assert run.stdout.split() == ["serving"]
+
+
+def test_a_deferred_module_is_read_when_it_is_asked() -> None:
+    """It is the module then for whoever comes; for who came before, as good as that."""
+    script = """
+import sys
+from serving.adapters.aws_imports import defer
+import colorsys as there
+defer("colorsys", "fractions", "wave", "html", "nowhere")
+import fractions, html, nowhere
+import wave as early
+assert sys.modules["colorsys"] is there
+assert "decimal" not in sys.modules
+assert fractions.Fraction(1, 2) + fractions.Fraction(1, 3) == fractions.Fraction(5, 6)
+assert "decimal" in sys.modules
+from html.entities import html5
+import wave
+assert html5["amp"] == html.unescape("&amp;") == "&"
+assert early.open is wave.open and not hasattr(early, "nothing")
+assert sys.modules["wave"] is not early
+try:
+    nowhere.x
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={"PYTHONPATH": str(ROOT / "layer" / "python")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.stdout, run.stderr) == ("No module named 'nowhere'\n", "")

@@ -10,7 +10,6 @@ import binascii
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
@@ -132,6 +131,8 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
         return EventRequest(method, path, headers, self._query, self._content)
 
     def _query(self) -> dict[str, str]:
+        from urllib.parse import parse_qsl  # a prediction asks for no query
+
         return dict(reversed(parse_qsl(self.raw_query_string, keep_blank_values=True)))
 
 
@@ -208,6 +209,8 @@ class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
 
     def _text(self, parameter: str) -> str:
         """Decode what a load balancer, unlike a gateway, leaves as it came."""
+        from urllib.parse import unquote_plus
+
         return unquote_plus(parameter)
 
 
