@@ -142,7 +142,7 @@ def test_a_deferred_module_is_read_when_it_is_asked() -> None:
 import sys
 from serving.adapters.aws_imports import defer
 import colorsys as there
-defer("colorsys", "fractions", "wave", "html", "nowhere")
+defer("colorsys", "fractions", "wave", "html", "ctypes", "nowhere")
 import fractions, html, nowhere
 import wave as early
 assert sys.modules["colorsys"] is there
@@ -154,6 +154,9 @@ import wave
 assert html5["amp"] == html.unescape("&amp;") == "&"
 assert early.open is wave.open and not hasattr(early, "nothing")
 assert sys.modules["wave"] is not early
+from ctypes import *
+import ctypes.util
+assert sizeof(c_int64) == 8 and ctypes.util.find_library
 try:
     nowhere.x
 except ModuleNotFoundError as error:

