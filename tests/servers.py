@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from serving.settings import Settings
@@ -99,10 +99,17 @@ def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) 
             _stop(process)
 
 
-def lines(server: Server, message: str) -> list[dict[str, Any]]:
-    """Decode the log's lines with this message."""
-    decoded = [json.loads(line) for line in server.logged().splitlines() if line.startswith("{")]
-    return [line for line in decoded if line["message"] == message]
+class Logging(Protocol):
+    """Something that writes a log."""
+
+    def logged(self) -> str:
+        """Everything that it has written so far."""
+
+
+def lines(process: Logging, message: str | None = None) -> list[dict[str, Any]]:
+    """Decode the log's lines: those with this message, or all."""
+    decoded = [json.loads(line) for line in process.logged().splitlines() if line.startswith("{")]
+    return [line for line in decoded if message in (None, line["message"])]
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:

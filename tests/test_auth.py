@@ -18,7 +18,7 @@ from tests.keys import API_KEYS, KEYS
 from tests.lambdas import http_event, runtime
 from tests.osls import offline
 from tests.platforms import PLATFORMS, Platform, Reply, direct
-from tests.servers import Server, emulator, serving
+from tests.servers import Server, emulator, lines, serving
 from tests.test_conformance import ROW, assert_problem, post
 
 PROTECTED = {"predict": "POST", "model_info": "GET", "openapi": "GET"}
@@ -217,10 +217,10 @@ def test_lambda_is_closed_unless_told_otherwise(credit: Path) -> None:
     with runtime({"MODEL_URI": str(credit), "AUTH": ""}) as api:
         assert api.invoke(http_event("GET", "/v0/model_info", None, {}))["statusCode"] == 401
         health = api.invoke(http_event("GET", "/health", None, {}))
-        lines = [json.loads(line) for line in api.logged().splitlines() if line.startswith("{")]
+        logged = lines(api)
 
     assert json.loads(health["body"]) == {"status": "ok"}
-    [loud] = [line for line in lines if line["level"] == "error"]
+    [loud] = [line for line in logged if line["level"] == "error"]
     assert loud["message"] == "closed: nobody is let in"
     assert "On AWS Lambda" in loud["reason"]
 
@@ -257,10 +257,10 @@ def test_the_line_says_who_and_why(credit: Path, capsys: pytest.CaptureFixture[s
         call(send, "model_info", **bearer("predicts"))
         call(send, "model_info", X_API_Key=KEYS["all"] + "x")
         call(send, "model_info")
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     fields = ("status", "caller", "error", "reason")
     said: list[Any] = [
-        tuple(map(line.get, fields)) for line in lines if line["message"] == "request"
+        tuple(map(line.get, fields)) for line in logged if line["message"] == "request"
     ]
 
     assert said == [

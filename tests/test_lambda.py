@@ -19,8 +19,9 @@ from serving.bundle import open_bundle
 from serving.folder import FolderStore
 from serving.pointer import move_pointer, read_pointer
 
-from tests.lambdas import EVENTS, TRACE, Runtime, balancer_event, http_event, rest_event, runtime
+from tests.lambdas import EVENTS, TRACE, balancer_event, http_event, rest_event, runtime
 from tests.platforms import lambda_process
+from tests.servers import lines
 
 JSON = {"Content-Type": "application/json"}
 
@@ -36,11 +37,6 @@ def handler(credit: Path) -> Iterator[Any]:
 def example(credit: Path) -> bytes:
     """A body that predict takes."""
     return json.dumps(open_bundle(FolderStore(credit)).manifest.example.instance).encode()
-
-
-def lines(api: Runtime) -> list[dict[str, Any]]:
-    """Decode what the function has logged."""
-    return [json.loads(line) for line in api.logged().splitlines() if line.startswith("{")]
 
 
 @pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
@@ -213,7 +209,7 @@ def test_the_line_carries_ids_and_metrics(credit: Path, example: bytes) -> None:
     with runtime({"MODEL_URI": str(credit)}) as api:
         assert api.invoke(http_event("POST", "/v0/predict", example, JSON))["statusCode"] == 200
         assert api.invoke(http_event("POST", "/v0/predict", b"", JSON))["statusCode"] == 400
-        cold, warm = [line for line in lines(api) if line["message"] == "request"]
+        cold, warm = lines(api, "request")
 
     assert cold["xray_trace_id"] == TRACE
     assert cold["function_request_id"] != warm["function_request_id"]

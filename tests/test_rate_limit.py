@@ -26,7 +26,7 @@ from serving.rate_limit import RateLimit, network, open_rate_limit
 from serving.token_bucket import MemoryBuckets, RedisBuckets
 
 from tests.keys import API_KEYS, KEYS
-from tests.servers import Server, emulator, serving, start
+from tests.servers import Server, emulator, lines, serving, start
 from tests.test_conformance import ROW
 
 
@@ -152,7 +152,7 @@ def test_one_too_many_is_told_when_to_come_again(credit: Path) -> None:
         answers = [ask(server, **sent) for _ in range(4)]
         other = ask(server, X_API_Key=KEYS["reads"])
         health = [ask(server, path="/health").status_code for _ in range(9)]
-        logged = [json.loads(line) for line in server.logged().splitlines() if line[0] == "{"]
+        logged = lines(server)
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     refused = answers[-1]
