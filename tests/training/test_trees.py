@@ -127,6 +127,35 @@ def test_many_nodes_are_opened_in_parts_of_like_size(monkeypatch: pytest.MonkeyP
     assert [node.op_type for node in graph.node].count("Sum") == 1
 
 
+@pytest.mark.parametrize(
+    ("estimator", "target", "most"),
+    [
+        (RandomForestClassifier(20, random_state=0), BINARY, 2),  # all leaves are pure
+        (GradientBoostingClassifier(random_state=0), THREE, 1e9),
+    ],
+    ids=["one sum", "a sum for each class"],
+)
+def test_leaves_that_add_the_same_are_written_once(estimator: Any, target: Any, most: int) -> None:
+    """The commonest first; and every one of them is reached."""
+    graph = onnx.load_from_string(rewrite_trees(compiled(estimator, X, target)) or b"").graph
+    [node] = [node for node in graph.node if node.op_type == "TreeEnsemble"]
+    found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    weights = onnx.numpy_helper.to_array(found["leaf_weights"])
+    leaves = list(zip(found["leaf_targetids"], weights.tolist(), strict=True))
+    uses = np.bincount(
+        np.concatenate(
+            [
+                np.array(found[f"nodes_{side}nodeids"])[np.array(found[f"nodes_{side}leafs"]) == 1]
+                for side in ("true", "false")
+            ]
+        )
+    )
+
+    assert len(leaves) == len(set(leaves)) == len(uses) <= most
+    assert uses.tolist() == sorted(uses, reverse=True)
+    assert uses.min() > 0
+
+
 @pytest.mark.parametrize(("estimator", "data", "target"), LEFT.values(), ids=LEFT)
 def test_what_the_operator_cannot_hold_is_left(estimator: Any, data: Any, target: Any) -> None:
     """The caller keeps the old graph."""
