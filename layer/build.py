@@ -145,7 +145,7 @@ def _empty(folder: Path, patterns: Iterable[str]) -> None:
 def _patch(folder: Path, patches: Mapping[str, Mapping[str, str]]) -> None:
     for name, patch in patches.items():
         file = folder / name
-        source = file.read_text("utf-8")
+        source = file.read_text("utf-8") if file.is_file() else ""
         if source.count(patch["old"]) != 1:
             raise BuildError(f"{name} has not, or not once, {patch['old']!r}: see layer/trim.toml.")
         file.write_text(source.replace(patch["old"], patch["new"]), "utf-8")

@@ -376,6 +376,8 @@ def test_a_patch_that_fits_no_longer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^x\.py has not, or not once, 'a = 2': see"):
         layer_build._patch(tmp_path, {"x.py": patch})
     assert (tmp_path / "x.py").read_text() == "a = 1\n"
+    with pytest.raises(BuildError, match=r"^gone\.py has not"):
+        layer_build._patch(tmp_path, {"gone.py": patch})
 
 
 def test_over_budget_is_an_error_and_no_zip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -24,7 +25,9 @@ def load_functions(folder: str | os.PathLike[str], target: str | None = None) ->
         SystemExit: The folder has none, or not the target, or a file lacks the function that its
             name promises.
     """
-    files = os.listdir(folder) if os.path.isdir(folder) else []
+    files: list[str] = []
+    with contextlib.suppress(OSError):
+        files = os.listdir(folder)
     names = sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
     if not names:
         raise SystemExit(

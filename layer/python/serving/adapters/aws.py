@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from serving import loader
 from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
-from serving.adapters.aws_imports import defer
+from serving.adapters.aws_imports import deferred
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
@@ -93,12 +93,11 @@ def _after_restore() -> None:
 
 def _load_model() -> None:
     """Load it with no garbage looked for: what is there by then stays, and is looked at no more."""
-    # numpy imports them for what no prediction does, which takes 5 ms.
-    defer("ast", "ctypes", "inspect", "pickle")
     gc.disable()
     try:
-        # A failure is in the log, and the first request tries again.
-        with contextlib.suppress(ModelUnavailable):
+        # numpy imports these for what no prediction does, which takes 5 ms. A failure is in the
+        # log, and the first request tries again.
+        with deferred("ast", "ctypes", "inspect", "pickle"), contextlib.suppress(ModelUnavailable):
             loader.load_model()
     finally:
         gc.freeze()

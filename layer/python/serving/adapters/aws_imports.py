@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-__all__ = ["defer"]
+__all__ = ["deferred"]
 
 _lock = threading.Lock()
 
 
-def defer(*names: str) -> None:
+@contextlib.contextmanager
+def deferred(*names: str) -> Iterator[None]:
     """
-    Let modules of these *names* be imported at no cost, where they were not yet.
+    Meanwhile, let modules of these *names* be imported at no cost, where they were not yet.
 
-    importlib.util.LazyLoader is for that, but up to Python 3.11 the second import of a module asks
-    it for something, and so reads it.
+    Who imports one meanwhile holds a stand-in, which passes on what it is asked; who imports it
+    afterwards gets the module itself. importlib.util.LazyLoader is for that, but on Python 3.11 to
+    3.13 the statement that imports a module asks it for something, and so reads it.
     """
-    for name in names:
-        if name not in sys.modules:
-            sys.modules[name] = _stand_in(name)
+    stand_ins = [_StandIn(name) for name in names if name not in sys.modules]
+    sys.modules.update({module.__name__: module for module in stand_ins})
+    try:
+        yield
+    finally:
+        for module in stand_ins:
+            _remove(module)
 
 
-def _stand_in(name: str) -> ModuleType:
-    module = ModuleType(name)
+class _StandIn(ModuleType):
+    def __getattr__(self, attribute: str) -> Any:
+        _remove(self)
+        module = importlib.import_module(self.__name__)
+        if attribute == "__all__" and not hasattr(module, attribute):
+            return [name for name in vars(module) if not name.startswith("_")]
+        return getattr(module, attribute)
 
-    def find(attribute: str) -> Any:
-        with _lock:
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
-        found = importlib.import_module(name)
-        vars(module).update(vars(found))  # for who holds it, or takes all that is in it
-        return getattr(found, attribute)
 
-    vars(module)["__getattr__"] = find  # PEP 562: called for what is not there
-    return module
+def _remove(stand_in: ModuleType) -> None:
+    with _lock:
+        if sys.modules.get(stand_in.__name__) is stand_in:
+            del sys.modules[stand_in.__name__]

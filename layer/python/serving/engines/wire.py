@@ -18,7 +18,7 @@ __all__ = ["Reader", "WireError", "varints"]
 #: One by one, at most; what comes in long runs is taken at once.
 MAX_FIELDS = 4_000_000
 #: A run is looked for where so many bytes are left, and for so many bytes at a time.
-_LONG, _WINDOW = 64, 2**14
+_LONG, _WINDOW = 128, 2**14
 #: A message whose runs are shorter is read one by one: looking for each would take for ever.
 _SHORT = 50
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
