@@ -316,6 +316,8 @@ def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:
     model = "__import__('sklearn.ensemble').ensemble.RandomForestClassifier(2000)"
     name = project(tmp_path, change, model)
     path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
+    # Started in the background, tests ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "training", "train", "--project", name],
         cwd=tmp_path,
@@ -324,6 +326,7 @@ def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     for line in process.stdout:
         if "cross-validating" in line:
