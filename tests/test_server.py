@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from serving.routes import load_functions
 
 from tests.platforms import direct
 from tests.servers import ROOT, serving, wait_for
@@ -136,9 +137,8 @@ def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFi
 
 
 _START = """
-from pathlib import Path
 from serving.routes import load_functions
-load_functions(Path("functions"))
+load_functions("functions")
 """
 
 
@@ -172,6 +172,25 @@ def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) ->
     assert run.returncode == 1
     assert run.stderr.startswith(f"canoa: {name} is {value!r}, but must be ")
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_functions_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, whatever is the matter with it; root, too, may be denied a listing."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "_helper.py").touch()
+    (tmp_path / "file").touch()
+    for name in ("empty", "file", "gone"):
+        with pytest.raises(SystemExit, match=f"^canoa: no functions in {tmp_path}/{name}: start"):
+            load_functions(tmp_path / name)
+
+    def denied(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(SystemExit, match=f"^canoa: no functions in {ROOT}/functions: start"):
+        load_functions(ROOT / "functions")
 
 
 def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path: Path) -> None:

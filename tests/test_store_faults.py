@@ -52,9 +52,8 @@ def version(bucket: Bucket) -> str:
 COLD = """
 import json, os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-from pathlib import Path
 from serving.routes import load_functions
-[predict] = [f for f in load_functions(Path("functions")) if f.__name__ == "predict"]
+[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
 class Request:
     method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
     def get_data(self):

@@ -37,7 +37,7 @@ class _StandIn(ModuleType):
     def __getattr__(self, attribute: str) -> Any:
         _remove(self)
         module = importlib.import_module(self.__name__)
-        if attribute == "__all__" and not hasattr(module, attribute):
+        if attribute == "__all__" and not hasattr(module, attribute):  # for `from … import *`
             return [name for name in vars(module) if not name.startswith("_")]
         return getattr(module, attribute)
 
