@@ -2,7 +2,7 @@
 
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
-from serving.model_card import model_card
+from serving.model.card import model_card
 
 
 @endpoint("GET", "/v0/model_info", scope="info")

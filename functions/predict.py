@@ -5,7 +5,7 @@ from typing import Any
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
 from serving.settings import settings
-from serving.tracing import span
+from serving.telemetry.tracing import span
 
 
 @endpoint("POST", "/v0/predict", scope="predict")

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving.folder import FolderStore
-from serving.store import Store, open_store
+from serving.stores.folder import FolderStore
+from serving.stores.store import Store, open_store
 
-from tests.servers import ROOT, Server
-from tests.stores import Bucket, Place, azure, s3
+from tests.helpers.servers import ROOT, Server
+from tests.helpers.stores import Bucket, Location, azure, s3
 
 
 @pytest.fixture(scope="session")
@@ -41,19 +41,21 @@ def bucket(moto: Server) -> Iterator[Bucket]:
 
 
 @pytest.fixture(scope="session")
-def azurite() -> Iterator[Place]:
+def azurite() -> Iterator[Location]:
     """Run one azurite; each test has a prefix of its own."""
-    with azure() as place:
-        yield place
+    with azure() as location:
+        yield location
 
 
 @pytest.fixture(params=["folder", "s3", "az"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Give an empty place, in each store that can be written to and lists, in turn."""
+def location(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    """Give an empty location, in each store that can be written to and lists, in turn."""
     if request.param == "folder":
         return FolderStore(tmp_path / "models" / "credit")
     if request.param == "s3":
-        found = request.getfixturevalue("bucket").place
+        found = request.getfixturevalue("bucket").location
     else:
         found = request.getfixturevalue("azurite")
     for name, value in found.environment.items():

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.api_keys import SCOPES
+from serving.access.api_keys import SCOPES
 from serving.errors import CanoaError
 from serving.settings import settings
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from training.gate import read_conditions
+    from training.registry.gate import read_conditions
 
     conditions = read_conditions(options.promote_if)
     from training.train import train
@@ -74,57 +74,57 @@ def _pack(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from training.check import check
+    from training.registry.check import check
 
     check(options.bundle)
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from training.publish import publish
+    from training.registry.publish import publish
 
     publish(options.bundle, options.to, promote=options.promote)
 
 
 def _list(options: argparse.Namespace) -> None:
-    from training.versions import list_versions
+    from training.registry.versions import list_versions
 
     list_versions(_store(options))
 
 
 def _promote(options: argparse.Namespace) -> None:
-    from training.promote import promote
+    from training.registry.promote import promote
 
     promote(_store(options), options.version)
 
 
 def _rollback(options: argparse.Namespace) -> None:
-    from training.promote import rollback
+    from training.registry.promote import rollback
 
     rollback(_store(options))
 
 
 def _prune(options: argparse.Namespace) -> None:
-    from training.prune import prune
+    from training.registry.prune import prune
 
     prune(_store(options), options.keep, dry_run=options.dry_run)
 
 
 def _keygen(options: argparse.Namespace) -> None:
-    from training.signing_key import make_key
+    from training.registry.signing_key import make_signing_key
 
-    make_key(options.file)
+    make_signing_key(options.file)
 
 
 def _sign(options: argparse.Namespace) -> None:
-    from training.sign import sign
+    from training.registry.sign import sign
 
     sign(options.bundle, options.key)
 
 
 def _key(options: argparse.Namespace) -> None:
-    from training.key import make_key
+    from training.api_key import make_api_key
 
-    make_key(options.name, options.scope)
+    make_api_key(options.name, options.scope)
 
 
 def _store(options: argparse.Namespace) -> str:
@@ -222,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--store",
             metavar="MODEL",
-            help="the model's place: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
+            help="the model's location: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
         )
 
     key = commands.add_parser("key", help="make an API key, and say what goes where")

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
-from training import evaluate
-from training.build import build_bundle
 from training.errors import TrainingError, blame
+from training.export.build import build_bundle
+from training.fit import evaluate
+from training.fit.sample import categories_of_text, read_sample
+from training.registry.signing_key import read_signer
 from training.report import progress, show_bundle
-from training.sample import categories_of_text, read_sample
-from training.signing_key import read_signer
 from training.train import SEED, check_name
 
 __all__ = ["pack"]

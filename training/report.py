@@ -13,13 +13,13 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
-from serving.bundle import read_manifest
-from serving.folder import FolderStore
-from serving.manifest import Label, Manifest
-from serving.signature import signer_of
+from serving.bundle.bundle import read_manifest
+from serving.bundle.manifest import Label, Manifest
+from serving.bundle.signature import signer_of
+from serving.stores.folder import FolderStore
 
 if TYPE_CHECKING:
-    from training.compare import Comparison
+    from training.registry.compare import Comparison
 
 __all__ = ["figure", "progress", "say", "show_bundle", "show_table", "terminal_width", "transfer"]
 

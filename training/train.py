@@ -11,15 +11,15 @@ import numpy as np
 from sklearn.base import is_regressor
 from sklearn.model_selection import train_test_split
 
-from training import evaluate
-from training.build import build_bundle
 from training.errors import TrainingError, blame
-from training.gate import Condition, check_metrics
-from training.place import find_live, open_place
-from training.project import build_pipeline, check_target, import_project, load_data
-from training.release import release
+from training.export.build import build_bundle
+from training.fit import evaluate
+from training.fit.project import build_pipeline, check_target, import_project, load_data
+from training.registry.gate import Condition, check_metrics
+from training.registry.location import find_live, open_location
+from training.registry.release import release
+from training.registry.signing_key import read_signer
 from training.report import progress
-from training.signing_key import read_signer
 
 __all__ = ["check_name", "train"]
 
@@ -45,7 +45,7 @@ def train(
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
         conditions: What the model must reach to go live.
-        to: The place of all models in a store, if it is to be published there.
+        to: The location of all models in a store, if it is to be published there.
         key: The private key that signs the bundle, as `read_signer` takes it.
 
     Returns:
@@ -58,7 +58,9 @@ def train(
     module = import_project(project)
     name = check_name(name or project.rpartition(".")[2])
     if to is not None:
-        find_live(open_place(to).at(name))  # a store that is not there is found now, not at the end
+        find_live(
+            open_location(to).at(name)
+        )  # a store that is not there is found now, not at the end
     signer = read_signer(key) if key else None
     with progress() as report:
         report(f"loading the data of {project}")

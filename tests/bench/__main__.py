@@ -15,9 +15,9 @@ import joblib
 import msgspec
 import pandas as pd
 from rich.console import Console
-from serving.bundle import Bundle, open_bundle
-from serving.folder import FolderStore
-from serving.model import open_model
+from serving.bundle.bundle import Bundle, open_bundle
+from serving.model.model import open_model
+from serving.stores.folder import FolderStore
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
@@ -25,8 +25,8 @@ from tests.bench import measure
 from tests.bench.lambdas import measure_lambda
 from tests.bench.servers import Starter, starters
 from tests.bench.table import Figures
-from tests.platforms import direct
-from tests.servers import ROOT, Server
+from tests.helpers.platforms import direct
+from tests.helpers.servers import ROOT, Server
 
 SERVERS = ("canoa, adapter", "tutorial", "constant")
 COLD = ("canoa, adapter", "canoa, emulator", "tutorial", "bare, gunicorn", "bare, emulator")
@@ -40,7 +40,7 @@ def main() -> None:
         "--rounds", type=int, default=9, help="of cold starts; all else in proportion"
     )
     options = parser.parse_args()
-    bundle = Path(str(open_bundle(FolderStore(options.model_uri)).place)).absolute()
+    bundle = Path(str(open_bundle(FolderStore(options.model_uri)).location)).absolute()
     figures = Figures()
     console = Console()
     with tempfile.TemporaryDirectory() as name:

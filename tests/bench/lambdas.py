@@ -16,11 +16,11 @@ from rich.table import Table
 
 from tests.bench.peers import LAMBDA_BARE, LAMBDA_JOBLIB, LAMBDA_TIMED
 from tests.bench.table import Figures
-from tests.control_group import cpu_share
-from tests.lambdas import Runtime, function_package, http_event, runtime
-from tests.layers import NATIVE, NATIVE_SKLEARN, unzipped
-from tests.stores import s3, s3_place
-from training.publish import publish
+from tests.helpers.aws.lambdas import Runtime, function_package, http_event, runtime
+from tests.helpers.aws.layers import NATIVE, NATIVE_SKLEARN, unzipped
+from tests.helpers.control_group import cpu_share
+from tests.helpers.stores import s3, s3_place
+from training.registry.publish import publish
 
 __all__ = ["measure_lambda"]
 

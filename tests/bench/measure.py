@@ -13,7 +13,7 @@ from statistics import median
 import psutil
 
 from tests.bench.servers import Starter
-from tests.servers import Server
+from tests.helpers.servers import Server
 
 __all__ = ["cold_start", "connect", "in_process", "latency", "memory", "post", "throughput"]
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from typing import NamedTuple, cast
 
-from tests.servers import Server
+from tests.helpers.servers import Server
 
 __all__ = ["Figures", "send_at"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import peers
-from tests.servers import Server, start
+from tests.helpers.servers import Server, start
 
 __all__ = ["Starter", "starters"]
 

@@ -13,8 +13,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from serving.bundle import open_bundle
-from serving.folder import FolderStore
+from serving.bundle.bundle import open_bundle
+from serving.stores.folder import FolderStore
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -22,7 +22,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tests.servers import ROOT
+from tests.helpers.servers import ROOT
 
 PROJECT = """
 import numpy as np, pandas as pd

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
-from serving.auth import Caller, authorize, identify, prepare
-from serving.cors import cors_headers, preflight_headers
+from serving.access.cors import cors_headers, preflight_headers
+from serving.access.gate import Caller, authorize, identify, prepare
 from serving.errors import (
     InternalError,
     Malformed,
@@ -24,11 +24,11 @@ from serving.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from serving.logs import describe, log
-from serving.observers import Served, observers, tell
-from serving.request_id import request_id
 from serving.settings import settings
-from serving.tracing import request_span, span
+from serving.telemetry.logs import describe, log
+from serving.telemetry.observers import Served, observers, tell
+from serving.telemetry.request_id import request_id
+from serving.telemetry.tracing import request_span, span
 
 __all__ = ["Answer", "Function", "Limit", "Request", "Response", "Route", "endpoint", "respond"]
 

@@ -51,7 +51,7 @@ class BundleRefused(BundleError):  # noqa: N818  # as its siblings
     """What lies there is wrong, and stays so until somebody changes it."""
 
 
-class TrialFailed(BundleRefused):
+class SandboxFailed(BundleRefused):
     """The graph was opened in another process, and that came to no good."""
 
 

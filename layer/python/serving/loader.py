@@ -9,16 +9,22 @@ import threading
 import time
 from collections.abc import Iterator
 
-from serving.bundle import Bundle, open_bundle
-from serving.errors import BundleError, BundleRefused, ModelUnavailable, ObjectMissing, TrialFailed
-from serving.fetch import Fetched, fetch
-from serving.logs import describe, log
-from serving.model import Model, open_graph, open_model
-from serving.observers import tell
-from serving.pointer import read_moved_pointer
+from serving.bundle.bundle import Bundle, open_bundle
+from serving.bundle.latest import read_latest_if_changed
+from serving.bundle.prefetch import Fetched, fetch
+from serving.errors import (
+    BundleError,
+    BundleRefused,
+    ModelUnavailable,
+    ObjectMissing,
+    SandboxFailed,
+)
+from serving.model.model import Model, open_graph, open_model
+from serving.model.sandbox import try_in_sandbox
 from serving.settings import settings
-from serving.store import Store, Tag, is_remote, open_store
-from serving.trial import try_apart
+from serving.stores.store import Store, Tag, is_remote, open_store
+from serving.telemetry.logs import describe, log
+from serving.telemetry.observers import tell
 
 __all__ = ["is_outdated", "keep_fresh", "load_model", "renew_model", "share_model"]
 
@@ -141,7 +147,7 @@ class _Loader:
                     self.model = None
                 else:
                     if self._careful:
-                        try_apart(fetched.manifest, fetched.graph)
+                        try_in_sandbox(fetched.manifest, fetched.graph)
                     _limit_threads()
                     self._keep(open_graph(fetched.manifest, fetched.graph), started, fetched)
         except ModelUnavailable:
@@ -170,7 +176,7 @@ class _Loader:
         started = time.perf_counter()
         store = _open_store()
         try:
-            pointer = read_moved_pointer(store, self._seen)
+            latest = read_latest_if_changed(store, self._seen)
         except ObjectMissing:
             if self.outdated:
                 raise
@@ -178,21 +184,21 @@ class _Loader:
         except BundleRefused:
             self.outdated = True
             raise
-        if pointer is None:
+        if latest is None:
             return False
-        moved = pointer.version != load_model().manifest.version
+        moved = latest.version != load_model().manifest.version
         if moved:
             allowed = settings().allow_pickle
             try:
-                bundle = Bundle(store.at(pointer.version), pointer.version)
+                bundle = Bundle(store.at(latest.version), latest.version)
                 # Beside one that is served, which must not suffer for it.
                 self._keep(open_model(bundle, allow_pickle=allowed, apart=True), started, bundle)
             except BundleError as error:
                 self.outdated = True
                 if isinstance(error, BundleRefused):
-                    self._seen = pointer.tag  # it is tried no more until the pointer moves
+                    self._seen = latest.tag  # it is tried no more until the pointer moves
                 raise
-        self._seen, self.outdated, self._said = pointer.tag, False, None
+        self._seen, self.outdated, self._said = latest.tag, False, None
         return moved
 
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
@@ -221,7 +227,7 @@ class _Loader:
         except Exception as error:  # whatever a library raises: to have no model is a state, no end
             now = time.monotonic()
             self._pause_ends = now + RETRY_SECONDS
-            if isinstance(error, TrialFailed):
+            if isinstance(error, SandboxFailed):
                 self._no_trial_before = now + RETRIAL_SECONDS
             if isinstance(error, BundleError):
                 log("error", message, reason=str(error))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.manifest import Feature, Label, Manifest
+from serving.bundle.manifest import Feature, Label, Manifest
+from serving.model.predictions import label_key
+from serving.model.schema import FLOAT32_MAX, MISSING
 from serving.openapi_security import add_security
-from serving.predictions import label_key
-from serving.schema import FLOAT32_MAX, MISSING
 from serving.settings import Settings
 
 __all__ = ["describe_api"]

@@ -11,7 +11,7 @@ from typing import cast
 from serving.endpoint import Answer, Function, Request, Route
 from serving.errors import NotFound
 
-__all__ = ["load_functions", "nowhere"]
+__all__ = ["load_functions", "not_found"]
 
 
 def load_functions(folder: str | os.PathLike[str], target: str | None = None) -> list[Function]:
@@ -42,7 +42,7 @@ def load_functions(folder: str | os.PathLike[str], target: str | None = None) ->
     return [_load(os.path.join(folder, f"{name}.py"), name) for name in names]
 
 
-def nowhere(routes: list[Route]) -> Callable[[Request], Answer]:
+def not_found(routes: list[Route]) -> Callable[[Request], Answer]:
     """Return the handler of every path that is none of *routes*: it names those that are."""
     listed = ", ".join(f"{route.method} {route.path}" for route in routes)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from serving.api_keys import ApiKey, read_api_keys
+from serving.access.api_keys import ApiKey, read_api_keys
 from serving.errors import SettingsError
-from serving.store import is_location
+from serving.stores.store import is_location
 
 __all__ = ["Settings", "deployed_folder", "is_https", "platform", "read_settings", "settings"]
 

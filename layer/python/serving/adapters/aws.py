@@ -18,11 +18,11 @@ from serving.adapters.aws_imports import deferred
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
-from serving.lifecycle import log_start
-from serving.logs import decorate_lines, line_fields
-from serving.routes import load_functions, nowhere
+from serving.routes import load_functions, not_found
 from serving.settings import settings
-from serving.tracing import flush_telemetry, start_telemetry
+from serving.telemetry.lifecycle import log_start
+from serving.telemetry.logs import decorate_lines, line_fields
+from serving.telemetry.tracing import flush_telemetry, start_telemetry
 
 __all__ = ["handler"]
 
@@ -44,7 +44,7 @@ class _Lambda:
         found = load_functions(folder, settings().function_target)
         self._by_path = {function.route.path: function for function in found}
         self._only = found[0] if settings().function_target else None
-        self._nowhere = nowhere([function.route for function in found])
+        self._not_found = not_found([function.route for function in found])
         # Provisioned concurrency starts ahead of any client, who then sees no cold start.
         self._cold = _INITIALIZATION != "provisioned-concurrency"
 
@@ -64,7 +64,7 @@ class _Lambda:
 
     def _respond(self, request: EventRequest) -> Response:
         function = self._only or self._by_path.get(request.path)
-        response = function(request) if function else respond(request, self._nowhere, None)
+        response = function(request) if function else respond(request, self._not_found, None)
         # Servers leave out the body of an answer to HEAD; here nobody else does.
         return response if request.method != "HEAD" else (b"", *response[1:])
 

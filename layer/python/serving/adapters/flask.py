@@ -9,12 +9,12 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from serving.adapters.metrics import metrics_endpoint
-from serving.auth import Caller
+from serving.access.gate import Caller
 from serving.endpoint import Function, Limit, Request, Route, respond
 from serving.errors import SettingsError
-from serving.routes import load_functions, nowhere
+from serving.routes import load_functions, not_found
 from serving.settings import platform, settings
+from serving.telemetry.metrics import metrics_endpoint
 
 __all__ = ["create_app"]
 
@@ -45,7 +45,7 @@ def _limit() -> Limit | None:
     ours = settings()
     if ours.rate_limit is None:
         return None
-    from serving.rate_limit import network, open_rate_limit
+    from serving.access.rate_limit import network, open_rate_limit
 
     try:
         rate = open_rate_limit(ours.rate_limit, ours.rate_limit_storage)
@@ -82,7 +82,7 @@ def _view(function: Function, limit: Limit | None) -> flask.typing.RouteCallable
 
 def _not_found(routes: list[Route]) -> flask.typing.ErrorHandlerCallable:
     def handle(_: Exception) -> ResponseReturnValue:
-        return respond(_request(), nowhere(routes), None)
+        return respond(_request(), not_found(routes), None)
 
     return handle
 

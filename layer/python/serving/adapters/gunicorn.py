@@ -15,14 +15,14 @@ from gunicorn import __version__ as _gunicorn_version
 
 from serving import loader
 from serving.adapters.malloc import give_back_memory as _give_back_memory
-from serving.adapters.metrics import share_metrics as _share_metrics
 from serving.errors import ModelUnavailable
-from serving.lifecycle import log_start as _log_start
-from serving.lifecycle import log_stop as _log_stop
 from serving.settings import settings as _settings
-from serving.tracing import start_telemetry as _start_telemetry
-from serving.tracing import stop_telemetry as _stop_telemetry
-from serving.tracing import wants_telemetry as _wants_telemetry
+from serving.telemetry.lifecycle import log_start as _log_start
+from serving.telemetry.lifecycle import log_stop as _log_stop
+from serving.telemetry.metrics import share_metrics as _share_metrics
+from serving.telemetry.tracing import start_telemetry as _start_telemetry
+from serving.telemetry.tracing import stop_telemetry as _stop_telemetry
+from serving.telemetry.tracing import wants_telemetry as _wants_telemetry
 
 bind = f"0.0.0.0:{_settings().port}"
 workers = _settings().web_concurrency
@@ -70,9 +70,9 @@ def on_reload(_: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the first place that is free: it counts where a dead one left off."""
-    taken = {other.place for other in server.WORKERS.values()}
-    worker.place = next(place for place in range(len(taken) + 1) if place not in taken)
+    """Give the worker the first slot that is free: it counts where a dead one left off."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
     # Until it has its own handlers the worker has the master's, which would swallow a SIGTERM.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM})
 
@@ -81,12 +81,12 @@ def post_worker_init(worker: Any) -> None:
     """Load in the worker what could not be shared, and keep it fresh."""
     _heed_sigterm()
     _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # the master's, though a group may be sent it
-    _metrics.begin_worker(worker.place)
+    _metrics.begin_worker(worker.slot)
     _start_telemetry()
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
         _metrics.metrics.model_served(loader.load_model().manifest)
-        # Who takes a dead worker's place has the master's model, which may be old by now.
+        # Who takes a dead worker's slot has the master's model, which may be old by now.
         if worker.age > workers and _settings().model_refresh_seconds:
             loader.renew_model()
     loader.keep_fresh()
@@ -99,7 +99,7 @@ def worker_exit(_: Any, _worker: Any) -> None:
 
 def child_exit(_: Any, worker: Any) -> None:
     """Have the dead worker count no more among those that live."""
-    _metrics.end_worker(worker.place)
+    _metrics.end_worker(worker.slot)
 
 
 def on_exit(server: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from serving.library_logs import LineHandler, capture_libraries
+from serving.telemetry.library_logs import LineHandler, capture_libraries
 
 __all__ = ["LineLogger"]
 

@@ -25,8 +25,8 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from serving.adapters.arrival import HEAD_BYTES, Arrival
 from serving.adapters.gunicorn_refusals import problem_of, send_problem
 from serving.errors import HeadersTooLarge, Overloaded, Problem, RequestTimeout, TooLarge
-from serving.logs import describe, log
 from serving.settings import settings
+from serving.telemetry.logs import describe, log
 
 __all__ = ["BufferingWorker"]
 

@@ -1,0 +1,1 @@
+"""Who may call, and how often: keys, tokens, the rate limit, CORS."""

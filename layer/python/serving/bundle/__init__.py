@@ -1,0 +1,1 @@
+"""The artifact: its manifest, its files, the `latest` file, signatures and trust."""

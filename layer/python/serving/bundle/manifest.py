@@ -1,0 +1,237 @@
+"""The manifest: everything about a model but its weights, as data shapes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from serving.errors import BundleError
+
+__all__ = [
+    "BUNDLE_FORMAT",
+    "GRAPH_FILE",
+    "MANIFEST_FILE",
+    "NAME",
+    "PIPELINE_FILE",
+    "EngineRecord",
+    "Estimator",
+    "Example",
+    "Feature",
+    "File",
+    "Importances",
+    "Label",
+    "Lineage",
+    "Manifest",
+    "Name",
+    "Parity",
+    "Task",
+    "decode_manifest",
+    "encode_manifest",
+    "is_field",
+]
+
+#: The manifest's format. Raise it when a reader of the old number would misread the new manifest;
+#: a field added with a default needs no new number.
+BUNDLE_FORMAT = 1
+
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "model.onnx"
+PIPELINE_FILE = "model.joblib"
+
+#: One part of a path, and no way out of it: names come from outside, and become places.
+NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
+
+Label = bool | int | str
+Task = Literal["classification", "regression"]
+EngineName = Literal["onnx", "sklearn"]
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
+    """One input of the pipeline, as clients write it and as training saw it."""
+
+    name: str
+    kind: Literal["number", "boolean", "category"]
+    #: pandas' name for the training column's type, so that the sklearn engine can build it again.
+    dtype: str
+    #: Whether training saw a missing value; only then may a client send null.
+    nullable: bool
+    #: What stood for a missing value in a column of dtype object: scikit-learn tells them apart.
+    missing: Literal["NaN", "None"] = "NaN"
+    #: Categories in training's order; for a `category` dtype of numbers, numbers.
+    categories: list[str | int | float] | None = None
+    #: Whether the pipeline answers for a category never seen (only for kind "category").
+    accepts_unseen: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof that the graph answers as the pipeline does, and what "as" means."""
+
+    rows: int
+    perturbed_rows: int
+    #: Largest accepted difference: of a probability, or of a value relative to max(1, |value|).
+    tolerance: float
+    #: None where an answer was not finite, and so the graph was refused.
+    max_difference: float | None
+    label_mismatches: int
+    #: Rows whose two best probabilities are equal within the tolerance: either label is right.
+    ties: int
+    #: Rows with numbers a million times beyond training's that overflow float32: answered 422.
+    refused_rows: int = 0
+    #: Numbers reach the graph rounded to this precision, so equality is claimed up to it.
+    input_precision: Literal["float32"] = "float32"
+
+
+class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What serving runs, and why."""
+
+    name: EngineName
+    #: One plain sentence when the pipeline could not be served from a graph.
+    reason: str | None = None
+    parity: Parity | None = None
+    #: "argmax": the label is the class of the highest probability, the first of those within the
+    #: tie tolerance. "model": the label is what the model itself says (a support vector machine).
+    label_rule: Literal["argmax", "model"] = "argmax"
+    tie_tolerance: float = 1e-6
+    #: The features in each of the graph's inputs, by place. None: one in each, or all in one.
+    inputs: list[list[int]] | None = None
+    #: Modules of the user's own that opening the pickle imports; the server must have them.
+    modules: list[str] = []
+
+
+class Estimator(msgspec.Struct, frozen=True, kw_only=True):
+    """The last step of the pipeline, and the steps before it, by class name."""
+
+    type: str
+    steps: list[str]
+    parameters: dict[str, Any]
+    #: Only for ensembles of trees.
+    num_trees: int | None = None
+
+
+class Importances(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model relies on."""
+
+    #: Mean fall of the score when one input feature is shuffled (Breiman 2001, permutation).
+    permutation: dict[str, float] | None = None
+    #: The estimator's own importances, per encoded column.
+    estimator: dict[str, float] | None = None
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """One real row, and the answer that training got for it."""
+
+    instance: dict[str, Any]
+    prediction: dict[str, Any]
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file must be, to the byte."""
+
+    sha256: str
+    size: int
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the model came from."""
+
+    rows: int
+    data_sha256: str
+    seed: int | None
+    versions: dict[str, str]
+    git_commit: str | None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about the model but its weights."""
+
+    format: int
+    name: Name
+    version: Name
+    created_at: str
+    task: Task
+    #: In the order of the model's probabilities; None for regression.
+    classes: list[Label] | None
+    has_probabilities: bool
+    #: Whether training's columns had names (a DataFrame) or only places (an array).
+    named_columns: bool
+    features: list[Feature]
+    estimator: Estimator
+    importances: Importances
+    #: By part: "held_out", "cross_validation", "baseline"; empty for a packed pipeline.
+    metrics: dict[str, dict[str, Any]]
+    example: Example
+    engine: EngineRecord
+    files: dict[Name, File]
+    lineage: Lineage
+
+    @property
+    def label_is_likeliest(self) -> bool:
+        """Whether the probabilities tell the label, so that the graph need not."""
+        return self.has_probabilities and self.engine.label_rule == "argmax"
+
+
+def decode_manifest(raw: bytes, where: str) -> Manifest:
+    """
+    Read and check a manifest; *where* it came from goes into the error.
+
+    Raises:
+        BundleError: It is of another format, no manifest, names what is no file's name, or
+            contradicts itself.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_Format).format
+        if found != BUNDLE_FORMAT:
+            raise BundleError(f"{where} has format {found}; this server reads {BUNDLE_FORMAT}.")
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{where} is no manifest: {error}.") from error
+    if contradiction := _contradiction(manifest):
+        raise BundleError(f"{where} contradicts itself: {contradiction}.")
+    return manifest
+
+
+def is_field(name: str) -> bool:
+    """Whether a feature may be called so: the decoder takes no name that JSON would escape."""
+    return not re.search(r'["\\\x00-\x1f]', name)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """
+    Write a manifest, for people to read as well.
+
+    Raises:
+        BundleError: It would not read back: JSON has no NaN, no huge integer, no half surrogate.
+    """
+    try:
+        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    except (msgspec.MsgspecError, ValueError, OverflowError, TypeError) as error:
+        raise BundleError(f"the manifest cannot be written as JSON: {error}.") from error
+    decode_manifest(raw, "the manifest as it would be written")
+    return raw
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Say what no model can be true of, as its types do not."""
+    names = [feature.name for feature in manifest.features]
+    if not names:
+        return "it has no features"
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        return f"the feature {twice!r} stands there twice"
+    if strange := next((name for name in names if not is_field(name)), None):
+        return f"no JSON field is read by the name {strange!r}"
+    classes = manifest.classes
+    if (manifest.task == "classification") != (classes is not None):
+        return f"it is a {manifest.task}, and its classes are {classes}"
+    if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+        return f"its classes are {classes}"
+    return None

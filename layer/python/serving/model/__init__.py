@@ -1,0 +1,1 @@
+"""What answers: the schema of requests, the engines, and the form of predictions."""

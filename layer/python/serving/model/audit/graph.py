@@ -1,0 +1,253 @@
+"""Looks through a graph before onnxruntime opens it: plain arithmetic on tables, or nothing.
+
+A graph comes from whoever can write where the models lie, and an operator is code: one may loop
+for ever, another read a file. Those that skl2onnx writes are allowed, and no others.
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from serving.errors import BundleError
+from serving.model.audit.integers import INTEGER_TYPES, Given, Integers
+from serving.model.audit.protobuf import Reader, WireError, varints
+from serving.model.audit.trees import TREES, TreesError, check_depth
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["OPERATORS", "audit_graph"]
+
+MAX_NODES = 20_000
+#: TensorProto.DataType.
+_INT64 = 7
+
+_STANDARD = """
+    Abs Add And ArgMax ArgMin Cast CastLike Celu Clip Compress Concat Constant ConstantOfShape
+    Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Gather GatherElements
+    GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax
+    LpNormalization MatMul Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1
+    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu
+    Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh Size Slice Softmax Split
+    Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
+"""
+_MACHINE_LEARNING = """
+    ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer
+    Imputer LabelEncoder LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier
+    SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
+"""
+#: By domain.
+OPERATORS = {"": frozenset(_STANDARD.split()), "ai.onnx.ml": frozenset(_MACHINE_LEARNING.split())}
+
+
+def audit_graph(graph: bytes) -> None:
+    """
+    Make sure that *graph*, an ONNX model, is plain arithmetic.
+
+    Raises:
+        BundleError: It is not, or it is no ONNX model; the sentence says what was found.
+    """
+    try:
+        _Check(graph).model()
+    except WireError as error:
+        raise BundleError(f"the graph cannot be read: {error}.") from error
+
+
+class _Attribute:
+    """What of a node's attribute is looked at: its numbers, which strings say LEAF, its graphs."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.tensor_types: list[int | None] = []
+        self.numbers: list[npt.NDArray[np.int64]] = []
+        self.leaves: list[bool] = []
+        self.graphs: list[slice] = []
+
+    def given(self, name: str) -> Given:
+        """Say what it tells of types."""
+        whole = bool(self.numbers) or any(kind in INTEGER_TYPES for kind in self.tensor_types)
+        return Given(self.number, whole or (name == "value_int" and self.number is not None))
+
+
+_Attributes = dict[str, _Attribute]
+
+
+class _Check:
+    """One walk over a model. The method of a message's name reads one."""
+
+    def __init__(self, graph: bytes) -> None:
+        self._data = graph
+        self._reader = Reader(graph)
+        self._nodes = 0
+        self._whole = Integers()
+
+    def model(self) -> None:
+        for number, value in self._reader.fields(slice(0, len(self._data))):
+            if number == 7:
+                self._graph(_part(value), within_scan=False)
+            elif number == 20:
+                _refuse("holds how it is trained")
+            elif number == 25:
+                _refuse("defines functions of its own")
+
+    def _graph(self, part: slice, *, within_scan: bool) -> list[int | None]:
+        """Look through a graph; the types that its outputs are said to have."""
+        nodes, outputs = [], []
+        for number, value in self._reader.fields(part):
+            if number == 1:
+                nodes.append(_part(value))
+            elif number == 5:
+                name, data_type = self._tensor(_part(value))
+                if data_type == _INT64 and self._is_divisor(_part(value)):
+                    self._whole.add_divisor(name, data_type)
+                else:
+                    self._whole.add(name, data_type)
+            elif number == 11:
+                self._whole.add(*self._value(_part(value)))
+            elif number == 12:
+                outputs.append(self._value(_part(value))[1])
+            elif number == 15:
+                _refuse("holds a sparse tensor")
+        for node in nodes:
+            self._node(node, within_scan=within_scan)
+        return outputs
+
+    def _node(self, part: slice, *, within_scan: bool) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            _refuse(f"has more than {MAX_NODES} nodes")
+        operator = domain = None
+        attributes: _Attributes = {}
+        names: dict[int, list[str]] = {1: [], 2: []}
+        for number, value in self._reader.fields(part):
+            if number in names:
+                names[number].append(self._text(value))
+            elif number == 4:
+                operator = self._only(operator, value)
+            elif number == 7:
+                domain = self._only(domain, value)
+            elif number == 5:
+                name, attribute = self._attribute(_part(value))
+                if name in attributes:
+                    _refuse(f"has {name!r} twice in one node")
+                attributes[name] = attribute
+        if operator is None or operator not in OPERATORS.get(domain or "", ()):
+            _refuse(f"has the operator {'.'.join(filter(None, (domain, operator)))!r}")
+        given = {name: attribute.given(name) for name, attribute in attributes.items()}
+        if self._whole.divides(operator, given, names[1], names[2]):
+            _refuse(f"has {operator} of whole numbers")
+        kinds = self._inner_graphs(operator, attributes, within_scan=within_scan)
+        for name, kind in product(names[2], kinds):
+            self._whole.add(name, kind)
+        if operator in TREES:
+            self._trees(operator, attributes)
+
+    def _trees(self, operator: str, attributes: _Attributes) -> None:
+        numbers = {name: attribute.numbers for name, attribute in attributes.items()}
+        modes = attributes.get("nodes_modes", _Attribute())
+        try:
+            check_depth(operator, numbers, modes.leaves)
+        except TreesError as error:
+            _refuse(f"has trees that {error}")
+
+    def _inner_graphs(
+        self, operator: str, attributes: _Attributes, *, within_scan: bool
+    ) -> list[int | None]:
+        """Look through what a Scan repeats; the types of what it answers."""
+        kinds = []
+        for graph in [graph for attribute in attributes.values() for graph in attribute.graphs]:
+            if operator != "Scan" or within_scan:
+                _refuse(f"has a graph within {operator}")
+            kinds += self._graph(graph, within_scan=True)
+        return kinds
+
+    def _attribute(self, part: slice) -> tuple[str, _Attribute]:
+        name, found = None, _Attribute()
+        for number, value in self._reader.fields(part, runs=True):
+            if number == 1:
+                name = self._only(name, value)
+            elif number == 3:
+                found.number = value if isinstance(value, int) else None
+            elif number in (5, 10):
+                found.tensor_types.append(self._tensor(_part(value))[1])
+            elif number in (6, 11):
+                found.graphs.append(_part(value))
+            elif number == 8:
+                found.numbers.append(self._numbers(value))
+            elif number == 9:
+                found.leaves.append(self._data[_part(value)] == b"LEAF")
+            elif number in (22, 23):
+                _refuse("holds a sparse tensor")
+        return name or "", found
+
+    def _tensor(self, part: slice) -> tuple[str, int | None]:
+        name, data_type = "", None
+        for number, value in self._reader.fields(part):
+            if number == 13 or (number == 14 and value != 0):
+                _refuse("has a tensor in another file")
+            elif number == 2:
+                data_type = value if isinstance(value, int) else None
+            elif number == 8:
+                name = self._text(value)
+        return name, data_type
+
+    def _is_divisor(self, part: slice) -> bool:
+        """Whether a tensor of int64 holds neither 0 nor -1, as far as it is told how to read it."""
+        found = [
+            self._numbers(value) if number == 7 else self._raw_numbers(value)
+            for number, value in self._reader.fields(part, runs=True)
+            if number in (7, 9)
+        ]
+        return len(found) == 1 and not np.isin(found[0], (0, -1)).any() and found[0].size > 0
+
+    def _value(self, part: slice) -> tuple[str, int | None]:
+        """Read an input's name and, of a tensor, its type."""
+        name, data_type = "", None
+        for number, value in self._reader.fields(part):
+            if number == 1:
+                name = self._text(value)
+            elif number == 2:
+                for kind, tensor in self._reader.fields(_part(value)):
+                    for field, said in self._reader.fields(_part(tensor)) if kind == 1 else ():
+                        if field == 1:
+                            data_type = said if isinstance(said, int) else None
+        return name, data_type
+
+    def _text(self, value: Any) -> str:
+        return self._data[_part(value)].decode("utf-8", "replace")
+
+    def _numbers(self, value: Any) -> npt.NDArray[np.int64]:
+        if isinstance(value, slice):
+            return varints(self._data[value])
+        if isinstance(value, int):
+            return np.array([value], np.uint64).view(np.int64)
+        if value is None:
+            raise WireError("it has a fraction where a whole number belongs")
+        return value  # type: ignore[no-any-return]  # the array that `fields` yields of a run
+
+    def _raw_numbers(self, value: Any) -> npt.NDArray[np.int64]:
+        raw = self._data[_part(value)]
+        if len(raw) % 8:
+            raise WireError("it has a tensor that is cut short")
+        return np.frombuffer(raw, "<i8")
+
+    def _only(self, before: str | None, value: Any) -> str:
+        """Read a text that comes once; of two, readers differ which one counts."""
+        if before is not None:
+            _refuse(f"says {before!r} and something else in one place")
+        return self._text(value)[:100]
+
+
+def _part(value: Any) -> slice:
+    if not isinstance(value, slice):
+        raise WireError("it has a number where a message belongs")
+    return value
+
+
+def _refuse(what: str) -> NoReturn:
+    raise BundleError(f"the graph {what}, which is not served.")

@@ -1,0 +1,27 @@
+"""The manifest's public part: what anyone who may call the model may know of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from serving.bundle.manifest import Manifest
+
+__all__ = ["model_card"]
+
+_PRIVATE = ("format", "files")
+
+
+def model_card(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest without what only a loader needs, and the usual names for its figures."""
+    card: dict[str, Any] = {
+        name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in _PRIVATE
+    }
+    card["num_features"] = len(manifest.features)
+    card["model_created_at"] = manifest.created_at
+    if manifest.estimator.num_trees is not None:
+        card["num_trees"] = manifest.estimator.num_trees
+    if manifest.importances.estimator is not None:
+        card["feature_importances"] = manifest.importances.estimator
+    return msgspec.to_builtins(card)  # type: ignore[no-any-return]

@@ -1,0 +1,201 @@
+"""The compiled pipeline on onnxruntime: one thread, no pickle, microseconds a row."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+# onnxruntime 1.32 reports to its maker unless told not to before it is imported. It would also
+# write an id into the home folder, and start a thread that a forked worker waits for in vain.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+from serving.errors import BundleError
+from serving.model.audit.graph import audit_graph
+from serving.model.engines import Columns, Scores
+from serving.model.schema import MISSING
+from serving.settings import settings
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from serving.bundle.manifest import Manifest
+
+__all__ = ["MISSING", "OnnxEngine", "limit_memory"]
+
+#: How long one row may take when it is tried.
+TRIAL_SECONDS = 5.0
+
+
+class _Input(NamedTuple):
+    """An input of the graph, of shape (n, features), and the features in it, by place."""
+
+    name: str
+    group: list[int]
+    categories: bool
+
+
+class OnnxEngine:
+    """Scores rows through the graph."""
+
+    def __init__(self, manifest: Manifest, graph: bytes) -> None:
+        """
+        Open *graph*.
+
+        Raises:
+            BundleError: It is more than arithmetic, onnxruntime refuses it, or its inputs are not
+                the manifest's features.
+        """
+        audit_graph(graph)
+        options = ort.SessionOptions()
+        # Or bytes of another format, which nobody has checked, would be told by how they begin.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Pipelines run no faster for them, open later, and what is folded may never end.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # A request has one core at most, and a process with no thread pool may fork.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        # What it remembers of each number of rows takes longer to find than it saves.
+        options.enable_mem_pattern = False
+        options.log_severity_level = 4  # what it raises is enough
+        try:
+            self._session = ort.InferenceSession(
+                graph, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own classes share no base but Exception
+            raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
+        self._features = manifest.features
+        self._inputs = self._read_inputs(manifest.engine.inputs)
+        self._label_is_likeliest = manifest.label_is_likeliest
+        self._tie = manifest.engine.tie_tolerance
+        self._regression = manifest.task == "regression"
+        self._has_probabilities = manifest.has_probabilities
+        self._class_index = {_as_graph(label): i for i, label in enumerate(manifest.classes or ())}
+        names = [node.name for node in self._session.get_outputs()]
+        wanted = 2 if self._has_probabilities and not self._label_is_likeliest else 1
+        if len(names) < wanted:
+            raise BundleError(f"the graph has {len(names)} outputs, and {wanted} are needed.")
+        kind = self._session.get_outputs()[0].type
+        if self._regression and kind not in ("tensor(float)", "tensor(double)"):
+            raise BundleError(f"the graph answers with {kind}, and the manifest says values.")
+        self._outputs = names[-1:] if self._label_is_likeliest else names[:wanted]
+
+    def score(self, columns: Columns) -> Scores:
+        """
+        Score n rows, n at least 1.
+
+        Raises:
+            ValueError: The graph cannot take these values.
+        """
+        feed = self._feed(columns)
+        try:
+            outputs = self._session.run(self._outputs, feed)
+        except Exception as error:  # onnxruntime's own classes share no base but Exception
+            raise ValueError(f"onnxruntime: {_said(error)}") from error
+        return self._to_scores(outputs)
+
+    def try_out(self, columns: Columns) -> Scores:
+        """
+        Score n rows as `score` does, but not for ever, and trusting no answer.
+
+        Raises:
+            BundleError: The graph fails, takes too long, or answers in another shape.
+        """
+        rows = len(columns[0])
+        options = ort.RunOptions()
+        timer = threading.Timer(TRIAL_SECONDS, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            outputs = self._session.run(self._outputs, self._feed(columns), options)
+            shapes = [output.shape for output in outputs]
+            scores = self._to_scores(outputs) if self._fit(shapes, rows) else None
+        except Exception as error:  # onnxruntime's, or numpy's over what came out
+            why = f"takes over {TRIAL_SECONDS:g} s" if options.terminate else _said(error)
+            raise BundleError(f"the graph cannot score its own example: {why}") from error
+        finally:
+            timer.cancel()
+            timer.join()  # no thread of ours is left when a process forks
+        if scores is None:
+            raise BundleError(f"the graph answers {rows} rows with {shapes}.")
+        return scores
+
+    def _fit(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
+        """Whether each output is as large as it should be."""
+        if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
+            return False
+        return self._label_is_likeliest or math.prod(shapes[0]) == rows
+
+    def _to_scores(self, outputs: Any) -> Scores:
+        if self._regression:
+            return Scores(outputs[0].reshape(-1).tolist(), None)
+        if self._label_is_likeliest:
+            probabilities = outputs[0].tolist()
+            return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
+        labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
+        return Scores(labels, outputs[1].tolist() if self._has_probabilities else None)
+
+    def _read_inputs(self, groups: list[list[int]] | None) -> list[_Input]:
+        # By place: the compiler changes names that are no identifiers.
+        names = [node.name for node in self._session.get_inputs()]
+        count = len(self._features)
+        if groups is None:
+            groups = [[*range(count)]] if len(names) == 1 else [[i] for i in range(count)]
+        known = sorted(itertools.chain(*groups)) == [*range(count)] and all(groups)
+        if len(names) != len(groups) or not known:
+            raise BundleError(f"the graph has {len(names)} inputs for {count} features.")
+        return [self._input(name, group) for name, group in zip(names, groups, strict=True)]
+
+    def _input(self, name: str, group: list[int]) -> _Input:
+        categories = [self._features[i].kind == "category" for i in group]
+        if any(categories) != all(categories):
+            raise BundleError(f"the graph's input {name[:80]!r} has numbers and categories.")
+        return _Input(name, group, categories[0])
+
+    def _feed(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+        feed = {}
+        for name, group, categories in self._inputs:
+            rows = [columns[i] for i in group]
+            if categories:
+                named = [[MISSING if value is None else value for value in row] for row in rows]
+                feed[name] = np.array(named, dtype=object).T
+            else:
+                feed[name] = np.array(rows, dtype=np.float32).T  # None becomes NaN
+        return feed
+
+
+def _as_graph(label: Any) -> Any:
+    """Return a class as a graph writes it: strings stay, every number is a whole one."""
+    return label if isinstance(label, str) else int(label)
+
+
+def _first_best(probabilities: list[float], tie: float) -> int:
+    """Return the place of the largest: of the first of those that are equal within *tie*."""
+    best = max(probabilities)
+    place = probabilities.index(best)
+    for earlier in range(place):
+        if probabilities[earlier] >= best - tie:
+            return earlier
+    return place
+
+
+@functools.cache
+def limit_memory() -> None:
+    """Let the numbers in all graphs of this process together take MAX_MODEL_BYTES, and no more."""
+    info = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(
+        info, ort.OrtArenaCfg({"max_mem": settings().max_model_bytes})
+    )
+
+
+def _said(error: Exception) -> str:
+    """Cut what a graph can make onnxruntime say: it quotes names, of any length."""
+    return " ".join(str(error).split())[:300]

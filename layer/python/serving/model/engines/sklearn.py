@@ -1,0 +1,119 @@
+"""The fitted pipeline, for what cannot be compiled. Opening it runs what is in the pickle."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from serving.errors import BundleError
+from serving.model.engines import Columns, Scores
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from serving.bundle.manifest import Feature, Manifest
+
+__all__ = ["SklearnEngine", "frame"]
+
+
+class SklearnEngine:
+    """Scores rows through scikit-learn, on data shaped like training's."""
+
+    def __init__(self, manifest: Manifest, pipeline: Any) -> None:
+        self._manifest = manifest
+        self._pipeline = pipeline
+        # Not every estimator's predict is safe from two threads, and one core is all there is.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_bytes(cls, manifest: Manifest, pickled: bytes) -> SklearnEngine:
+        """
+        Unpickle. The caller has verified the bytes and may trust them (`serving.bundle.trust`).
+
+        Raises:
+            BundleError: Another scikit-learn trained it, or it will not load.
+        """
+        import sklearn
+
+        # Before anything is opened: another version may load it, and answer otherwise.
+        trained = manifest.lineage.versions.get("scikit-learn")
+        if trained != sklearn.__version__:
+            raise BundleError(
+                f"the pipeline was trained with scikit-learn {trained or 'of no known version'}, "
+                f"and {sklearn.__version__} is installed; install the same version, or train again."
+            )
+        try:
+            return cls(manifest, joblib.load(io.BytesIO(pickled)))
+        except ModuleNotFoundError as error:
+            raise BundleError(
+                f"the pipeline needs the module {error.name}, which is not installed here."
+            ) from error
+        except Exception as error:  # a pickle may raise anything
+            raise BundleError(f"the pipeline cannot be unpickled: {error!r}") from error
+
+    def score(self, columns: Columns) -> Scores:
+        """Score n rows, n at least 1."""
+        data: Any = frame(self._manifest.features, columns)
+        if not self._manifest.named_columns:
+            data = data.to_numpy()
+        with self._lock:
+            return self._score(data)
+
+    def _score(self, data: Any) -> Scores:
+        classes = self._manifest.classes
+        if classes is None:
+            values = np.asarray(self._pipeline.predict(data)).reshape(-1)
+            if values.dtype == object:  # whatever it holds: a number each, or none
+                values = values.astype(np.float64)
+            return Scores(values.tolist(), None)
+        probabilities = None
+        if self._manifest.has_probabilities:
+            found = np.asarray(self._pipeline.predict_proba(data))
+            probabilities = found.tolist()
+            if self._manifest.engine.label_rule == "argmax":
+                # What predict does for such a model, without asking it twice.
+                return Scores(np.argmax(found, axis=1).tolist(), probabilities)
+        index = {label: i for i, label in enumerate(classes)}
+        labels = np.asarray(self._pipeline.predict(data)).tolist()
+        return Scores([index[label] for label in labels], probabilities)
+
+
+def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:
+    """
+    Build the DataFrame that training would have had: same names, same dtypes.
+
+    A whole-number column that gets a fraction becomes float64, as pandas itself would make it.
+    """
+    return pd.DataFrame(
+        {f.name: _series(f, values) for f, values in zip(features, columns, strict=True)}
+    )
+
+
+def _series(feature: Feature, values: Any) -> pd.Series[Any]:
+    dtype = feature.dtype
+    if dtype == "category":
+        known = list(feature.categories or ())
+        # A category never seen is not a missing one, which is what pandas would make of it.
+        unseen = [value for value in dict.fromkeys(values) if value not in (None, *known)]
+        return pd.Series(pd.Categorical(values, categories=[*known, *unseen]))
+    if feature.kind == "number":
+        return _numbers(np.array(values, dtype=np.float64), dtype)
+    if dtype == "object" and feature.missing == "NaN":
+        values = [np.nan if value is None else value for value in values]
+    return pd.Series(list(values), dtype=dtype)
+
+
+def _numbers(values: npt.NDArray[np.float64], dtype: str) -> pd.Series[Any]:
+    if not dtype.lower().startswith(("int", "uint")):
+        return pd.Series(values, dtype=dtype)
+    known = values[~np.isnan(values)]
+    limits = np.iinfo(dtype.lower())
+    whole = bool(np.all((known == np.floor(known)) & (known >= limits.min) & (known <= limits.max)))
+    # Only pandas' own "Int64" and its like hold a missing value beside whole numbers.
+    exact = whole and (dtype[0].isupper() or known.size == values.size)
+    return pd.Series(values, dtype=dtype if exact else "float64")

@@ -1,0 +1,165 @@
+"""What clients may send: the manifest's features, compiled into one decoder that also validates.
+
+The compiled step stops at the first fault. Only then does the slow pass of `faults.py` run, to
+find every fault and where it is.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from serving.bundle.manifest import Feature, Manifest
+from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
+from serving.model.faults import FLOAT32_MAX, MAX_FAULTS, find_faults, json_pointer
+
+__all__ = ["FLOAT32_MAX", "MISSING", "Instances", "Schema"]
+
+#: Stands for a missing category inside a graph, which has no null for strings: a Unicode
+#: noncharacter, which is taken from nobody.
+MISSING = "\ufdd0"
+
+Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+TYPES: dict[str, Any] = {"number": Number, "boolean": bool, "category": str}
+
+
+class Instances(NamedTuple):
+    """Decoded rows, turned into columns."""
+
+    #: One sequence per feature, in the manifest's order.
+    columns: Sequence[Sequence[Any]]
+    rows: int
+    #: Whether the client sent one bare object, and gets a bare answer.
+    single: bool
+    #: Categories that training never saw, up to 100.
+    warnings: list[FieldError]
+
+
+class Schema:
+    """Decodes and validates request bodies for one model."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._features = manifest.features
+        types = [_type(feature) for feature in self._features]
+        # Field names need not be identifiers, so the fields are f0, f1, … and renamed on the wire.
+        names = [f"f{i}" for i in range(len(types))]
+        instance = msgspec.defstruct(
+            "Instance",
+            list(zip(names, types, strict=True)),
+            rename={f"f{i}": feature.name for i, feature in enumerate(self._features)},
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        row = instance | tuple[tuple(types)]  # type: ignore[misc]  # a type made at run time
+        batch = msgspec.defstruct(
+            "Batch",
+            [("instances", Annotated[list[row], msgspec.Meta(min_length=1)])],  # type: ignore[valid-type]
+            forbid_unknown_fields=True,
+        )
+        self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
+        self._single = msgspec.json.Decoder(instance)
+        self._values = operator.attrgetter(*names) if len(names) > 1 else _one_value
+        self._known = [
+            (i, frozenset((*(feature.categories or ()), *((None,) if feature.nullable else ()))))
+            for i, feature in enumerate(self._features)
+            if feature.kind == "category"
+        ]
+
+    def decode(self, body: bytes, max_instances: int) -> Instances:
+        """
+        Decode a request body.
+
+        Raises:
+            Malformed: It is no JSON.
+            TooLarge: It holds more than *max_instances*.
+            InvalidInstances: It is JSON that this model does not take.
+        """
+        single = False
+        try:
+            try:
+                rows = self._batch.decode(body).instances
+            except msgspec.ValidationError:
+                rows = [self._single.decode(body)]
+                single = True
+        except msgspec.ValidationError:
+            raise self._explain(body, max_instances) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(_why_malformed(error)) from None
+        if len(rows) > max_instances:
+            raise _too_many(len(rows), max_instances)
+        values = self._values
+        columns = list(
+            zip(*[row if type(row) is tuple else values(row) for row in rows], strict=True)
+        )
+        warnings = self._unseen(columns, rows, single=single)
+        return Instances(columns, len(rows), single, warnings)
+
+    def _explain(self, body: bytes, max_instances: int) -> Exception:
+        try:
+            # The hook takes numbers such as 1e999, which msgspec itself would call malformed.
+            data = msgspec.json.Decoder(float_hook=float).decode(body)
+        except msgspec.ValidationError:
+            return InvalidInstances("A number in the body is too large to be read.")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Malformed(_why_malformed(error))
+        if isinstance(data, dict) and isinstance(data.get("instances"), list):
+            found = len(data["instances"])
+            if found > max_instances:
+                return _too_many(found, max_instances)
+        return _invalid(find_faults(data, self._features))
+
+    def _unseen(self, columns: list[Any], rows: list[Any], *, single: bool) -> list[FieldError]:
+        """Refuse, or warn of, categories that training never saw."""
+        warnings: list[FieldError] = []
+        errors: list[FieldError] = []
+        for i, known in self._known:
+            if known.issuperset(columns[i]):
+                continue
+            feature = self._features[i]
+            for n, value in enumerate(columns[i]):
+                if value in known:
+                    continue
+                answered = feature.accepts_unseen and value != MISSING
+                found = warnings if answered else errors
+                if len(found) >= MAX_FAULTS:
+                    continue
+                key = i if type(rows[n]) is tuple else feature.name
+                where = json_pointer(key) if single else json_pointer("instances", n, key)
+                detail = "training never saw this category; the model answers all the same"
+                if not answered:
+                    wanted = ", ".join(map(repr, (feature.categories or ())[:20]))
+                    detail = f"expected one of {wanted}"
+                found.append(FieldError(where, detail))
+        if errors:
+            raise _invalid(errors)
+        return warnings
+
+
+def _type(feature: Feature) -> Any:
+    kind = TYPES[feature.kind]
+    return kind | None if feature.nullable else kind
+
+
+def _one_value(row: Any) -> tuple[Any]:
+    return (row.f0,)
+
+
+def _invalid(errors: list[FieldError]) -> InvalidInstances:
+    count = "one fault" if len(errors) == 1 else f"{len(errors)} faults"
+    more = ", and perhaps more" if len(errors) == MAX_FAULTS else ""
+    return InvalidInstances(f"The body has {count}{more}; see errors.", errors=errors)
+
+
+def _too_many(found: int, limit: int) -> TooLarge:
+    return TooLarge(f"The body has {found} instances; at most {limit} are taken at once.")
+
+
+def _why_malformed(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "The body nests too deeply."
+    if isinstance(error, UnicodeDecodeError):
+        return "The body is not UTF-8."
+    return f"{str(error).rstrip('.')}."

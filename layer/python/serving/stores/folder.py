@@ -1,0 +1,127 @@
+"""A folder as a location for bundles: atomic and conditional writes on an ordinary file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
+from serving.stores.store import READ_LIMIT, Object, Tag, check_size
+
+__all__ = ["FolderStore"]
+
+
+class FolderStore:
+    """A folder on this machine."""
+
+    remote = False
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        path = os.fspath(folder)
+        self._folder = path[:1] + path[1:].rstrip(os.sep)
+
+    def __str__(self) -> str:
+        return self._folder
+
+    def at(self, name: str) -> FolderStore:
+        """Return the folder *name* within this one."""
+        return FolderStore(self._path(name))
+
+    def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
+        """Return what will read a file; to begin early gains nothing here."""
+        return lambda: self.read(name, limit=limit)
+
+    def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
+        """Read a file."""
+        path = self._path(name)
+        with _explained(path), open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            check_size(path, status.st_size, size, limit)
+            return Object(file.read(status.st_size), _tag(status))
+
+    def read_if_changed(self, name: str, tag: Tag) -> Object | None:
+        """Read a file, unless it is still the one of this *tag*."""
+        found = self.read(name)
+        return None if found.tag == tag else found
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a file, if there is none."""
+        path = self._path(name)
+        with _explained(path), self._scratch(content) as scratch:
+            try:
+                os.link(scratch, path)
+            except FileExistsError:
+                raise Conflict(f"{path} is there already.") from None
+
+    def replace(self, name: str, content: bytes, tag: Tag) -> None:
+        """Write a file, if it is still the one of this *tag*."""
+        path = self._path(name)
+        with _explained(path), self._scratch(content) as scratch, self._locked():
+            if _tag(os.stat(path)) != tag:
+                raise Conflict(f"{path} is another by now.")
+            os.replace(scratch, path)
+
+    def delete(self, name: str) -> None:
+        """Remove a file, and the folder with its last one."""
+        path = self._path(name)
+        with _explained(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(self._folder)
+
+    def names(self) -> list[str]:
+        """List files and folders."""
+        with _explained(self._folder):
+            return sorted(name for name in os.listdir(self._folder) if not name.startswith("."))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+    @contextlib.contextmanager
+    def _scratch(self, content: bytes) -> Iterator[str]:
+        """Write a file of another name, all of it to the disk; it is gone afterwards."""
+        import tempfile  # a server, which only reads, starts without it
+
+        os.makedirs(self._folder, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(scratch, 0o644)
+            yield scratch
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other writers out; a file system has no conditional write."""
+        import fcntl
+
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _tag(status: os.stat_result) -> Tag:
+    return Tag(f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Say in our words what the operating system refuses."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ObjectMissing(f"{path} is not there.") from error
+    except PermissionError as error:
+        raise AccessDenied(f"{path}: permission denied.") from error
+    except OSError as error:
+        raise BundleError(f"{path}: {(error.strerror or 'an error').lower()}.") from error

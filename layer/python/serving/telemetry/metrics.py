@@ -1,0 +1,169 @@
+"""GET /metrics on the dyno, in Prometheus' text form: counted by every worker, right from any.
+
+Each worker writes into files of its own, in memory, and the one that is asked adds all of them up
+(prometheus_client's multiprocess mode). The files are named by the worker's slot and not by its
+process: who takes a dead worker's slot goes on with its counts, and there are never more files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from serving.bundle.manifest import Manifest
+from serving.endpoint import Answer, Function, Request, endpoint
+from serving.telemetry.observers import Served, observers
+
+__all__ = ["Metrics", "metrics_endpoint", "share_metrics"]
+
+#: Seconds, from what one row takes to what a router waits for.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """What this process counts; an observer."""
+
+    def __init__(self) -> None:
+        #: Of one process alone; with several, their files are what is read.
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "canoa_requests",
+            "Requests that were answered; of a path that is none, route is none.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "canoa_request_duration_seconds",
+            "How long a request took, from when it had come whole.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._rows = Counter("canoa_rows", "Instances that were scored.", registry=self.registry)
+        self._loads = Counter(
+            "canoa_model_loads",
+            "Models that were loaded, and that were refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._serving = Gauge(
+            "canoa_model_workers",
+            "How many workers serve this version.",
+            ["name", "version", "engine"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._starts = Counter(
+            "canoa_worker_starts", "Workers that were started.", registry=self.registry
+        )
+        self._started = Gauge(
+            "canoa_start_time_seconds",
+            "When the server started, in seconds since 1970.",
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+        self._children: dict[tuple[str, str | None, int], tuple[Counter, Histogram]] = {}
+        self._served: Gauge | None = None
+        self.serves = True
+        for outcome in ("loaded", "refused"):
+            self._loads.labels(outcome)
+        self._started.set(time.time())
+
+    def worker_started(self) -> None:
+        """Count a worker."""
+        self._starts.inc()
+
+    def request_served(self, served: Served) -> None:
+        """Count a request."""
+        key = served[:3]
+        children = self._children.get(key)
+        if children is None:
+            method, route, status = key
+            children = (
+                self._requests.labels(method, route or "none", str(status)),
+                self._seconds.labels(route or "none"),
+            )
+            self._children[key] = children
+        children[0].inc()
+        children[1].observe(served.seconds)
+        if served.rows:
+            self._rows.inc(served.rows)
+
+    def model_loaded(self, manifest: Manifest) -> None:
+        """Count a load."""
+        self._loads.labels("loaded").inc()
+        if self.serves:
+            self.model_served(manifest)
+
+    def model_served(self, manifest: Manifest) -> None:
+        """Say which version this process serves, and which it does no more."""
+        if self._served:
+            self._served.set(0)
+        self._served = self._serving.labels(manifest.name, manifest.version, manifest.engine.name)
+        self._served.set(1)
+
+    def model_refused(self) -> None:
+        """Count a refusal."""
+        self._loads.labels("refused").inc()
+
+
+class share_metrics:  # noqa: N801  # it is used as a function
+    """Have processes that are forked from this one count together, until it is ended."""
+
+    def __init__(self) -> None:
+        # In memory: a full disk under a file that is mapped would kill who writes to it.
+        memory = Path("/dev/shm")  # noqa: S108  # for a folder of our own in it
+        folder = memory if os.access(memory, os.W_OK) else None
+        self._folder = tempfile.mkdtemp(prefix="canoa-metrics-", dir=folder)
+        self._slot = "master"
+        os.environ[_FOLDER] = self._folder
+        values.ValueClass = values.MultiProcessValue(lambda: self._slot)  # type: ignore[no-untyped-call]  # it has no types
+        self.metrics = Metrics()
+        self.metrics.serves = False
+        _count_with(self.metrics)
+
+    def begin_worker(self, slot: int) -> None:
+        """Count, in a forked process, for this *slot*; the one there before must be dead."""
+        self._slot = str(slot)
+        self.metrics.serves = True
+        self.metrics.worker_started()
+
+    def end_worker(self, slot: int) -> None:
+        """Forget what was true of a worker only while it lived."""
+        mark_process_dead(slot)  # type: ignore[no-untyped-call]  # it has no types
+
+    def end(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def metrics_endpoint() -> Function:
+    """Make the function; with no `share_metrics` it tells what this one process counts."""
+    if not any(isinstance(observer, Metrics) for observer in observers):
+        _count_with(Metrics())
+
+    @endpoint("GET", "/metrics", scope="info")
+    def metrics(_: Request) -> Answer:
+        """Answer with every count."""
+        [counted] = [observer for observer in observers if isinstance(observer, Metrics)]
+        registry = counted.registry
+        if _FOLDER in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+        return Answer(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return metrics
+
+
+def _count_with(metrics: Metrics) -> None:
+    observers[:] = [other for other in observers if not isinstance(other, Metrics)] + [metrics]

@@ -1,0 +1,144 @@
+"""OpenTelemetry: spans and metrics of this process, sent by OTLP over HTTP.
+
+Its own variables (OTEL_…) say where to, how often and with what headers. No attribute holds what a
+client sent, and no exception's text, which may quote it, is recorded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import extract
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+import serving
+from serving.bundle.manifest import Manifest
+from serving.telemetry.observers import Served
+
+__all__ = ["Telemetry"]
+
+#: How long a stop, and an invocation of Lambda's, waits for the collector.
+SECONDS = 4.0
+#: Seconds, as OpenTelemetry's conventions for HTTP advise.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_TRACE_HEADERS = ("traceparent", "tracestate")
+
+
+class Telemetry:
+    """Makes spans, and counts as an observer."""
+
+    def __init__(self) -> None:
+        resource = _resource()
+        self._spans = TracerProvider(resource=resource)
+        self._spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._spans.get_tracer("canoa", serving.__version__)
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+        self._metrics = MeterProvider([reader], resource=resource)
+        meter = self._metrics.get_meter("canoa", serving.__version__)
+        self._duration = meter.create_histogram(
+            "http.server.request.duration",
+            unit="s",
+            description="How long a request took.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self._rows = meter.create_counter(
+            "canoa.rows", unit="{row}", description="Instances that were scored."
+        )
+        self._loads = meter.create_counter(
+            "canoa.model.loads", unit="{load}", description="Models loaded, and refused."
+        )
+
+    def span(self, name: str) -> AbstractContextManager[Span]:
+        """Time a part of the current request."""
+        return self._tracer.start_as_current_span(
+            name, record_exception=False, set_status_on_exception=False
+        )
+
+    def request_span(
+        self, method: str, route: str | None, headers: Mapping[str, str]
+    ) -> AbstractContextManager[Span]:
+        """Time a request; its parent is the one that *headers* name."""
+        carrier = {name: sent for name in _TRACE_HEADERS if (sent := headers.get(name))}
+        return self._tracer.start_as_current_span(
+            f"{method} {route}" if route else method,
+            context=extract(carrier),
+            kind=SpanKind.SERVER,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def request_served(self, served: Served) -> None:
+        """Say what became of the request, in its span and in the metrics."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": _method(served.method),
+            "http.response.status_code": served.status,
+            "url.scheme": "http",
+        }
+        if served.route:
+            attributes["http.route"] = served.route
+        failed = served.status >= 500
+        if failed:
+            attributes["error.type"] = served.error or str(served.status)
+        self._duration.record(served.seconds, attributes)
+        if served.rows:
+            self._rows.add(served.rows)
+        current = trace.get_current_span()
+        current.set_attributes(attributes)
+        if failed:
+            current.set_status(StatusCode.ERROR)
+        if served.rows is not None:
+            current.set_attribute("canoa.rows", served.rows)
+        if served.model_version:
+            current.set_attribute("canoa.model.version", served.model_version)
+
+    def model_loaded(self, manifest: Manifest) -> None:
+        """Count a load."""
+        self._loads.add(1, {"outcome": "loaded", "canoa.model.version": manifest.version})
+
+    def model_refused(self) -> None:
+        """Count a refusal."""
+        self._loads.add(1, {"outcome": "refused"})
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        _together(self._spans.force_flush, self._metrics.force_flush)
+
+    def stop(self) -> None:
+        """Send what has gathered, and end."""
+        _together(self._spans.shutdown, self._metrics.shutdown)
+
+
+def _together(*calls: Callable[[], object]) -> None:
+    """Make all *calls*, and wait a while: a collector that is silent may not hold up a stop."""
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _method(method: str) -> str:
+    """Write a method that is none of HTTP's as the conventions have it."""
+    return "_OTHER" if method == "other" else method
+
+
+def _resource() -> Resource:
+    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say stands."""
+    given = Resource.create({"service.version": serving.__version__})
+    ours = {"service.instance.id": str(uuid.uuid4())}  # workers' counts are kept apart
+    if str(given.attributes["service.name"]).startswith("unknown_service"):
+        ours["service.name"] = "canoa"
+    return given.merge(Resource(ours))

@@ -1,0 +1,99 @@
+"""Spans, where OpenTelemetry is asked for and installed; elsewhere nothing, and nothing imported.
+
+`OTEL_EXPORTER_OTLP_ENDPOINT` asks for it. Its threads must be started after a fork, so it begins in
+each process by itself: at the first request, or when an adapter says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from serving.settings import settings
+from serving.telemetry.logs import describe, log
+from serving.telemetry.observers import observers
+
+if TYPE_CHECKING:
+    from serving.telemetry.opentelemetry import Telemetry
+
+__all__ = [
+    "flush_telemetry",
+    "request_span",
+    "span",
+    "start_telemetry",
+    "stop_telemetry",
+    "wants_telemetry",
+]
+
+_lock = threading.Lock()
+_telemetry: Telemetry | None = None
+_started = False
+_NOTHING = contextlib.nullcontext()
+
+
+def span(name: str) -> AbstractContextManager[Any]:
+    """Time a part of a request, within its span."""
+    return _NOTHING if _telemetry is None else _telemetry.span(name)
+
+
+def request_span(
+    method: str, route: str | None, headers: Mapping[str, str]
+) -> AbstractContextManager[Any]:
+    """Time a request, within the span that its `traceparent` names."""
+    if not _started:
+        start_telemetry()
+    return _NOTHING if _telemetry is None else _telemetry.request_span(method, route, headers)
+
+
+@functools.cache
+def wants_telemetry() -> bool:
+    """Whether it is asked for, and can be had; if not, the log says so once."""
+    if settings().otel_exporter_otlp_endpoint is None:
+        return False
+    from importlib.util import find_spec
+
+    try:
+        if all(map(find_spec, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
+            return True
+    except ModuleNotFoundError:
+        pass
+    log(
+        "warning",
+        "no telemetry: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed; "
+        "pip install './layer[otel]'",
+    )
+    return False
+
+
+def start_telemetry() -> None:
+    """Begin, in this process; never ahead of a fork."""
+    global _telemetry, _started
+    with _lock:
+        if not _started and wants_telemetry():
+            try:
+                from serving.telemetry.opentelemetry import Telemetry
+
+                _telemetry = Telemetry()
+                observers.append(_telemetry)
+            except Exception as error:  # one of its variables cannot be read: serving goes on
+                log("error", "no telemetry", **describe(error))
+        _started = True
+
+
+def flush_telemetry() -> None:
+    """Send what has gathered: the process may be frozen next."""
+    if _telemetry is not None:
+        _telemetry.flush()
+
+
+def stop_telemetry() -> None:
+    """Send what has gathered, and end."""
+    global _telemetry
+    if _telemetry is not None:
+        observers.remove(_telemetry)
+        _telemetry.stop()
+        _telemetry = None

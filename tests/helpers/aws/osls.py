@@ -1,0 +1,73 @@
+"""osls, as `make deploy-aws` runs it, but against the AWS of `tests.aws`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.helpers.aws.account import KEYS
+from tests.helpers.servers import ROOT, Server, free_port, opened, program, start
+
+__all__ = ["offline", "osls", "package"]
+
+
+def package(server: str, folder: Path, *options: str) -> Path:
+    """
+    Run `osls package` and return the folder of what it wrote.
+
+    The layer is a stand-in, so that neither time nor its build matters here: a zip of one file.
+    """
+    layer = folder / "layer.zip"
+    with zipfile.ZipFile(layer, "w") as archive:
+        archive.writestr("python/stand_in.py", "")
+    made = folder / "package"
+    osls(server, "package", "--package", str(made), "--param", f"layer={layer}", *options)
+    return made
+
+
+def osls(server: str, *arguments: str) -> str:
+    """
+    Run osls against *server*, and return what it printed.
+
+    Raises:
+        RuntimeError: It failed; with what it printed.
+    """
+    run = subprocess.run(
+        [program("osls"), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **KEYS, "AWS_ENDPOINT_URL": server, "NODE_NO_WARNINGS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    if run.returncode:
+        raise RuntimeError(f"osls {' '.join(arguments)} ended with {run.returncode}:\n{run.stdout}")
+    return run.stdout
+
+
+@contextlib.contextmanager
+def offline(model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """
+    Run every function under serverless-offline, each in a Python of its own, with HTTP in front.
+
+    A request that comes while a function is busy starts another Python for it, as on Lambda.
+    """
+    ports = ["--httpPort", "{port}", "--lambdaPort", str(free_port())]
+    command = [program("osls"), "offline", "--noSponsor", "--host", "127.0.0.1", *ports]
+    given = {
+        **KEYS,
+        "LAMBDA_TASK_ROOT": str(ROOT),
+        "MODEL_URI": str(model_uri),
+        "NODE_NO_WARNINGS": "1",
+        # It starts the first python3 on the path, and puts this one's there.
+        "VIRTUAL_ENV": sys.prefix,
+    }
+    with start(command, given | opened(environment), ROOT / "tests" / "offline") as server:
+        yield server

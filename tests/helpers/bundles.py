@@ -1,0 +1,85 @@
+"""Bundles for tests: signed by whom, running what."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import joblib
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from serving.bundle.bundle import Sign, open_bundle, write_bundle
+from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Manifest
+from serving.stores.folder import FolderStore
+
+from training.registry.signing_key import Signer
+
+__all__ = ["copied", "manifest_of", "new_signer", "public_keys", "trap"]
+
+
+def new_signer() -> Signer:
+    """Make a key that nobody else has."""
+    return Signer(Ed25519PrivateKey.generate())
+
+
+def public_keys(*signers: Signer) -> dict[str, str]:
+    """Set MODEL_PUBLIC_KEYS to theirs."""
+    keys = (base64.b64encode(signer.public).decode() for signer in signers)
+    return {"MODEL_PUBLIC_KEYS": ",".join(keys)}
+
+
+def manifest_of(model: Path) -> Manifest:
+    """Read the live version's manifest, whoever signed it."""
+    return open_bundle(FolderStore(model), keys=()).manifest
+
+
+def copied(
+    model: Path,
+    folder: Path,
+    *,
+    sign: Sign | None = None,
+    files: dict[str, bytes] | None = None,
+    promote: bool = True,
+    **changes: Any,
+) -> Path:
+    """
+    Write *model*'s live version under *folder*, with *changes* to its manifest.
+
+    Args:
+        model: A model's folder.
+        folder: Another, where `latest` moves.
+        sign: The signer; nobody if None.
+        files: In location of the model's own.
+        promote: Whether `latest` moves.
+        changes: Fields of the manifest.
+
+    Returns:
+        The new version's folder.
+    """
+    bundle = open_bundle(FolderStore(model), keys=())
+    manifest = msgspec.structs.replace(bundle.manifest, **changes)
+    if files is None:
+        names = [GRAPH_FILE] if manifest.engine.name == "onnx" else [PIPELINE_FILE]
+        files = {name: bundle.read(name) for name in names}
+    return write_bundle(folder, manifest, files, sign=sign, promote=promote)
+
+
+class _Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+def trap(path: Path) -> dict[str, Any]:
+    """Change a bundle to one whose pickle runs a command when it is opened: it makes a file."""
+    pickled = io.BytesIO()
+    joblib.dump(_Touch(path), pickled)
+    engine = EngineRecord(name="sklearn", reason="a test")
+    # A last byte that nothing reads, for who wants to change one.
+    return {"engine": engine, "files": {PIPELINE_FILE: pickled.getvalue() + b"0"}}

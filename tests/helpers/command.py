@@ -1,0 +1,57 @@
+"""The command line as people type it: `python -m training`, on a pipe and on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+from tests.helpers.servers import ROOT, clean_environment
+from tests.helpers.stores import SECRETS, Location
+
+__all__ = ["on_a_terminal", "run", "start"]
+
+_PATH = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
+
+
+def start(location: Location, *arguments: str) -> subprocess.Popen[str]:
+    """Start it on pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        env={**clean_environment(), **location.environment, "PYTHONPATH": _PATH},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(location: Location, *arguments: str) -> tuple[int, str]:
+    """Run it; its exit status and what it wrote."""
+    with start(location, *arguments) as process:
+        output, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors, errors
+    assert not any(secret in output + errors for secret in SECRETS.values())
+    return process.returncode, output + errors
+
+
+def on_a_terminal(location: Location, *arguments: str, columns: int = 120) -> str:
+    """Run it on a terminal, successfully; what it wrote there."""
+    ours, theirs = pty.openpty()
+    shown = {"TERM": "xterm", "COLUMNS": str(columns)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        env={**clean_environment(), **location.environment, "PYTHONPATH": _PATH, **shown},
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            said += os.read(ours, 65536)
+        except OSError:  # how a terminal says that the last writer has gone
+            break
+    os.close(ours)
+    assert process.wait(10) == 0, said
+    return said.decode()

@@ -1,0 +1,14 @@
+"""API keys for tests: invented, and each of a name that says what it may do."""
+
+from __future__ import annotations
+
+from serving.access.api_keys import digest
+
+__all__ = ["API_KEYS", "KEYS"]
+
+#: Name → key.
+KEYS = {name: f"canoa_{name}-{'k' * 36}" for name in ("all", "predicts", "reads")}
+API_KEYS = ", ".join(
+    f"{name}{scopes}={digest(KEYS[name])}"
+    for name, scopes in (("all", ""), ("predicts", ":predict"), ("reads", ":info"))
+)

@@ -1,0 +1,184 @@
+"""Every way to start the functions, behind one `send`, so that one suite runs over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import requests
+from serving import loader
+from serving.access import tokens
+from serving.access.gate import prepare
+from serving.routes import load_functions
+from serving.settings import platform, settings
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request as WerkzeugRequest
+
+from tests.helpers.aws.lambdas import EVENTS, http_event, runtime
+from tests.helpers.aws.osls import offline
+from tests.helpers.servers import ROOT, emulator, serving
+
+__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget", "lambda_process"]
+
+PATHS = {
+    "predict": "/v0/predict",
+    "model_info": "/v0/model_info",
+    "health": "/health",
+    "openapi": "/openapi.json",
+}
+
+
+class Reply(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    def json(self) -> Any:
+        """Decode the body."""
+        import json
+
+        return json.loads(self.body)
+
+
+class Platform(Protocol):
+    """Sends one request to one function."""
+
+    def __call__(
+        self, function: str, method: str, body: bytes | None = None, **headers: str
+    ) -> Reply:
+        """Send; header names have `_` for `-`."""
+
+
+def _over_http(bases: dict[str, str]) -> Platform:
+    session = requests.Session()
+
+    def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = session.request(
+            method, bases[function], data=body, headers=named, timeout=30, allow_redirects=False
+        )
+        return Reply(answer.status_code, answer.headers, answer.content)
+
+    return send
+
+
+@contextlib.contextmanager
+def gunicorn(model: Path, **environment: str) -> Iterator[Platform]:
+    """The Flask adapter under gunicorn: the dyno, and `make run`."""
+    with serving(model, **environment) as base:
+        yield _over_http({name: base + path for name, path in PATHS.items()})
+
+
+@contextlib.contextmanager
+def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
+    """Each function alone under functions-framework: Google Cloud."""
+    with contextlib.ExitStack() as stack:
+        bases = {name: stack.enter_context(emulator(name, model, **environment)) for name in PATHS}
+        yield _over_http({name: base + PATHS[name] for name, base in bases.items()})
+
+
+@contextlib.contextmanager
+def direct(model: Path, **environment: str) -> Iterator[Platform]:
+    """The functions themselves, called with a Werkzeug request and no server."""
+    with _environment(model, **environment):
+        functions = {f.__name__: f for f in load_functions(ROOT / "functions")}
+
+        def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
+            named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+            builder = EnvironBuilder(PATHS[function], method=method, data=body, headers=named)
+            content, status, sent = functions[function](_request(builder))
+            return Reply(status, requests.structures.CaseInsensitiveDict(sent), content)
+
+        yield send
+
+
+@contextlib.contextmanager
+def _environment(model: Path, **environment: str) -> Iterator[None]:
+    """Set this process's own settings for a while."""
+    import pytest
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name, value in {"MODEL_URI": str(model), **environment}.items():
+            patch.setenv(name, value)
+        forget()
+        yield
+    forget()
+
+
+def _lambda_reply(answer: dict[str, Any]) -> Reply:
+    """Read an answer as the gateway that gets it would."""
+    headers = answer.get("headers") or {
+        name: ", ".join(values) for name, values in answer["multiValueHeaders"].items()
+    }
+    body = answer["body"].encode()
+    return Reply(answer["statusCode"], requests.structures.CaseInsensitiveDict(headers), body)
+
+
+def _over_events(build: Any, invoke: Callable[[dict[str, Any]], dict[str, Any]]) -> Platform:
+    def send(function: str, method: str, body: bytes | None = None, **headers: str) -> Reply:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return _lambda_reply(invoke(build(method, PATHS[function], body, named)))
+
+    return send
+
+
+def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager[Platform]]:
+    """Make a platform of the Lambda handler, called with events of one kind."""
+
+    @contextlib.contextmanager
+    def platform(model: Path, **environment: str) -> Iterator[Platform]:
+        with lambda_process(model, **environment) as handler:
+            yield _over_events(build, handler)
+
+    return platform
+
+
+@contextlib.contextmanager
+def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Start the Lambda handler anew in this process."""
+    with _environment(model, **environment):
+        from serving.adapters import aws
+
+        aws._lambda = aws._Lambda()
+        yield aws.handler
+
+
+@contextlib.contextmanager
+def lambda_runtime(model: Path, **environment: str) -> Iterator[Platform]:
+    """The Lambda handler under AWS's own runtime client, on the built layer: a real process."""
+    with runtime({"MODEL_URI": str(model), **environment}) as api:
+        yield _over_events(http_event, api.invoke)
+
+
+@contextlib.contextmanager
+def osls_offline(model: Path, **environment: str) -> Iterator[Platform]:
+    """Each function alone behind serverless-offline's imitation of an HTTP API."""
+    with offline(model, **environment) as base:
+        yield _over_http({name: base + path for name, path in PATHS.items()})
+
+
+def _request(builder: EnvironBuilder) -> Any:
+    """Make what a platform hands on; Werkzeug's headers are a mapping in all but their type."""
+    return WerkzeugRequest(builder.get_environ())
+
+
+PLATFORMS = {
+    "gunicorn": gunicorn,
+    "functions-framework": functions_framework,
+    "direct": direct,
+    **{f"lambda, {name}": lambda_events(build) for name, build in EVENTS.items()},
+    "lambda runtime": lambda_runtime,
+    "osls offline": osls_offline,
+}
+
+
+def forget() -> None:
+    """Make this process read its settings and load its model anew."""
+    for cached in (settings, platform, prepare, tokens.provider_keys):
+        cached.cache_clear()
+    loader._loader = loader._Loader()

@@ -1,0 +1,172 @@
+"""Real servers for tests: started on 127.0.0.1 at a free port, waited for, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from serving.settings import Settings
+
+__all__ = [
+    "ROOT",
+    "Server",
+    "clean_environment",
+    "emulator",
+    "free_port",
+    "lines",
+    "opened",
+    "program",
+    "serving",
+    "start",
+    "wait_for",
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30
+
+
+class Server(str):
+    """A base URL, and the process behind it."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def logged(self) -> str:
+        """Everything that the process has written so far."""
+        return self.log.read_text("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def serving(model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """Run every function behind the Flask adapter, as the Procfile does on the dyno."""
+    command = [
+        *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
+        "serving.adapters.flask:create_app()",
+    ]
+    # Loopback only: a test's server is nobody else's.
+    command[-1:-1] = ["--bind", "127.0.0.1:{port}"]
+    with start(command, {"MODEL_URI": str(model_uri), **environment}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def emulator(function: str, model_uri: Path | str, **environment: str) -> Iterator[Server]:
+    """Run one function under functions-framework."""
+    command = [
+        *(sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--source", f"functions/{function}.py", "--target", function),
+    ]
+    with start(command, {"MODEL_URI": str(model_uri), **environment}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> Iterator[Server]:
+    """
+    Start *command* in *folder*, with `{port}` filled in, and yield when it takes connections.
+
+    At the end it is asked to stop, and whatever is left of its process group is killed.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory() as temporary:
+        log = Path(temporary) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [part.format(port=port) for part in command],
+                cwd=folder,
+                env={**clean_environment(), "PORT": str(port), **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        server = Server(f"http://127.0.0.1:{port}")
+        server.process, server.log = process, log
+        try:
+            _wait(server, port)
+            yield server
+        finally:
+            _stop(process)
+
+
+class Logging(Protocol):
+    """Something that writes a log."""
+
+    def logged(self) -> str:
+        """Everything that it has written so far."""
+
+
+def lines(process: Logging, message: str | None = None) -> list[dict[str, Any]]:
+    """Decode the log's lines: those with this message, or all."""
+    decoded = [json.loads(line) for line in process.logged().splitlines() if line.startswith("{")]
+    return [line for line in decoded if message in (None, line["message"])]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)
+
+
+def program(name: str) -> str:
+    """Return the path of a command line that npm installed; without it, skip the test."""
+    path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
+    if not path.exists() and "CI" not in os.environ:  # CI may not do without
+        pytest.skip(f"{name} is not installed: make test does it, given npm")
+    return str(path)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def clean_environment() -> dict[str, str]:
+    """Leave out every setting, what our engines set, and what leads to somebody's real store."""
+    ours = {name.upper() for name in Settings.__struct_fields__} | {"DYNO", "K_SERVICE"}
+    others = ("ORT_", "OMP_", "OPENBLAS_", "MKL_", "AWS_", "AZURE_", "GOOGLE_", "OTEL_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith(others)
+    }
+
+
+def opened(environment: Mapping[str, str]) -> dict[str, str]:
+    """Let everybody into what would be closed on a cloud, unless *environment* says who gets in."""
+    said = environment.keys() & {"AUTH", "API_KEYS", "JWT_ISSUER"}
+    return {**environment} if said else {**environment, "AUTH": "none"}
+
+
+def _wait(server: Server, port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server ended at its start:\n{server.logged()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"the server took no connection in {START_SECONDS} s:\n{server.logged()}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(15)
+    # Whatever is left of its group goes too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

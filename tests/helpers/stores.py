@@ -1,0 +1,122 @@
+"""Real object stores for tests: moto for S3, azurite for Azure, an emulator for Google Cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import requests
+from azure.storage.blob import BlobServiceClient
+
+from tests.helpers.proxy import Answer, Asked, Proxy
+from tests.helpers.servers import Server, program, start
+
+__all__ = ["SECRETS", "Bucket", "Location", "azure", "google", "s3", "s3_place"]
+
+#: What must never be read in a log. All of it is invented, or azurite's own and public.
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKIDUMMYDUMMY", "AWS_SECRET_ACCESS_KEY": "dummy-secret-key"}
+_AZURITE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+_BIN = Path(sys.executable).parent
+
+
+class Location(NamedTuple):
+    """An empty location in a store, and the environment that leads there."""
+
+    uri: str
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def s3() -> Iterator[Server]:
+    """Run moto's server."""
+    with start([str(_BIN / "moto_server"), "-H", "127.0.0.1", "-p", "{port}"], {}) as server:
+        yield server
+
+
+def s3_place(server: str, endpoint: str) -> Location:
+    """Make a bucket of *server*, to be reached at *endpoint*."""
+    bucket = f"models-{uuid.uuid4().hex[:12]}"
+    requests.put(f"{server}/{bucket}", timeout=10).raise_for_status()
+    environment = {**SECRETS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}
+    return Location(f"s3://{bucket}/models", environment)
+
+
+class Bucket:
+    """A bucket of moto's behind a proxy, and the way past the proxy."""
+
+    #: moto looks at no signature, but lets nobody in without one.
+    _signed: ClassVar = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/x"}
+
+    def __init__(self, moto: Server) -> None:
+        self.proxy = Proxy(moto)
+        self.location = s3_place(moto, self.proxy.url)
+        self._address = f"{moto}/{self.location.uri.removeprefix('s3://')}"
+
+    def get(self, key: str) -> bytes | None:
+        """Read past the proxy."""
+        answer = requests.get(f"{self._address}/{key}", headers=self._signed, timeout=10)
+        return answer.content if answer.ok else None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write past the proxy."""
+        answer = requests.put(f"{self._address}/{key}", content, headers=self._signed, timeout=10)
+        answer.raise_for_status()
+
+    def delete(self, key: str) -> None:
+        """Remove past the proxy."""
+        requests.delete(f"{self._address}/{key}", headers=self._signed, timeout=10)
+
+    def asked(self, method: str) -> list[str]:
+        """Name what was asked for by *method*, in order."""
+        return [a.path.rpartition("/")[2] for a in self.proxy.asked if a.method == method]
+
+
+@contextlib.contextmanager
+def azure() -> Iterator[Location]:
+    """Run azurite, and make a container."""
+    options = ["--inMemoryPersistence", "--disableTelemetry", "--silent"]
+    command = [program("azurite-blob"), *options, "--blobHost", "127.0.0.1", "--blobPort", "{port}"]
+    with start(command, {}) as server:
+        account = f"{server}/devstoreaccount1"
+        key = {"account_name": "devstoreaccount1", "account_key": _AZURITE_KEY}
+        # azurite knows the API up to its own release.
+        with BlobServiceClient(account, credential=key, api_version="2025-11-05") as service:
+            service.create_container("models")
+        environment = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": server}
+        yield Location("az://models/models", environment)
+
+
+@contextlib.contextmanager
+def google(folder: Path) -> Iterator[tuple[Location, Proxy]]:
+    """
+    Run the emulator, behind a proxy that adds headers which Google sends and the emulator does not.
+
+    Without them obstore takes no answer. The emulator also ignores the conditions of conditional
+    writes, and answers neither HEAD nor lists: so only reads are shown, and what writes ask for.
+    """
+    program = str(_BIN / "gcp-storage-emulator")
+    options = ["--in-memory", "--default-bucket", "models"]
+    command = [program, "start", "--host", "127.0.0.1", "--port", "{port}", *options]
+    with start(command, {}) as server:
+        proxy = Proxy(server)
+        proxy.fault = _as_google_does
+        proxy.start()
+        key = folder / "service-account.json"
+        account = {"gcs_base_url": proxy.url, "disable_oauth": True}
+        account |= {"client_email": "", "private_key": "", "private_key_id": ""}
+        key.write_text(json.dumps(account))
+        yield Location("gs://models/models", {"GOOGLE_SERVICE_ACCOUNT": str(key)}), proxy
+        proxy.stop()
+
+
+def _as_google_does(_: Asked, answer: Answer) -> Answer:
+    added = {"ETag": '"7"', "x-goog-generation": "7"}
+    added["Last-Modified"] = "Tue, 24 Nov 2026 03:52:35 GMT"
+    return answer._replace(headers={**answer.headers, **added})

@@ -1,0 +1,443 @@
+"""The AWS layer: what is in it, that it repeats, and that it is all a function needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import findpython
+import pathspec
+import pytest
+from packaging.utils import canonicalize_name
+
+from layer import build as layer_build
+from layer.build import BUDGETS
+from layer.bytecode import HOME, bytecode
+from layer.interpreter import compile_layer
+from layer.shared_objects import check_shared_objects, cut_symbols
+from layer.wheels import BuildError, Target, install, read_pins, roots
+from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build, unzipped, zipped
+from tests.helpers.servers import ROOT
+
+TARGETS = {"-".join(target): target for target in (NATIVE, LAMBDA, NATIVE_SKLEARN)}
+EVERY_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+PINS = read_pins(ROOT / "requirements.txt", ROOT / "training" / "requirements.txt")
+ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00"
+X86_64, AARCH64 = struct.pack("<H", 62), struct.pack("<H", 183)
+
+#: Answers the model's own example, and says what Python had to compile for that.
+COLD_START = """
+import json, sys
+compiled = []
+def hook(event, arguments):
+    if event == "compile":
+        name = arguments[1]
+        compiled.append(name.decode() if isinstance(name, bytes) else str(name))
+sys.addaudithook(hook)
+from serving.routes import load_functions
+from serving.loader import load_model
+[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
+class Request:
+    method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
+    def get_data(self):
+        return json.dumps(load_model().manifest.example.instance).encode()
+body, status, headers = predict(Request())
+modules = {name: getattr(m, "__file__", None) or "" for name, m in list(sys.modules.items())}
+json.dump([status, json.loads(body), compiled, modules], sys.stdout)
+"""
+
+
+def cold_start(
+    python: str | Path, folder: Path | str, model: Path, **environment: str
+) -> list[Any]:
+    """Predict in a process that has *folder* on its path, and no site-packages."""
+    path = {"PYTHONPATH": str(folder), "MODEL_URI": str(model), "LOG_LEVEL": "error"}
+    run = subprocess.run(
+        [python, "-S", "-P", "-c", COLD_START],
+        cwd=ROOT,
+        env={**path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found: list[Any] = json.loads(run.stdout)
+    return found
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file's size and date."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(f): (f.stat().st_size, f.stat().st_mtime_ns) for f in files}
+
+
+@pytest.fixture(scope="module")
+def pickled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that scikit-learn must serve: a step of it has no converter."""
+    folder = tmp_path_factory.mktemp("pickled")
+    (folder / "shop.py").write_text("""
+import numpy as np, pandas as pd
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
+def load_data():
+    n = np.arange(200)
+    data = pd.DataFrame({"a": n * 1.5, "b": n % 7, "c": np.where(n % 3, "red", "blue")})
+    return data, np.where((n % 7 > 3) ^ (n % 3 > 0), "yes", "no")
+def build_pipeline():
+    columns = make_column_transformer(
+        (FunctionTransformer(np.log1p), ["a"]),
+        (QuantileTransformer(n_quantiles=9), ["b"]),
+        (OneHotEncoder(sparse_output=False), ["c"]),
+    )
+    return make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5))
+""")
+    command = [sys.executable, "-m", "training", "train", "--project", "shop"]
+    path = os.pathsep.join([str(ROOT), str(folder)])
+    subprocess.run(
+        [*command, "--models", str(folder)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return folder / "shop"
+
+
+@EVERY_TARGET
+def test_a_layer_keeps_its_budget(target: Target) -> None:
+    """Unzipped, as AWS counts."""
+    assert sum(size for size, _ in contents(unzipped(target)).values()) <= BUDGETS[target.engine]
+
+
+@EVERY_TARGET
+def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> None:
+    """Byte for byte, whatever the temporary folders are called."""
+    again = tmp_path / "again.zip"
+    build(target, again)
+
+    assert again.read_bytes() == zipped(target).read_bytes()
+
+
+@EVERY_TARGET
+def test_a_layer_has_only_what_its_machine_can_load(target: Target) -> None:
+    """Each shared object is for the target; there are some."""
+    assert check_shared_objects(unzipped(target), target) > 10
+
+
+def test_symbols_for_debuggers_are_cut_off(tmp_path: Path) -> None:
+    """What is left is smaller, is cut no further, and loads: alone, and with all that it holds."""
+    import msgspec
+
+    shutil.copytree(Path(msgspec.__file__).parent, tmp_path / "msgspec")
+    [core] = (tmp_path / "msgspec").glob("_core*.so")
+    core.write_bytes(core.read_bytes() + b"symbols" * 1000)
+    before = core.stat().st_size
+    cut_symbols(tmp_path)
+    once = core.read_bytes()
+    cut_symbols(tmp_path)
+
+    assert len(once) <= before - 7000
+    assert core.read_bytes() == once
+    code = "import msgspec; print(msgspec.__file__, msgspec.json.decode(b'[1]'))"
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == f"{tmp_path / 'msgspec' / '__init__.py'} [1]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("numpy/_core/_x.cpython-313-x86_64-linux-gnu.so", ELF + AARCH64, "is for aarch64"),
+        ("numpy/_core/_x.cpython-312-x86_64-linux-gnu.so", ELF + X86_64, "cpython-312"),
+        ("numpy/_core/_x.cpython-313t-x86_64-linux-gnu.so", ELF + X86_64, "cpython-313t"),
+        ("numpy/_core/_x.cpython-313-x86_64-linux-musl.so", ELF + X86_64, "linux-musl"),
+        ("numpy.libs/libx.so.1.2", ELF + AARCH64, "is for aarch64"),
+        ("numpy.libs/libx.so", b"a text that points elsewhere", "no 64-bit Linux"),
+        ("obstore/_x.abi3.so", ELF.replace(b"\x02\x01\x01", b"\x01\x01\x01") + X86_64, "no 64-bit"),
+        ("tool/runner", ELF + AARCH64, "is for aarch64"),
+    ],
+)
+def test_what_lambda_cannot_load_is_refused(
+    name: str, content: bytes, fault: str, tmp_path: Path
+) -> None:
+    """Another machine, another Python: the sentence names the file."""
+    good = tmp_path / "obstore" / "_y.abi3.so"
+    good.parent.mkdir()
+    good.write_bytes(ELF + X86_64)
+    assert check_shared_objects(tmp_path, Target("x86_64", "3.13", "onnx")) == 1
+    bad = tmp_path / name
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    bad.write_bytes(content)
+
+    with pytest.raises(BuildError, match=fault) as refused:
+        check_shared_objects(tmp_path, Target("x86_64", "3.13", "onnx"))
+    assert str(refused.value).startswith(name)
+
+
+def test_a_cold_start_compiles_nothing(credit: Path) -> None:
+    """All bytecode is used as it is, though every date is wrong; and nothing is written."""
+    before = contents(unzipped(NATIVE))
+    layer = str(unzipped(NATIVE))
+    status, answer, compiled, modules = cold_start(sys.executable, layer, credit)
+
+    assert (status, answer.keys()) == (200, {"prediction", "model"})
+    assert not [name for name in compiled if name.startswith((layer, HOME))]
+    assert len([file for file in modules.values() if file.startswith(layer)]) > 100
+    assert contents(unzipped(NATIVE)) == before
+
+
+LAMBDA_START = """
+import json, sys
+from serving.adapters.aws import handler
+from serving.loader import load_model
+event = {"version": "2.0", "rawPath": "/", "headers": {"content-type": "application/json"}}
+event["requestContext"] = {"http": {"method": "POST", "path": "/"}, "stage": "$default"}
+event["body"] = json.dumps(load_model().manifest.example.instance)
+assert handler(event)["statusCode"] == 200
+# A module that is deferred has no file, and asking it for one would import it.
+print(*[name for name, module in sys.modules.items() if vars(module).get("__file__")])
+"""
+
+
+def test_a_cold_start_leaves_most_of_pythons_library_alone(credit: Path) -> None:
+    """Each of these takes milliseconds, and a prediction needs none."""
+    run = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", LAMBDA_START],
+        cwd=ROOT,
+        env={
+            "PYTHONPATH": str(unzipped(NATIVE)),
+            "MODEL_URI": str(credit),
+            "FUNCTION_TARGET": "predict",
+            "AUTH": "none",
+            "LOG_LEVEL": "error",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(run.stdout.split())
+
+    assert {"hashlib", "msgspec", "numpy", "serving.loader", "serving.model.engines.onnx"} <= loaded
+    assert not loaded & {"http", "logging", "numpy._typing", "pathlib", "shutil", "urllib.parse"}
+    assert not loaded & {"ast", "ctypes", "dis", "inspect", "pickle"}
+    assert not loaded & {"asyncio", "base64", "concurrent", "random", "socket", "tempfile"}
+
+
+def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
+    """The test above can fail: sources without bytecode are noticed."""
+    sources = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(unzipped(NATIVE) / "serving", tmp_path / "serving", ignore=sources)
+    path = os.pathsep.join(map(str, [tmp_path, unzipped(NATIVE)]))
+
+    compiled = cold_start(sys.executable, path, credit)[2]
+    assert str(tmp_path / "serving" / "loader.py") in compiled
+
+
+def test_pyodide_compiles_for_cpython(credit: Path) -> None:
+    """Lambda's Python runs what WebAssembly compiled for it."""
+    python = findpython.find(LAMBDA.python, implementation="cpython")
+    if python is None:
+        pytest.skip(f"no Python {LAMBDA.python} on this machine to run the layer with")
+    layer = unzipped(LAMBDA._replace(arch=ARCH))
+    status, answer, compiled, _ = cold_start(python.executable, layer, credit)
+
+    expected = cold_start(sys.executable, unzipped(NATIVE), credit)[1]
+    assert (status, answer) == (200, expected)
+    assert not [name for name in compiled if name.startswith((str(layer), HOME))]
+
+
+def test_the_sklearn_layer_answers_as_this_process_does(pickled: Path) -> None:
+    """A pickled pipeline of text, numbers and trees runs on what is left of scikit-learn."""
+    allow = {"ALLOW_PICKLE": "1"}
+    layer = unzipped(NATIVE_SKLEARN)
+    status, answer, compiled, modules = cold_start(sys.executable, layer, pickled, **allow)
+
+    expected = cold_start(sys.executable, os.pathsep.join(sys.path), pickled, **allow)[1]
+    assert (status, answer) == (200, expected)
+    assert not [name for name in compiled if name.startswith((str(layer), HOME))]
+    assert "sklearn" in modules
+
+
+def test_the_sklearn_layer_has_every_estimator() -> None:
+    """Trimming took no module that an estimator or a transformer needs to be imported."""
+    script = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from sklearn.utils.discovery import all_estimators\n"
+        "print(*[name for name, _ in all_estimators()])"
+    )
+    path = {"PYTHONPATH": str(unzipped(NATIVE_SKLEARN))}
+    commands = [
+        ([sys.executable, "-S", "-P", "-c", script], path),
+        ([sys.executable, "-c", script], {}),
+    ]
+    ours, all_there_are = (
+        subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        for command, env in commands
+    )
+
+    assert ours == all_there_are
+    assert len(ours.split()) > 200
+
+
+@EVERY_TARGET
+def test_metadata_says_what_is_there(target: Target) -> None:
+    """importlib.metadata finds the pinned versions, and files that exist."""
+    everything = distributions(path=[str(unzipped(target))])
+    found = {canonicalize_name(d.name): d for d in everything}
+
+    assert roots(target.engine, ROOT / "layer" / "pyproject.toml") <= found.keys()
+    for name, distribution in found.items():
+        assert distribution.version == PINS[name]
+        files = distribution.files or []
+        assert len(files) > 3
+        assert all((unzipped(target) / file).exists() for file in files), name
+
+
+@EVERY_TARGET
+def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
+    """A traceback through `serving` shows its lines; what Lambda lacks is not there."""
+    folder = unzipped(target)
+    adapters = {path.name for path in (folder / "serving" / "adapters").glob("*.py")}
+
+    assert (folder / "serving" / "endpoint.py").exists()
+    assert adapters == {
+        "__init__.py",
+        *(f"aws{part}.py" for part in ("", "_events", "_imports", "_metrics")),
+    }
+    assert not [name for name in ("flask", "werkzeug", "gunicorn") if (folder / name).exists()]
+
+
+def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
+    """A pattern that matches nothing any more is dead, or no longer does what it says."""
+    trim = tomllib.loads((ROOT / "layer" / "trim.toml").read_text("utf-8"))
+    shutil.copytree(ROOT / "layer" / "python" / "serving", tmp_path / "serving")
+    (tmp_path / "serving" / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "serving" / "__pycache__" / "x.pyc").touch()
+    for target in (NATIVE, NATIVE_SKLEARN):
+        names = roots(target.engine, ROOT / "layer" / "pyproject.toml")
+        install(names, PINS, target, tmp_path / target.engine, trim["packages"])
+    files = [
+        path.relative_to(folder)
+        for folder in (tmp_path, tmp_path / "onnx", tmp_path / "sklearn")
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    dead = [
+        pattern
+        for pattern in [*trim["files"], *trim["emptied"], *trim["onnx"]]
+        if not any(pathspec.GitIgnoreSpec.from_lines([pattern]).match_files(files))
+    ]
+
+    # numpy.distutils left numpy for Python 3.12 and later.
+    assert not set(dead) - ({"/numpy/distutils/"} if sys.version_info >= (3, 12) else set())
+
+
+def test_numpy_is_whole_though_it_is_trimmed() -> None:
+    """What is patched, emptied or terse works; what was left out for speed comes when asked for."""
+    script = """
+import sys, numpy as np
+assert "numpy._typing" not in sys.modules
+import numpy.typing as npt
+assert npt.NDArray[np.float32].__origin__ is np.ndarray
+assert np.linalg.eigh(np.eye(2)).eigenvalues.tolist() == [1, 1]
+assert np.linalg.svd(np.eye(2)).S.tolist() == [1, 1]
+assert np.unique([2, 1, 2]).tolist() == [1, 2]
+assert np.ma.masked_invalid([1, np.nan, 3]).mean() == 2
+assert np.ma.arange(3).sum() == 3
+assert np.nanmedian([[1, np.nan], [3, 5]]) == 3
+"""
+    command = [sys.executable, "-S", "-P", "-W", "error", "-c", script]
+    for target in (NATIVE, NATIVE_SKLEARN):
+        path = {"PYTHONPATH": str(unzipped(target))}
+        run = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+
+
+def test_a_patch_that_fits_no_longer_is_an_error(tmp_path: Path) -> None:
+    """A new release of a library may have changed the line."""
+    (tmp_path / "x.py").write_text("a = 1\n")
+    patch = {"old": "a = 2", "new": "a = 3", "why": "a test"}
+
+    with pytest.raises(BuildError, match=r"^x\.py has not, or not once, 'a = 2': see"):
+        layer_build._patch(tmp_path, {"x.py": patch})
+    assert (tmp_path / "x.py").read_text() == "a = 1\n"
+    with pytest.raises(BuildError, match=r"^gone\.py has not"):
+        layer_build._patch(tmp_path, {"gone.py": patch})
+
+
+def test_over_budget_is_an_error_and_no_zip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is shown, one sentence says what is wrong, and nothing is left behind."""
+    monkeypatch.setitem(layer_build.BUDGETS, "onnx", 1)
+    output = tmp_path / "layer.zip"
+    options = ["--arch", NATIVE.arch, "--python", NATIVE.python, "--output", str(output)]
+    with pytest.raises(SystemExit, match=r"canoa: the onnx layer .* is [\d.]+ MiB .* over"):
+        layer_build.main(options)
+
+    assert "onnxruntime" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_no_file_pins_is_not_guessed(tmp_path: Path) -> None:
+    """An unpinned requirement would make tomorrow's layer another one."""
+    pins = {name: version for name, version in PINS.items() if name != "threadpoolctl"}
+    with pytest.raises(BuildError, match="pins threadpoolctl"):
+        install({"scikit-learn"}, pins, NATIVE, tmp_path, ())
+
+
+def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
+    """The reason that pip gives is passed on."""
+    with pytest.raises(BuildError, match=r"numpy==1\.9\.0"):
+        install({"numpy"}, {"numpy": "1.9.0"}, LAMBDA, tmp_path, ())
+
+
+def test_without_an_interpreter_the_build_says_what_it_needs(tmp_path: Path) -> None:
+    """No Python of that version: one sentence."""
+    with pytest.raises(BuildError, match=r"^bytecode for Python 3\.99 needs a Python 3\.99"):
+        compile_layer(tmp_path, "3.99", "serving", ())
+
+
+@pytest.mark.parametrize("optimize", [0, 2])
+def test_terse_bytecode_has_neither_docstrings_nor_assertions(optimize: int) -> None:
+    """Line numbers stay in both; the header is PEP 552's, unchecked."""
+    import marshal
+
+    source = b'''"""Module."""
+class Empty:
+    """Nothing but this."""
+def double(x: int) -> int:
+    """Return it twice."""
+    assert x, "no x"
+    return 2 * x
+'''
+    compiled = bytecode(source, "/opt/python/x.py", optimize=optimize)
+    names: dict[str, Any] = {}
+    exec(marshal.loads(compiled[16:]), names)  # noqa: S102, S302
+    double = names["double"]
+    docstrings = [names.get("__doc__"), names["Empty"].__doc__, double.__doc__]
+
+    assert compiled[4:8] == b"\x01\0\0\0"
+    assert double.__code__.co_firstlineno == 4
+    if optimize:
+        assert docstrings == [None, None, None]
+        assert double(0) == 0
+    else:
+        assert None not in docstrings
+        with pytest.raises(AssertionError, match="no x"):
+            double(0)

@@ -1,0 +1,329 @@
+"""What is Lambda's own: kinds of events, routing, the log line's metrics, start and restore."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving.adapters.aws_events import read_event
+from serving.bundle.bundle import open_bundle
+from serving.bundle.latest import move_latest, read_latest
+from serving.stores.folder import FolderStore
+
+from tests.helpers.aws.lambdas import EVENTS, TRACE, balancer_event, http_event, rest_event, runtime
+from tests.helpers.platforms import lambda_process
+from tests.helpers.servers import lines
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def handler(credit: Path) -> Iterator[Any]:
+    """Yield the handler that serves every route, in this process."""
+    with lambda_process(credit) as handler:
+        yield handler
+
+
+@pytest.fixture(scope="module")
+def example(credit: Path) -> bytes:
+    """A body that predict takes."""
+    return json.dumps(open_bundle(FolderStore(credit)).manifest.example.instance).encode()
+
+
+@pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
+def test_a_base64_body_is_decoded(handler: Any, example: bytes, build: Any) -> None:
+    """Gateways send a body they take for binary in base64."""
+    encoded = {"body": base64.b64encode(example).decode(), "isBase64Encoded": True}
+    answer = handler(build("POST", "/v0/predict", None, JSON) | encoded)
+    assert answer["statusCode"] == 200
+
+    broken = handler(build("POST", "/v0/predict", None, JSON) | encoded | {"body": "%%%"})
+    assert broken["statusCode"] == 400
+
+
+@pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/health", 200), ("HEAD", "/health", 200), ("GET", "/nowhere", 404)],
+)
+def test_one_lambda_serves_every_route(
+    handler: Any, build: Any, method: str, path: str, status: int
+) -> None:
+    """The path leads to the function; HEAD has no body; elsewhere the routes are named."""
+    answer = handler(build(method, path, None, {}))
+
+    assert answer["statusCode"] == status
+    assert answer["isBase64Encoded"] is False
+    assert ("/v0/predict" in answer["body"]) is (status == 404)
+    assert (answer["body"] == "") is (method == "HEAD")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        # HTTP API: a stage other than $default stands in the path.
+        http_event(
+            "GET",
+            "/dev/health",
+            None,
+            {},
+            requestContext={"http": {"method": "GET"}, "stage": "dev"},
+        ),
+        # REST API: the stage is left out of the path, unless a custom domain maps it.
+        rest_event("GET", "/health", None, {}),
+        rest_event(
+            "GET",
+            "/dev/health",
+            None,
+            {},
+            requestContext={"stage": "dev", "path": "/dev/health"},
+        ),
+        # A stage named like the first part of a route takes nothing from it.
+        rest_event(
+            "GET",
+            "/v0/model_info",
+            None,
+            {},
+            requestContext={"stage": "v0", "path": "/v0/v0/model_info"},
+        ),
+    ],
+)
+def test_stages_do_not_hide_a_route(handler: Any, event: dict[str, Any]) -> None:
+    """Whatever the stage, the route is found."""
+    assert handler(event)["statusCode"] == 200
+
+
+def test_a_load_balancer_gets_its_status_line(handler: Any) -> None:
+    """`statusDescription`, and lists of values only where the target group sends them."""
+    plain = handler(balancer_event("GET", "/nowhere", None, {"accept": "*/*"}))
+    assert plain["statusDescription"] == "404 Not Found"
+    assert plain["headers"]["Content-Type"] == "application/problem+json"
+
+    many = balancer_event("GET", "/health", None, {}, multiValueHeaders={"accept": ["*/*"]})
+    del many["headers"]
+    answer = handler(many)
+    assert answer["statusDescription"] == "200 OK"
+    assert answer["multiValueHeaders"]["Content-Type"] == ["application/json"]
+    assert "headers" not in answer
+
+
+def test_repeated_headers_cookies_and_parameters_arrive() -> None:
+    """Each kind has its own way with them; a function sees one."""
+    from serving.adapters.aws_events import read_event
+
+    two = read_event(
+        http_event(
+            "get", "/", None, {"X-A": "1,2"}, cookies=["a=1", "b=2"], rawQueryString="q=1&q=2&e="
+        )
+    ).request()
+    assert (two.method, two.headers["x-a"], two.headers["COOKIE"]) == ("GET", "1,2", "a=1; b=2")
+    assert two.args == {"q": "1", "e": ""}
+
+    one = read_event(
+        rest_event(
+            "GET",
+            "/",
+            None,
+            {},
+            multiValueHeaders={"X-A": ["1", "2"], "Cookie": ["a=1", "b=2"]},
+            multiValueQueryStringParameters={"q": ["1", "2"]},
+        )
+    ).request()
+    assert (one.headers["x-a"], one.headers["cookie"], one.args) == (
+        "1, 2",
+        "a=1; b=2",
+        {"q": "1"},
+    )
+    assert one.headers.get("absent") is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        {},
+        "text",
+        {"Records": [{"s3": "secret-value"}]},
+        {"requestContext": {"http": "secret-value"}},
+        {"requestContext": {"elb": {}}, "httpMethod": 7, "path": "/"},
+        {**rest_event("GET", "/", None, {}), "headers": {"a": 1}},
+    ],
+)
+def test_an_unknown_event_is_one_line_and_400(
+    handler: Any, capsys: pytest.CaptureFixture[str], event: Any
+) -> None:
+    """No traceback; the line says what the event is like, and none of its values."""
+    capsys.readouterr()
+    answer = handler(event)
+    [line] = capsys.readouterr().out.splitlines()
+
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["detail"] == "The event is no HTTP request."
+    assert json.loads(line)["event"]
+    assert "secret-value" not in line
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    build=st.sampled_from(list(EVENTS.values())),
+    method=st.sampled_from(["GET", "POST", "OPTIONS", "PUT", "x"]),
+    path=st.sampled_from(["/v0/predict", "/health", "/", ""]),
+    changes=st.dictionaries(
+        st.sampled_from(
+            ["headers", "body", "isBase64Encoded", "path", "rawPath", "requestContext", "cookies"]
+        ),
+        json_values | st.text(),
+        max_size=2,
+    ),
+)
+@hypothesis.settings(
+    deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+def test_no_event_raises(handler: Any, build: Any, method: str, path: str, changes: Any) -> None:
+    """Events with any value in any place get an answer below 500."""
+    answer = handler({**build(method, path, b"{}", JSON), **changes})
+
+    assert answer["statusCode"] < 500
+    if answer["body"]:
+        json.loads(answer["body"])
+
+
+def test_the_line_carries_ids_and_metrics(credit: Path, example: bytes) -> None:
+    """One line a request: AWS's ids, and the figures as CloudWatch metrics, cold start once."""
+    with runtime({"MODEL_URI": str(credit)}) as api:
+        assert api.invoke(http_event("POST", "/v0/predict", example, JSON))["statusCode"] == 200
+        assert api.invoke(http_event("POST", "/v0/predict", b"", JSON))["statusCode"] == 400
+        cold, warm = lines(api, "request")
+
+    assert cold["xray_trace_id"] == TRACE
+    assert cold["function_request_id"] != warm["function_request_id"]
+    assert (cold["cold_start"], warm["cold_start"]) == (True, False)
+    assert cold["ColdStart"] == 1
+    assert "ColdStart" not in warm
+    assert warm["Errors"] == 1
+    for line in (cold, warm):
+        for directive in line["_aws"]["CloudWatchMetrics"]:
+            assert directive["Namespace"] == "Canoa"
+            for name in (*directive["Dimensions"][0], *(m["Name"] for m in directive["Metrics"])):
+                assert name in line
+    names = {m["Name"] for m in cold["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert names == {"duration_ms", "rows", "ColdStart"}
+
+
+def test_provisioned_concurrency_is_no_cold_start(credit: Path) -> None:
+    """Nobody waited for it; and the model was loaded before the first event."""
+    environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
+    with runtime({"MODEL_URI": str(credit), **environment}) as api:
+        api.invoke(http_event("GET", "/health", None, {}))
+        *started, loaded, request = lines(api)
+
+    said = {line["message"].partition(":")[0] for line in started}
+    assert said == {"start", "open"}
+    assert loaded["message"] == "model loaded"
+    assert request["cold_start"] is False
+
+
+def test_the_target_alone_is_served(credit: Path) -> None:
+    """With FUNCTION_TARGET every path is its own, as on Google Cloud."""
+    with runtime({"MODEL_URI": str(credit), "FUNCTION_TARGET": "health"}) as api:
+        answer = api.invoke(http_event("GET", "/any/where", None, {}))
+        assert json.loads(answer["body"])["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reasons"),
+    [
+        ("FUNCTION_TARGET", "nope", ("'nope'", "predict")),
+        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "a whole number")),
+        ("MODEL_URI", "ftp://host/models", ("MODEL_URI is 'ftp://host/models'", "s3://")),
+    ],
+)
+def test_a_variable_that_is_wrong_stops_the_start(
+    credit: Path, variable: str, value: str, reasons: tuple[str, ...]
+) -> None:
+    """One sentence says which, and what there could be; Lambda sees that the start failed."""
+    with runtime({"MODEL_URI": str(credit), variable: value}) as api:
+        assert api.process.wait(30) == 1
+        said = api.logged()
+
+    assert all(reason in said for reason in reasons)
+    assert "Traceback" not in said
+
+
+def test_a_handler_that_is_none_is_lambda_s_own_error(credit: Path) -> None:
+    """The runtime client tells Lambda before any event; serverless.yml names the right one."""
+    missing = "serving.adapters.aws.nope"
+    told = pytest.raises(RuntimeError, match=r"^init error: .*HandlerNotFound")
+    with runtime({"MODEL_URI": str(credit)}, handler=missing) as api, told:
+        api.invoke(http_event("GET", "/health", None, {}))
+
+
+def test_a_restored_snapshot_serves_the_live_version(credit: Path, tmp_path: Path) -> None:
+    """The model is in the snapshot; after the restore the pointer is asked again."""
+    first = read_latest(FolderStore(credit)).version
+    model = tmp_path / "credit"
+    subprocess.run(["cp", "-r", credit, model], check=True)  # noqa: S607
+    subprocess.run(["cp", "-r", model / first, model / "second"], check=True)  # noqa: S607
+    manifest = model / "second" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"{first}"', '"second"'))
+    environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+
+    with runtime({"MODEL_URI": str(model), **environment}) as api:
+        while "model loaded" not in api.logged():  # the snapshot is taken once the model is loaded
+            assert api.process.poll() is None
+        move_latest(FolderStore(model), "second", read_latest(FolderStore(model)))
+        api.restore.set()
+        answer = api.invoke(http_event("GET", "/health", None, {}))
+        versions = [line["model_version"] for line in lines(api) if "model_version" in line]
+
+    assert json.loads(answer["body"])["model"]["version"] == "second"
+    assert versions == [first, "second", "second"]
+
+
+def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path: Path) -> None:
+    """503 at first; once the model is there it is served, with no new process."""
+    place = tmp_path / "later"
+    with runtime({"MODEL_URI": str(place)}) as api:
+        event = http_event("GET", "/health", None, {})
+        assert api.invoke(event)["statusCode"] == 503
+        place.symlink_to(credit)
+        time.sleep(1.1)  # the loader's pause after a failure
+        assert api.invoke(event)["statusCode"] == 200
+
+
+@pytest.mark.parametrize("event", [{"\ud800": 1}, {"k" * 1_000_000: 1}, {"Records": []}])
+def test_an_unknown_event_is_one_short_line(
+    handler: Any, event: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning that says what came, whatever its keys are."""
+    answer = handler(event)
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["type"] == "urn:canoa:problem:bad-request"
+    assert (line["level"], line["status"]) == ("warning", 400)
+    assert len(line["event"]) < 1000
+
+
+def test_a_load_balancer_s_parameters_are_decoded() -> None:
+    """It passes them on as the client wrote them; a gateway does not."""
+    event = balancer_event("GET", "/health", None, {})
+    event["queryStringParameters"] = {"q": "a%20b%26c", "caf%C3%A9": "1+2"}
+
+    assert read_event(event).request().args == {"q": "a b&c", "café": "1 2"}

@@ -1,0 +1,353 @@
+"""The rate limit: a bucket a caller, in each process or in a real Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from limits import parse
+from limits.storage import storage_from_string
+from serving.access import rate_limit, token_bucket
+from serving.access.rate_limit import RateLimit, network, open_rate_limit
+from serving.access.token_bucket import MemoryBuckets, RedisBuckets
+from serving.errors import SettingsError, TooManyRequests
+
+from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.servers import Server, emulator, lines, serving, start
+from tests.platforms.test_conformance import ROW
+
+
+@contextlib.contextmanager
+def redis(*options: str) -> Iterator[Server]:
+    """Run Redis, in memory alone, and give its URL in place of a base."""
+    if shutil.which("redis-server") is None and "CI" not in os.environ:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", "{port}", "--save", "", *options]
+    with start(command, {}) as server:
+        url = Server(server.replace("http://", "redis://"))
+        url.process, url.log = server.process, server.log
+        yield url
+
+
+@pytest.fixture(scope="module", name="store")
+def _store() -> Iterator[Server]:
+    with redis() as url:
+        yield url
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(token_bucket, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_a_bucket_holds_a_burst_and_fills_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten a minute: ten at once, then one each six seconds; after a minute of rest ten again."""
+    clock = Clock(monkeypatch)
+    buckets = MemoryBuckets(parse("10/minute"))
+
+    assert [buckets.take("a") for _ in range(10)] == [0.0] * 10
+    assert buckets.take("a") == pytest.approx(6)
+    clock.now += 5
+    assert buckets.take("a") == pytest.approx(1)
+    clock.now += 1.001
+    assert buckets.take("a") == 0
+    assert buckets.take("a") == pytest.approx(6, abs=0.01)
+    assert buckets.take("b") == 0
+    clock.now += 600
+    assert [buckets.take("a") for _ in range(10)] == [0.0] * 10
+    assert buckets.take("a") > 0
+
+
+@given(
+    st.integers(1, 50),
+    st.lists(st.floats(0, 30, allow_nan=False), min_size=1, max_size=100),
+)
+def test_never_more_than_the_rate(amount: int, pauses: list[float]) -> None:
+    """In any time t, at most what the bucket holds and what flowed in during t; and no less."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clock = Clock(monkeypatch)
+        buckets = MemoryBuckets(parse(f"{amount}/minute"))
+        level, taken, refused = float(amount), 0, 0
+        for pause in pauses:
+            clock.now += pause
+            level = min(float(amount), level + pause * amount / 60)
+            if buckets.take("a") == 0:
+                taken += 1
+                level -= 1
+                assert level > -1e-3
+            else:
+                refused += 1
+                assert level < 1 + 1e-3
+    assert taken + refused == len(pauses)
+
+
+def test_full_buckets_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand addresses that came once take no memory for long."""
+    clock = Clock(monkeypatch)
+    buckets = MemoryBuckets(parse("60/minute"))
+    for number in range(100_000):
+        clock.now += 0.01
+        buckets.take(str(number))
+
+    assert len(buckets._full_at) < 1001
+
+
+def test_threads_share_a_bucket() -> None:
+    """Of two hundred at once, exactly what the bucket holds are let through."""
+    buckets = MemoryBuckets(parse("50/day"))
+    with ThreadPoolExecutor(16) as pool:
+        waits = list(pool.map(lambda _: buckets.take("a"), range(200)))
+
+    assert waits.count(0.0) == 50
+
+
+def test_redis_counts_as_memory_does(store: str) -> None:
+    """A burst, then evenly; by Redis's clock, in a key that ends by itself."""
+    storage: Any = storage_from_string(store)
+    buckets = RedisBuckets(parse("10/hour"), storage)
+
+    assert [buckets.take("a") for _ in range(10)] == [0.0] * 10
+    assert 350 < buckets.take("a") <= 360
+    assert buckets.take("b") == 0
+    [key] = storage.get_connection().keys("*/b/*")
+    assert 0 < storage.get_connection().pttl(key) <= 360_000
+
+
+def test_redis_is_exact_among_processes(store: str) -> None:
+    """Several clients at once let through exactly what the bucket holds."""
+    several = [RedisBuckets(parse("40/day"), storage_from_string(store)) for _ in range(4)]
+    with ThreadPoolExecutor(16) as pool:
+        waits = list(pool.map(lambda number: several[number % 4].take("crowd"), range(200)))
+
+    assert waits.count(0.0) == 40
+
+
+def ask(server: str, *, path: str = "/v0/model_info", **headers: str) -> requests.Response:
+    """Ask, on a connection of its own: any worker may get it."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return requests.get(f"{server}{path}", headers=named, timeout=10)
+
+
+def test_one_too_many_is_told_when_to_come_again(credit: Path) -> None:
+    """429 with Retry-After in whole seconds, in our form; each key has a bucket of its own."""
+    limits = {"RATE_LIMIT": "3 per 30 minutes", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
+    with serving(credit, CORS_ORIGINS="https://shop.example", **limits) as server:
+        sent = {"X_API_Key": KEYS["all"], "Origin": "https://shop.example"}
+        answers = [ask(server, **sent) for _ in range(4)]
+        other = ask(server, X_API_Key=KEYS["reads"])
+        health = [ask(server, path="/health").status_code for _ in range(9)]
+        logged = lines(server)
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    refused = answers[-1]
+    assert 590 < int(refused.headers["Retry-After"]) <= 600
+    assert refused.json()["type"] == "urn:canoa:problem:too-many-requests"
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "Retry-After" in refused.headers["Access-Control-Expose-Headers"]
+    assert other.status_code == 200
+    assert set(health) == {200}
+    [line] = [line for line in logged if line.get("status") == 429]
+    assert (line["caller"], line["error"]) == ("all", "too-many-requests")
+
+
+def test_a_body_is_not_read_of_one_too_many(credit: Path) -> None:
+    """429 comes before anything is said of the body; and before 403."""
+    limits = {"RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
+    with serving(credit, **limits) as server:
+        sent = {"X-API-Key": KEYS["predicts"]}
+        statuses = [
+            requests.post(f"{server}/v0/predict", data, headers=sent, timeout=10).status_code
+            for data in (json.dumps(ROW), "{", "{")
+        ]
+        statuses.append(ask(server, X_API_Key=KEYS["predicts"]).status_code)
+
+    assert statuses == [200, 400, 429, 429]
+
+
+def test_guessing_is_limited_too(credit: Path) -> None:
+    """Who sends wrong keys is told first that they are wrong, then to slow down."""
+    limits = {"RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
+    with serving(credit, **limits) as server:
+        guesses = [ask(server, X_API_Key=f"guess{n}").status_code for n in range(3)]
+        known = ask(server, X_API_Key=KEYS["all"]).status_code
+
+    assert (guesses, known) == ([401, 401, 429], 200)
+
+
+def test_on_heroku_the_router_says_who_it_is(credit: Path) -> None:
+    """The last address of X-Forwarded-For; what a client writes before it changes nothing."""
+    cloud = {"DYNO": "web.1", "AUTH": "none", "RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1"}
+    with serving(credit, **cloud) as server:
+        first = [
+            ask(server, X_Forwarded_For=f"10.0.0.{number}, 203.0.113.7").status_code
+            for number in range(3)
+        ]
+        second = ask(server, X_Forwarded_For="203.0.113.7, 203.0.113.8").status_code
+        household = [
+            ask(server, X_Forwarded_For=f"2001:db8:1:2::{number}").status_code
+            for number in range(3)
+        ]
+
+    assert first == [200, 200, 429]
+    assert second == 200
+    assert household == [200, 200, 429]
+
+
+def test_without_a_router_the_header_is_a_claim(credit: Path) -> None:
+    """On a laptop it is not looked at."""
+    with serving(credit, RATE_LIMIT="2/hour", WEB_CONCURRENCY="1") as server:
+        statuses = [
+            ask(server, X_Forwarded_For=f"203.0.113.{number}").status_code for number in range(3)
+        ]
+
+    assert statuses == [200, 200, 429]
+
+
+def test_workers_share_a_bucket_in_redis(credit: Path, store: str) -> None:
+    """Three workers let through what one would; in memory each counts for itself."""
+    limits = {"RATE_LIMIT": "20/day", "RATE_LIMIT_STORAGE": store, "WEB_CONCURRENCY": "3"}
+    with serving(credit, LOG_LEVEL="error", **limits) as server, ThreadPoolExecutor(8) as pool:
+        statuses = [answer.status_code for answer in pool.map(lambda _: ask(server), range(60))]
+
+        assert statuses.count(200) == 20
+        assert statuses.count(429) == 40
+        assert server.logged().count('"level":"error"') == 0
+
+
+def test_while_redis_is_away_requests_go_on(credit: Path) -> None:
+    """Killed under way: each worker counts for itself, and says so once, not for each request."""
+    with redis() as store:
+        limits = {"RATE_LIMIT": "30/day", "RATE_LIMIT_STORAGE": store, "WEB_CONCURRENCY": "1"}
+        with serving(credit, **limits) as server:
+            assert [ask(server).status_code for _ in range(10)] == [200] * 10
+            store.process.send_signal(signal.SIGKILL)
+            store.process.wait()
+            statuses = [ask(server).status_code for _ in range(40)]
+            logged = server.logged()
+
+    assert statuses == [200] * 30 + [429] * 10
+    assert logged.count("the rate limit's Redis is away") == 1
+    assert "Connection" in logged
+
+
+def test_a_redis_that_hangs_holds_up_nobody_for_long(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It takes connections and never answers: one request waits, for a moment; the rest do not."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://:secret@127.0.0.1:{silent.getsockname()[1]}"
+        limit = open_rate_limit("5/day", url)
+        for _ in range(5):
+            limit.take("a")
+        with pytest.raises(TooManyRequests):
+            limit.take("a")
+        silent.settimeout(1)
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()  # it was asked by one connection
+
+    logged = capsys.readouterr().out
+    assert logged.count("is away") == 1
+    assert "Timeout" in logged
+    assert "secret" not in logged
+
+
+def test_redis_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes back, and is used again; that is said too."""
+    monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 0.0)
+    with redis() as store:
+        limit = open_rate_limit("5/day", store)
+        store.process.send_signal(signal.SIGSTOP)
+        limit.take("a")
+        store.process.send_signal(signal.SIGCONT)
+        for _ in range(5):
+            limit.take("a")
+        with pytest.raises(TooManyRequests):
+            limit.take("a")
+        said = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+
+    assert said == [
+        "the rate limit's Redis is away: each process counts",
+        "the rate limit's Redis is back",
+    ]
+
+
+def test_a_password_is_never_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Redis that refuses ours: requests go on, and the log does not repeat it."""
+    with redis("--requirepass", "right-password") as store:
+        host = store.removeprefix("redis://")
+        right = open_rate_limit("5/day", f"redis://:right-password@{host}")
+        right.take("a")
+        assert capsys.readouterr().out == ""
+        open_rate_limit("5/day", f"redis://user:wrong-password@{host}").take("a")
+        logged = capsys.readouterr().out
+
+    assert "is away" in logged
+    assert "password@" not in logged
+    assert "wrong-password" not in logged
+
+
+@pytest.mark.parametrize(
+    ("address", "who"),
+    [
+        (" 203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("", "unknown"),
+        ("unknown", "unknown"),
+        ("203.0.113.7:443", "unknown"),
+        ("x" * 10_000, "unknown"),
+    ],
+)
+def test_an_address_stands_for_who_has_it(address: str, who: str) -> None:
+    """Of IPv6 a household has a /64; what is no address shares one bucket."""
+    assert network(address) == who
+
+
+@pytest.mark.parametrize("rate", ["often", "0/minute", "1/minute; 9/hour", "-1/day", "1/fortnight"])
+def test_a_rate_that_is_none_is_named(rate: str) -> None:
+    """The sentence says what one looks like."""
+    with pytest.raises(SettingsError, match=r"RATE_LIMIT is .* such as 100/minute"):
+        open_rate_limit(rate, None)
+
+
+def test_a_rate_that_is_none_stops_the_start(credit: Path) -> None:
+    """The server does not start without the limit that was asked for."""
+    with pytest.raises(RuntimeError, match="canoa: RATE_LIMIT is 'often', but must be"):
+        serving(credit, RATE_LIMIT="often").__enter__()
+
+
+def test_elsewhere_it_does_nothing_but_warn(credit: Path) -> None:
+    """On Google Cloud the platform's own throttling counts; one line says so."""
+    cloud = {"K_SERVICE": "model-info", "AUTH": "none", "RATE_LIMIT": "1/day"}
+    with emulator("model_info", credit, **cloud) as server:
+        assert [ask(server).status_code for _ in range(3)] == [200] * 3
+        assert server.logged().count("RATE_LIMIT does nothing on Google Cloud") == 1
+
+
+def test_seconds_are_rounded_up() -> None:
+    """Who comes when they were told to is let in."""
+    limit = RateLimit(parse("1 per 3 seconds"))
+    limit.take("a")
+    with pytest.raises(TooManyRequests) as caught:
+        limit.take("a")
+
+    assert caught.value.headers["Retry-After"] == "3"

@@ -1,0 +1,498 @@
+"""Tokens of an identity provider: which are taken, and what happens while it is away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from serving.access import jwks
+
+from tests.helpers.identity import AUDIENCE, DISCOVERY, KEYS, Provider, encode, provider
+from tests.helpers.keys import API_KEYS
+from tests.helpers.keys import KEYS as API
+from tests.helpers.platforms import PLATFORMS, Platform, Reply, direct
+from tests.helpers.servers import serving, wait_for
+from tests.platforms.test_conformance import ROW, assert_problem, post
+
+
+@pytest.fixture(name="idp")
+def _idp() -> Iterator[Provider]:
+    """Run a provider."""
+    with provider() as one:
+        yield one
+
+
+@pytest.fixture
+def send(idp: Provider, credit: Path) -> Iterator[Platform]:
+    """Yield the functions in this process, for that provider's tokens and nothing else."""
+    with direct(credit, **trusting(idp)) as send:
+        yield send
+
+
+def trusting(idp: Provider, **more: str) -> dict[str, str]:
+    """Set the server up for its tokens."""
+    return {"JWT_ISSUER": idp.issuer, "JWT_AUDIENCE": AUDIENCE, **more}
+
+
+def ask(send: Platform, token: str) -> Reply:
+    """Ask for what wants the scope info."""
+    return send("model_info", "GET", None, Authorization=f"Bearer {token}")
+
+
+def reason(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the log says of the last refusal."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return str([line for line in lines if line.get("error")][-1]["reason"])
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_a_good_token_lets_in(name: str, idp: Provider, credit: Path) -> None:
+    """Signed by RSA, an elliptic curve, or Edwards'; with what it lacks, 403; without one, 401."""
+    with PLATFORMS[name](credit, **trusting(idp)) as send:
+        for kid in ("rsa", "ec", "ed"):
+            sent = {"Authorization": f"Bearer {idp.token(kid, scope='predict')}"}
+            assert post(send, ROW, **sent).status == 200
+            problem = assert_problem(send("model_info", "GET", None, **sent), 403, "forbidden")
+            assert problem["detail"] == "It needs the scope info."
+            assert_problem(ask(send, idp.token(kid) + "x"), 401, "unauthorized")
+        assert_problem(post(send, ROW), 401, "unauthorized")
+        assert send("health", "GET").json() == {"status": "ok"}
+        seen = send("health", "GET", None, Authorization=f"Bearer {idp.token()}").json()
+        assert seen.keys() == {"status", "model"}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": timedelta(seconds=-30)},
+        {"nbf": timedelta(seconds=30), "iat": timedelta(seconds=30)},
+        {"iat": None},
+        {"aud": ["another", AUDIENCE]},
+        {"scope": None, "scp": "info"},
+        {"scope": None, "scp": ["info", 7]},
+        {"scope": "openid", "permissions": ["info", "delete:all"]},
+        {"scope": ["info"]},
+        {"sub": "m\xfcller"},
+        {"sub": "x" * 255},
+    ],
+)
+def test_what_else_is_good(send: Platform, idp: Provider, claims: dict[str, Any]) -> None:
+    """A clock half a minute off, several audiences, scopes in each provider's own claim."""
+    assert ask(send, idp.token(**claims)).status == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"scope": None}, {"scope": ""}, {"scope": "openid infos"}, {"scope": {"info": 1}}],
+)
+def test_a_token_that_names_no_scope_may_do_nothing(
+    send: Platform, idp: Provider, claims: dict[str, Any]
+) -> None:
+    """What the provider did not say, we do not guess: 403."""
+    assert_problem(ask(send, idp.token(**claims)), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"exp": timedelta(seconds=-3600)}, "expired"),
+        ({"exp": timedelta(seconds=-90)}, "expired"),
+        ({"exp": -1}, "expired"),
+        ({"exp": None}, "no exp"),
+        ({"exp": "soon"}, "malformed"),
+        ({"exp": 1e400}, "malformed"),
+        ({"exp": [2**40]}, "malformed"),
+        ({"nbf": timedelta(seconds=3600)}, "not valid yet"),
+        ({"iat": timedelta(seconds=3600)}, "not valid yet"),
+        ({"aud": "https://another.example"}, "wrong audience"),
+        ({"aud": AUDIENCE + "/"}, "wrong audience"),
+        ({"aud": {"a": AUDIENCE}}, "wrong audience"),
+        ({"aud": None}, "no aud"),
+        ({"aud": []}, "no aud"),
+        ({"iss": "https://another.example"}, "wrong issuer"),
+        ({"iss": None}, "no iss"),
+        ({"sub": None}, "no sub"),
+        ({"sub": ""}, "wrong subject"),
+        ({"sub": 7}, "wrong subject"),
+        ({"sub": "a\nb"}, "wrong subject"),
+        ({"sub": "\ud800"}, "wrong subject"),
+        ({"sub": "x" * 256}, "wrong subject"),
+    ],
+)
+def test_a_claim_that_is_wrong_is_refused(
+    send: Platform,
+    idp: Provider,
+    capsys: pytest.CaptureFixture[str],
+    claims: dict[str, Any],
+    why: str,
+) -> None:
+    """The client is told that it is not valid, the log why."""
+    problem = assert_problem(ask(send, idp.token(**claims)), 401, "unauthorized")
+
+    assert problem["detail"] == "The key or token that was sent is not valid."
+    assert reason(capsys) == why
+
+
+def unsigned(idp: Provider, **header: Any) -> str:
+    """Make a token without a signature."""
+    return f"{encode({'alg': 'none', **header})}.{idp.token().split('.')[1]}."
+
+
+def by_hmac(idp: Provider, secret: bytes, **header: Any) -> str:
+    """Sign with a public key for a secret, as if the server did not look at the algorithm."""
+    import hashlib
+    import hmac
+
+    signed = f"{encode({'alg': 'HS256', 'kid': 'rsa', **header})}.{idp.token().split('.')[1]}"
+    return f"{signed}.{encode(hmac.digest(secret, signed.encode(), hashlib.sha256))}"
+
+
+def public(idp: Provider, kid: str, encoding: Encoding) -> bytes:
+    """Write a public key as anybody may."""
+    key = idp.keys[kid].public_key()
+    return bytes(key.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo))
+
+
+def tampered(idp: Provider, **claims: Any) -> str:
+    """Change the claims under a good signature."""
+    head, _, signature = idp.token().split(".")
+    return f"{head}.{idp.token(**claims).split('.')[1]}.{signature}"
+
+
+def with_header(idp: Provider, header: Any) -> str:
+    """Put any header before the rest of a good token."""
+    return f"{encode(header)}.{idp.token().partition('.')[2]}"
+
+
+def signed_by_a_stranger(idp: Provider, **header: Any) -> str:
+    """Sign with a key that is not the provider's, and say where it is to be had."""
+    return idp.token(key=idp.strangers["rsa"], headers=header)
+
+
+FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
+    "alg none": (unsigned, "wrong algorithm"),
+    "alg none, with a kid": (lambda idp: unsigned(idp, kid="rsa"), "wrong algorithm"),
+    "alg None": (lambda idp: unsigned(idp, alg="None"), "wrong algorithm"),
+    "alg missing": (lambda idp: with_header(idp, {"kid": "rsa"}), "wrong algorithm"),
+    "alg a list": (lambda idp: with_header(idp, {"alg": ["RS256"]}), "malformed"),
+    "HS256, PEM for a secret": (
+        lambda idp: by_hmac(idp, public(idp, "rsa", Encoding.PEM)),
+        "wrong algorithm",
+    ),
+    "HS256, DER for a secret": (
+        lambda idp: by_hmac(idp, public(idp, "rsa", Encoding.DER)),
+        "wrong algorithm",
+    ),
+    "HS256 in RS256's name": (
+        lambda idp: by_hmac(idp, public(idp, "rsa", Encoding.PEM), alg="RS256"),
+        "wrong signature",
+    ),
+    "RS512": (lambda idp: with_header(idp, {"alg": "RS512", "kid": "rsa"}), "wrong algorithm"),
+    "ES256 for an RSA key": (
+        lambda idp: with_header(idp, {"alg": "ES256", "kid": "rsa"}),
+        "wrong algorithm",
+    ),
+    "another's key": (signed_by_a_stranger, "wrong signature"),
+    "another key of the provider's": (
+        lambda idp: idp.token("ec", headers={"kid": "ed"}),
+        "wrong algorithm",
+    ),
+    "jku": (
+        lambda idp: signed_by_a_stranger(idp, jku=f"{idp.issuer}/stranger"),
+        "wrong signature",
+    ),
+    "x5u": (
+        lambda idp: signed_by_a_stranger(idp, x5u=f"{idp.issuer}/stranger"),
+        "wrong signature",
+    ),
+    "jwk": (
+        lambda idp: signed_by_a_stranger(idp, jwk={"kty": "oct", "k": "AA"}),
+        "wrong signature",
+    ),
+    "kid of nobody": (lambda idp: idp.token(headers={"kid": "none"}), "unknown key"),
+    "kid a path": (lambda idp: idp.token(headers={"kid": "../../dev/null"}), "unknown key"),
+    "kid of SQL": (lambda idp: idp.token(headers={"kid": "' OR 1=1 --"}), "unknown key"),
+    "kid missing": (lambda idp: with_header(idp, {"alg": "RS256"}), "unknown key"),
+    "kid a number": (lambda idp: with_header(idp, {"alg": "RS256", "kid": 7}), "malformed"),
+    "crit": (
+        lambda idp: with_header(idp, {"alg": "RS256", "kid": "rsa", "crit": ["exp"]}),
+        "malformed",
+    ),
+    "claims changed": (
+        lambda idp: tampered(idp, sub="root"),
+        "wrong signature",
+    ),
+    "signature cut": (lambda idp: idp.token()[:-6], "wrong signature"),
+    "signature missing": (lambda idp: idp.token().rpartition(".")[0] + ".", "wrong signature"),
+    "no base64": (lambda _: "!.!.!", "malformed"),
+    "nothing but dots": (lambda _: "..", "malformed"),
+    "header no JSON": (lambda idp: with_header(idp, b"{"), "malformed"),
+    "header a list": (lambda idp: with_header(idp, []), "malformed"),
+    "header nested": (lambda _: f"{encode(b'[' * 5000)}.e30.AA", "malformed"),
+    "too long": (lambda idp: idp.token(more="x" * 8192), "malformed"),
+    "odd bytes": (lambda idp: idp.token() + "\xe9", "malformed"),
+    "five parts": (lambda idp: idp.token() + ".a.b", "not a token"),
+    "one part": (lambda _: "opaque", "not a token"),
+}
+
+
+@pytest.mark.parametrize(("forge", "why"), FORGED.values(), ids=FORGED)
+def test_a_forged_token_is_refused(
+    send: Platform,
+    idp: Provider,
+    capsys: pytest.CaptureFixture[str],
+    forge: Callable[[Provider], str],
+    why: str,
+) -> None:
+    """Whatever it says of itself; and nothing that it names is fetched."""
+    assert ask(send, idp.token()).status == 200
+
+    assert_problem(ask(send, forge(idp)), 401, "unauthorized")
+
+    assert reason(capsys) == why
+    assert set(idp.asked) == {DISCOVERY, KEYS}
+
+
+def test_no_token_is_a_fault_of_ours(credit: Path, idp: Provider) -> None:
+    """Good ones with a piece changed, and parts of anything: 401 for each."""
+    with direct(credit, **trusting(idp)) as send:
+        good = idp.token("ed")
+        odd = st.binary(max_size=30) | st.text(max_size=30).map(
+            lambda text: json.dumps(text).encode()
+        )
+        parts = st.lists(odd.map(encode) | st.sampled_from(good.split(".")), min_size=3, max_size=3)
+
+        @given(parts.map(".".join).filter(lambda made: made != good))
+        def of_parts(token: str) -> None:
+            assert ask(send, token).status == 401
+
+        @given(st.integers(0, len(good) - 1), st.characters(codec="latin-1"))
+        def changed(place: int, to: str) -> None:
+            assume(good[place] != to and to not in "\r\n")
+            assert ask(send, good[:place] + to + good[place + 1 :]).status == 401
+
+        of_parts()
+        changed()
+
+
+def test_keys_that_are_not_for_us_are_not_kept(
+    send: Platform, idp: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Symmetric, private, for encryption, of another algorithm, without an id, or no key at all."""
+    secret = encode(b"s" * 32)
+    rsa_key = {"kty": "RSA", "n": encode(b"\xff" * 256), "e": "AQAB"}
+    idp.listed = [
+        {"kty": "oct", "k": secret, "kid": "symmetric", "alg": "HS256"},
+        {**rsa_key, "kid": "encrypts", "use": "enc"},
+        {**rsa_key, "kid": "other", "alg": "RS512"},
+        {**rsa_key, "kid": "strange", "alg": "RSA-OAEP"},
+        {**rsa_key, "kid": "private", "d": "AQAB"},
+        rsa_key,
+        {"kty": "RSA", "kid": "half"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "no point"},
+        {"kid": "no kind"},
+        {"kid": 7, "kty": []},
+        {},
+    ]
+    idp.keys["weak"] = idp.strangers["weak"]
+
+    assert ask(send, idp.token()).status == 200
+    for kid in ("symmetric", "encrypts", "other", "strange", "private", "half", "no point"):
+        assert ask(send, idp.token(headers={"kid": kid})).status == 401
+        assert reason(capsys) == "unknown key"
+    with pytest.warns(UserWarning, match="1024"):
+        weak = idp.token("weak")
+    assert ask(send, weak).status == 401
+    assert reason(capsys) == "weak key"
+
+
+def test_the_keys_are_fetched_once(send: Platform, idp: Provider) -> None:
+    """However many come at first, and however many after."""
+    token = idp.token()
+    with ThreadPoolExecutor(16) as pool:
+        statuses = {reply.status for reply in pool.map(lambda _: ask(send, token), range(64))}
+
+    assert statuses == {200}
+    assert idp.asked == [DISCOVERY, KEYS]
+
+
+def test_a_new_key_is_fetched_when_it_is_named(
+    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider changes its key: its new tokens are taken at once, its old ones no more."""
+    old = idp.token("rsa")
+    assert ask(send, old).status == 200
+    idp.keys = {"new": idp.strangers["rsa"]}
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+
+    assert ask(send, idp.token("new")).status == 200
+    assert ask(send, old).status == 401
+    assert idp.asked.count(KEYS) == 3  # the old one was looked for again
+
+
+def test_strangers_cannot_make_us_hammer_the_provider(send: Platform, idp: Provider) -> None:
+    """A hundred keys that nobody knows are asked for once."""
+    for number in range(100):
+        assert ask(send, idp.token(headers={"kid": f"k{number}"})).status == 401
+
+    assert idp.asked == [DISCOVERY, KEYS]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["due", "older than an hour"])
+def test_while_the_provider_is_away_its_keys_go_on(
+    send: Platform,
+    idp: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: bool,
+) -> None:
+    """What was fetched before is used; the failure is said once; then it is fetched again."""
+    token = idp.token()
+    assert ask(send, token).status == 200
+    for name in ("FRESH_SECONDS", "PAUSE_SECONDS", *["STALE_SECONDS"] * old):
+        monkeypatch.setattr(jwks, name, 0.0)
+    idp.fault = 500
+    for _ in range(20):
+        assert ask(send, token).status == 200
+        asked = len(idp.asked)
+        while len(idp.asked) == asked and not old:  # it is asked behind the request's back
+            assert ask(send, token).status == 200
+    assert capsys.readouterr().out.count("keys did not come") == 1
+
+    idp.fault = None
+    idp.keys = {"new": idp.strangers["rsa"]}
+    # One that was asked in vain may still be on its way, and is not followed by another at once.
+    wait_for(lambda: ask(send, idp.token("new")).status == 200)
+
+
+def test_nobody_waits_for_keys_that_are_only_due(
+    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer comes while the provider has not answered yet."""
+    token = idp.token()
+    assert ask(send, token).status == 200
+    monkeypatch.setattr(jwks, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+    idp.hold.clear()
+
+    while idp.asked.count(DISCOVERY) < 2:
+        assert ask(send, token).status == 200
+    for _ in range(10):
+        assert ask(send, token).status == 200
+    assert idp.asked == [DISCOVERY, KEYS, DISCOVERY]
+
+
+def test_nobody_waits_longer_than_the_timeout(
+    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that never answers: 503 for each, from sixteen threads, by one request to it."""
+    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.3)
+    idp.hold.clear()
+    token = idp.token()
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda _: ask(send, token), range(32)))
+
+    for reply in replies:
+        assert_problem(reply, 503, "keys-unavailable")
+        assert int(reply.headers["Retry-After"]) >= 1
+    assert not idp.hold.is_set()
+    assert idp.asked == [DISCOVERY]
+
+
+WRONG: dict[str, Any] = {
+    "500": {"fault": 500},
+    "a redirect": {"fault": 302},
+    "no JSON": {"fault": b"<html>"},
+    "odd JSON": {"fault": b'{"keys": 7, "issuer": null}'},
+    "too much": {"fault": b'{"keys": [' + b" " * jwks.LARGEST_ANSWER + b"]}"},
+    "nested": {"fault": b"[" * 100_000},
+    "another's name": {"documents": {DISCOVERY: {"issuer": "https://x", "jwks_uri": "https://x"}}},
+    "keys that are not encrypted": {"unsafe": "http://login.example.com/keys"},
+    "keys in a file": {"unsafe": "file:///etc/passwd"},
+    "no keys": {"documents": {KEYS: {"keys": []}}},
+    "no keys for us": {"documents": {KEYS: {"keys": [{"kty": "oct", "k": "AA", "kid": "rsa"}]}}},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_a_provider_that_answers_wrongly_is_not_believed(
+    send: Platform,
+    idp: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, Any],
+) -> None:
+    """503, the log says what came; and once it is mended, tokens are taken with no restart."""
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+    unsafe = {DISCOVERY: {"issuer": idp.issuer, "jwks_uri": wrong.get("unsafe")}}
+    idp.fault = wrong.get("fault")
+    idp.documents = wrong.get("documents", unsafe if "unsafe" in wrong else {})
+
+    assert_problem(ask(send, idp.token()), 503, "keys-unavailable")
+    assert '"message":"the identity provider\'s keys did not come","reason":' in (
+        capsys.readouterr().out
+    )
+    assert "/elsewhere" not in idp.asked
+
+    idp.fault, idp.documents = None, {}
+    assert ask(send, idp.token()).status == 200
+
+
+def test_a_provider_that_is_not_there(credit: Path, idp: Provider) -> None:
+    """Nobody listens: 503 at once; strangers are asked for a token as ever, and health answers."""
+    away = {"JWT_ISSUER": "http://127.0.0.1:9", "JWT_AUDIENCE": AUDIENCE}
+    with direct(credit, **away) as send:
+        assert_problem(ask(send, idp.token()), 503, "keys-unavailable")
+        assert_problem(send("model_info", "GET"), 401, "unauthorized")
+        assert send("health", "GET").json() == {"status": "ok"}
+
+
+def test_the_keys_may_be_named(credit: Path, idp: Provider) -> None:
+    """With JWT_JWKS_URL the provider is not asked where they are."""
+    with direct(credit, **trusting(idp, JWT_JWKS_URL=f"{idp.issuer}{KEYS}")) as send:
+        assert ask(send, idp.token()).status == 200
+
+    assert idp.asked == [KEYS]
+
+
+def test_an_issuer_may_end_in_a_slash(credit: Path, idp: Provider) -> None:
+    """As Auth0's does; the token must name it as it is."""
+    idp.documents[DISCOVERY] = {"issuer": f"{idp.issuer}/", "jwks_uri": f"{idp.issuer}{KEYS}"}
+    with direct(credit, JWT_ISSUER=f"{idp.issuer}/", JWT_AUDIENCE=AUDIENCE) as send:
+        assert ask(send, idp.token(iss=f"{idp.issuer}/")).status == 200
+        assert ask(send, idp.token()).status == 401
+
+
+def test_keys_and_tokens_side_by_side(credit: Path, idp: Provider) -> None:
+    """Both are taken; each is told by its form."""
+    with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
+        assert ask(send, idp.token()).status == 200
+        assert ask(send, API["all"]).status == 200
+        assert send("model_info", "GET", None, X_API_Key=API["reads"]).status == 200
+        for wrong in (API["all"] + "x", API["all"] + ".a.b", "a.b.c", "opaque"):
+            assert ask(send, wrong).status == 401
+
+
+def test_the_dyno_takes_tokens(credit: Path, idp: Provider) -> None:
+    """Two forked workers fetch the keys once each; lines name the subject, never the token."""
+    with serving(credit, WEB_CONCURRENCY="2", DYNO="web.1", **trusting(idp)) as server:
+        token = idp.token()
+        sent = {"Authorization": f"Bearer {token}"}
+        for _ in range(30):
+            answer = requests.post(f"{server}/v0/predict", json=ROW, headers=sent, timeout=10)
+            assert answer.status_code == 200
+        logged = server.logged()
+
+    assert 1 <= idp.asked.count(KEYS) <= 2
+    assert '"caller":"auth0|ada"' in logged
+    assert "closed" not in logged
+    assert not any(part in logged for part in token.split("."))

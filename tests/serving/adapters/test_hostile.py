@@ -1,0 +1,314 @@
+"""What a stranger may send to the dyno, what comes back, and that others are served meanwhile."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+from serving.adapters.gunicorn_worker import ARRIVAL_SECONDS
+
+from tests.helpers.servers import Server, serving
+from tests.platforms.test_conformance import ROW
+
+BODY = json.dumps(ROW).encode()
+#: Room for the tests' own side of a thousand connections is taken as given; each is two files.
+CROWD = 1000
+
+
+@pytest.fixture(scope="module")
+def server(credit: Path) -> Iterator[Server]:
+    """One dyno for all: what one test leaves behind, the next would see."""
+    with serving(credit) as server:
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def still_serving(server: Server) -> Iterator[None]:
+    """Whatever was sent, the next request is answered, and no traceback was written."""
+    yield
+    began = time.monotonic()
+    answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=10)
+    assert answer.status_code == 200
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in server.logged()
+
+
+def connect(server: Server) -> socket.socket:
+    """Open a connection."""
+    host, _, port = server.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send pieces, and read until the server closes or falls silent."""
+    with connect(server) as client:
+        try:
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(pause)
+        except OSError:
+            pass  # refused before all was sent: what it answered is there to be read
+        client.settimeout(2)
+        answer = b""
+        try:
+            while piece := client.recv(65536):
+                answer += piece
+        except OSError:
+            pass
+    return answer
+
+
+def post(*headers: bytes, body: bytes = BODY, version: bytes = b"HTTP/1.1") -> bytes:
+    """Write a POST by hand; without a length among *headers*, the body's."""
+    lines = [b"POST /v0/predict " + version, b"Host: x", b"Content-Type: application/json"]
+    if not any(header.lower().startswith((b"content-length", b"transfer")) for header in headers):
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join([*lines, *headers, b"", body])
+
+
+def instances(text: str) -> bytes:
+    """Write a POST of *text*."""
+    return post(body=text.encode("utf-8", "surrogatepass"))
+
+
+def row(**changed: object) -> bytes:
+    """Write a POST of the example's row, changed."""
+    return post(body=json.dumps(ROW | changed).encode())
+
+
+DEEP = "[" * 100_000
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked"
+
+#: What is sent → what may come back.
+JSON = {
+    "nested 100,000 deep": (instances(DEEP), {400}),
+    "nested in an instance": (instances('{"instances": [{"age": ' + DEEP + "}]}"), {400}),
+    "1e308": (row(price=1e308), {422}),
+    "1e309": (instances(json.dumps(ROW).replace("846", "1e309")), {400, 422}),
+    "the smallest double": (row(price=5e-324), {200}),
+    "a float32 denormal": (row(price=1e-42), {200}),
+    "an integer of 400 digits": (instances(json.dumps(ROW | {"price": 10**400})), {400, 422}),
+    "a string of 200,000 characters": (row(home="x" * 200_000), {200}),
+    "a string where a number goes": (row(price="9" * 200_000), {422}),
+    "a name of 200,000 characters": (row(**{"x" * 200_000: 1}), {422}),
+    "duplicated keys": (instances(json.dumps(ROW)[:-1] + ', "age": 1, "age": 2}'), {200, 400, 422}),
+    "10,001 instances": (instances(json.dumps({"instances": [0] * 10_001})), {413}),
+    "half a surrogate": (instances('{"home": "\ud800"}'), {400}),
+    "an escaped half": (row(home="\ud800"), {400}),
+    "a null byte, escaped": (row(home="\x00"), {200}),
+    "a byte order mark": (post(body=b"\xef\xbb\xbf" + BODY), {400}),
+    "UTF-16": (post(body=json.dumps(ROW).encode("utf-16")), {400}),
+    **{
+        f"control character {code:#04x}, raw": (
+            instances(json.dumps(ROW).replace("rent", f"re{chr(code)}nt")),
+            {200} if code == 0x7F else {400},
+        )
+        for code in [*range(0x20), 0x7F]
+    },
+}
+
+HTTP = {
+    "length and chunks": (
+        post(b"Content-Length: 5", CHUNKED, body=b"0\r\n\r\n" + SMUGGLED),
+        {400},
+    ),
+    "chunks and length": (
+        post(CHUNKED, b"Content-Length: 5", body=b"0\r\n\r\n" + SMUGGLED),
+        {400},
+    ),
+    "two lengths": (post(b"Content-Length: 5", b"Content-Length: 6"), {400}),
+    "two lengths in one": (post(b"Content-Length: 5, 6"), {400}),
+    "a negative length": (post(b"Content-Length: -1"), {400}),
+    "a length with a sign": (post(b"Content-Length: +%d" % len(BODY)), {400}),
+    "a length in hexadecimal": (post(b"Content-Length: 0x10"), {400}),
+    "a length of 30 digits": (post(b"Content-Length: " + b"9" * 30), {400, 413}),
+    "a coding that is none": (post(b"Transfer-Encoding: xchunked"), {400, 501}),
+    "chunked twice": (post(CHUNKED, CHUNKED, body=b"0\r\n\r\n"), {400}),
+    "chunked, hidden by a tab": (post(b"Transfer-Encoding:\x0bchunked", body=b"0\r\n\r\n"), {400}),
+    "a chunk of no size": (post(CHUNKED, body=b"zz\r\n\r\n0\r\n\r\n"), {400}),
+    "a chunk of a huge size": (post(CHUNKED, body=b"f" * 12 + b"\r\n0\r\n\r\n"), {413}),
+    "a chunk of a huger size": (post(CHUNKED, body=b"f" * 20 + b"\r\n0\r\n\r\n"), {413}),
+    "a space before the colon": (post(b"X-A : 1"), {400}),
+    "a folded header": (post(b"X-A: 1\r\n  more"), {400}),
+    "a null byte in a header": (post(b"X-A: a\x00b"), {400}),
+    "a bare carriage return": (post(b"X-A: a\rContent-Length: 0"), {400}),
+    "a header of no name": (post(b": 1"), {400}),
+    "an underscore for a dash": (post(b"Content_Length: 3"), {200, 400}),
+    "a long header": (post(b"X-A: " + b"a" * 60_000), {431}),
+    "a thousand headers": (post(*[b"X-%d: 1" % n for n in range(1000)]), {431}),
+    "headers without end": (b"GET / HTTP/1.1\r\n" + b"X-A: 1\r\n" * 20_000, {431}),
+    "a long path": (b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\n\r\n", {414}),
+    "no such version": (post(version=b"HTTP/3.7"), {400}),
+    "HTTP/0.9": (b"GET /health\r\n\r\n", {400}),
+    "HTTP/2 without asking": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+    "a method of symbols": (b"G<T /health HTTP/1.1\r\n\r\n", {400}),
+    "a script in the path": (b"GET /<script>alert(1)</script> HTTP/1.1\r\nHost: x\r\n\r\n", {404}),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100 + b"\r\n\r\n", {400}),
+    "zeros": (b"\x00" * 100_000, {431}),
+}
+
+
+@pytest.mark.parametrize(("sent", "statuses"), JSON.values(), ids=JSON)
+def test_rubbish_in_the_body(server: Server, sent: bytes, statuses: set[int]) -> None:
+    """Answered with a reason, in our form."""
+    check(talk(server, sent.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)), statuses)
+
+
+@pytest.mark.parametrize(("sent", "statuses"), HTTP.values(), ids=HTTP)
+def test_rubbish_around_the_body(server: Server, sent: bytes, statuses: set[int]) -> None:
+    """Answered once, in our form, without a word of what was sent; nothing is smuggled in."""
+    answer = talk(server, sent)
+
+    check(answer, statuses)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"smuggled" not in answer
+    assert b"<script" not in answer
+
+
+def check(answer: bytes, statuses: set[int]) -> None:
+    """One of the statuses; a problem says what it is."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    assert status in statuses
+    if status != 200:
+        assert b"application/problem+json" in head
+        assert json.loads(body)["status"] == status
+
+
+def test_a_hundred_megabytes(server: Server) -> None:
+    """Refused by what it says of itself, or when the limit is passed; never held in memory."""
+    said = talk(server, post(b"Content-Length: 104857600", body=b""), b"x" * 104_857_600)
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    found = talk(server, post(CHUNKED, body=b""), *[chunk] * 100, b"0\r\n\r\n")
+
+    check(said, {413})
+    check(found, {413})
+
+
+def test_a_thousand_idle_connections(server: Server) -> None:
+    """They cost a file each, and nobody else any time."""
+    with ExitStack() as stack:
+        for _ in range(CROWD):
+            stack.enter_context(connect(server))
+        assert slowest(server) < 1
+
+
+def test_slow_clients_hold_up_nobody(server: Server) -> None:
+    """Two hundred send a byte a second: of the head, or of the body. In the end they are told."""
+    request = post()
+    split = request.index(b"\r\n\r\n") + 4
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(200)]
+        for number, client in enumerate(clients):
+            client.sendall(request[: 20 if number % 2 else split + 5])
+        over = threading.Event()
+
+        def drip() -> None:
+            while not over.wait(1):
+                for client in clients:
+                    try:
+                        client.send(b"x")
+                    except OSError:
+                        return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            assert slowest(server) < 1
+            clients[0].settimeout(ARRIVAL_SECONDS + 10)
+            check(clients[0].recv(65536), {408})
+        finally:
+            over.set()
+            dripping.join()
+
+
+def test_a_client_that_takes_no_answer_holds_up_nobody_for_long(server: Server) -> None:
+    """Many ask for large answers and never read them."""
+    request = post(body=json.dumps({"instances": [ROW] * 10_000}).encode())
+    with ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(connect(server))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(request)
+        time.sleep(3)
+        assert slowest(server) < 5
+
+
+def test_a_request_in_pieces_is_whole(server: Server) -> None:
+    """However it is cut, and with a body that waits to be asked for."""
+    request = post(b"Connection: close")
+    pieces = [request[n : n + 7] for n in range(0, len(request), 7)]
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(BODY[n : n + 9]), BODY[n : n + 9]) for n in range(0, len(BODY), 9)
+    )
+    asked = post(b"Connection: close", b"Expect: 100-continue")
+    head, _, body = asked.partition(b"\r\n\r\n")
+
+    check(talk(server, *pieces, pause=0.002), {200})
+    check(talk(server, post(b"Connection: close", CHUNKED, body=chunks + b"0\r\n\r\n")), {200})
+    answer = talk(server, head + b"\r\n\r\n", body, pause=0.2)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    check(answer[answer.rindex(b"HTTP/1.1 2") :], {200})
+
+
+def test_requests_in_one_piece_are_answered_in_turn(server: Server) -> None:
+    """Three at once on one connection: three answers."""
+    answer = talk(server, post() * 2 + post(b"Connection: close"))
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_request_behind_another_is_waited_for_by_no_thread(server: Server) -> None:
+    """Twenty send one request whole, and in the same piece the beginning of another."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(20)]
+        for client in clients:
+            client.sendall(post() + post()[:20])
+        assert slowest(server) < 1
+        for client in clients:
+            check(client.recv(65536), {200})
+            client.sendall(post()[20:])
+            check(client.recv(65536), {200})
+
+
+def test_more_than_there_is_room_for_is_put_off(server: Server) -> None:
+    """Whoever has taken longest to send is told to come again; others are answered meanwhile."""
+    part = post(b"Content-Length: 4000000", body=b" " * 3_000_000)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(40)]
+        for client in clients:
+            client.sendall(part)
+        assert slowest(server) < 1
+        # The two workers have room for twenty-two; which of them took whom is chance.
+        answered, _, _ = select.select(clients, [], [], ARRIVAL_SECONDS / 2)
+        check(answered[0].recv(65536), {503})
+        assert "overloaded" in server.logged()
+
+
+def slowest(server: Server) -> float:
+    """Return the longest of twenty requests, in seconds, each on a connection of its own."""
+    times = []
+    for _ in range(20):
+        began = time.monotonic()
+        requests.post(f"{server}/v0/predict", json=ROW, timeout=30).raise_for_status()
+        times.append(time.monotonic() - began)
+    return max(times)
+
+
+def test_a_client_that_never_closes_holds_up_nobody(server: Server) -> None:
+    """Its connection is to be closed, and it does not close its side."""
+    with ExitStack() as stack:
+        for _ in range(100):
+            client = stack.enter_context(connect(server))
+            client.sendall(post(b"Connection: close"))
+        assert slowest(server) < 1

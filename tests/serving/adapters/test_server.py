@@ -1,0 +1,214 @@
+"""The dyno: gunicorn with preload, real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from serving.routes import load_functions
+
+from tests.helpers.platforms import direct
+from tests.helpers.servers import ROOT, serving, wait_for
+from tests.platforms.test_conformance import JSON, ROW
+
+
+def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
+    """Telemetry in onnxruntime is off: it leaves no id in the home folder, and starts no thread."""
+    with serving(credit, HOME=str(tmp_path), WEB_CONCURRENCY="1") as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 200
+        environment = Path(f"/proc/{server.process.pid}/environ").read_text()
+
+    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must see to it itself"
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_sigterm_finishes_what_is_in_flight(credit: Path) -> None:
+    """Requests under way at SIGTERM are all answered, and the processes end by themselves."""
+    rows = {"instances": [ROW] * 10_000}
+    with serving(credit, LOG_LEVEL="error") as server, ThreadPoolExecutor(4) as pool:
+        requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
+        slow = [
+            pool.submit(requests.post, f"{server}/v0/predict", json=rows, timeout=30)
+            for _ in range(4)
+        ]
+        time.sleep(0.15)
+        server.process.terminate()
+        answers = [request.result() for request in slow]
+        code = server.process.wait(20)
+
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert all(len(answer.json()["predictions"]) == 10_000 for answer in answers)
+        assert code == 0
+        assert "SIGABRT" not in server.logged()
+
+
+def test_workers_share_the_model(credit: Path) -> None:
+    """The model is loaded once, in the master, and both forked workers answer from it."""
+    with serving(credit, WEB_CONCURRENCY="2") as server:
+        master = psutil.Process(server.process.pid)
+        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks them a moment apart
+        for _ in range(20):
+            assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
+
+        assert len(master.children()) == 2
+        assert server.logged().count('"model loaded"') == 1
+
+
+def test_a_killed_worker_is_replaced(credit: Path) -> None:
+    """A worker that dies is forked anew from the loaded master, and answers."""
+    with serving(credit, WEB_CONCURRENCY="1") as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 200
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(5)
+
+        assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
+
+
+def test_concurrent_first_requests_load_once(
+    credit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sixteen first requests at once make one load, and sixteen right answers."""
+    with direct(credit) as send:
+        barrier = threading.Barrier(16)
+
+        def first() -> int:
+            barrier.wait()
+            return send("predict", "POST", json.dumps(ROW).encode(), **JSON).status
+
+        with ThreadPoolExecutor(16) as pool:
+            statuses = [call.result() for call in [pool.submit(first) for _ in range(16)]]
+
+    assert statuses == [200] * 16
+    assert capsys.readouterr().out.count('"model loaded"') == 1
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_damaged_bundle_is_not_served(
+    credit: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One byte off in a file: 503, the reason in the log only; mended, it is served again."""
+    version = (credit / "latest").read_text().strip()
+    bundle = tmp_path / version
+    bundle.mkdir()
+    for file in (credit / version).iterdir():
+        (bundle / file.name).write_bytes(file.read_bytes())
+    good = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(bytes([good[0] ^ 1]) + good[1:])
+
+    with direct(bundle) as send:
+        assert send("health", "GET").status == 503
+        assert name in capsys.readouterr().out
+        (bundle / name).write_bytes(good)
+        time.sleep(1.1)  # the loader does not try again at once
+        assert send("health", "GET").status == 200
+
+
+def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON line a request, with what an operator needs, and no feature value."""
+    with direct(credit) as send:
+        row = {**ROW, "home": "zanzibar", "price": 98765.25}
+        send("predict", "POST", json.dumps(row).encode(), **JSON, X_Request_Id="r-1")
+        send("predict", "POST", json.dumps({**row, "age": "sixty"}).encode(), **JSON)
+    output = capsys.readouterr().out
+    lines = [json.loads(line) for line in output.splitlines()]
+    [done, refused] = [line for line in lines if line["message"] == "request"]
+
+    assert done.keys() >= {"time", "level", "duration_ms", "model_version"}
+    assert (done["request_id"], done["route"], done["status"], done["rows"]) == (
+        "r-1",
+        "/v0/predict",
+        200,
+        1,
+    )
+    assert (refused["status"], refused["error"]) == (422, "invalid-instances")
+    assert not any(value in output for value in ("zanzibar", "98765", "sixty"))
+
+
+_START = """
+from serving.routes import load_functions
+load_functions("functions")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("MAX_INSTANCES", "0"),
+        ("MAX_BODY_BYTES", "4MB"),
+        ("MAX_BODY_BYTES", "٣٣"),
+        ("MAX_MODEL_BYTES", "99999999999999999999"),
+        ("LOG_LEVEL", "loud"),
+        ("CORS_ORIGINS", "shop.example"),
+        ("ALLOW_PICKLE", "yes"),
+        ("WEB_CONCURRENCY", "-1"),
+        ("MODEL_URI", "s3:///models"),
+        ("STORE_TIMEOUT_SECONDS", "soon"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) -> None:
+    """One sentence that names the variable and the value; no traceback."""
+    run = subprocess.run(
+        [sys.executable, "-c", _START],
+        cwd=ROOT,
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"canoa: {name} is {value!r}, but must be ")
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_functions_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, whatever is the matter with it; root, too, may be denied a listing."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "_helper.py").touch()
+    (tmp_path / "file").touch()
+    for name in ("empty", "file", "gone"):
+        with pytest.raises(SystemExit, match=f"^canoa: no functions in {tmp_path}/{name}: start"):
+            load_functions(tmp_path / name)
+
+    def denied(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(SystemExit, match=f"^canoa: no functions in {ROOT}/functions: start"):
+        load_functions(ROOT / "functions")
+
+
+def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path: Path) -> None:
+    """Changed under its feet into what contradicts itself, and told to reload: it serves on."""
+    folder = tmp_path / "credit"
+    shutil.copytree(credit, folder)
+    version = (folder / "latest").read_text().split()[0]
+    path = folder / version / "manifest.json"
+    good = path.read_text()
+    with serving(folder) as server:
+        status = requests.get(f"{server}/health", timeout=10).status_code
+        assert status == 200  # it has the good one
+        path.write_text(good.replace('"name": "seniority"', '"name": "home"'))
+        server.process.send_signal(signal.SIGHUP)
+        said = "contradicts itself: the feature 'home' stands there twice"
+        wait_for(lambda: said in server.logged())
+        time.sleep(1)
+
+        assert requests.get(f"{server}/health", timeout=10).json()["model"]["version"] == version
+    with serving(folder) as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 503

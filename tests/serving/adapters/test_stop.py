@@ -1,0 +1,247 @@
+"""What a stop loses, and a kill: workers and whole servers ended under load, by real signals."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from tests.helpers.servers import Server, serving, start
+from tests.platforms.test_conformance import ROW
+from tests.serving.adapters.test_hostile import check, connect, post
+
+CLIENTS = 16
+ROUNDS = 5
+
+
+class Clients:
+    """Clients that keep their connections, and what became of each request."""
+
+    def __init__(self, server: Server, retry: Retry | None = None) -> None:
+        self.outcomes: Counter[str] = Counter()
+        #: Requests that an answer was only had for at a later try.
+        self.retried = 0
+        self._url = f"{server}/v0/predict"
+        self._retry = retry
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask from many threads; at the end every request that was begun has its outcome."""
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            try:
+                threads = [pool.submit(self._ask, random.Random(n)) for n in range(CLIENTS)]
+                yield
+            finally:
+                self._over.set()
+        for thread in threads:
+            thread.result()
+
+    def _ask(self, chance: random.Random) -> None:
+        with requests.Session() as session:
+            if self._retry:
+                session.mount("http://", HTTPAdapter(max_retries=self._retry))
+            while not self._over.wait(chance.choice((0, 0, 0.001, 0.01, 0.3))):
+                outcome, retries = self._once(session)
+                with self._lock:
+                    self.outcomes[outcome] += 1
+                    self.retried += retries > 0
+
+    def _once(self, session: requests.Session) -> tuple[str, int]:
+        broken = 0
+        while True:
+            try:
+                answer = session.post(self._url, json=ROW, timeout=30)
+                break
+            except requests.exceptions.ChunkedEncodingError as error:
+                # Killed between an answer's head and its body: urllib3 leaves that to its caller.
+                broken += 1
+                if not self._retry or broken > 3:
+                    return repr(error), 0
+            except requests.RequestException as error:
+                return repr(error), 0
+        history = answer.raw.retries.history if answer.raw.retries else ()
+        return str(answer.status_code), len(history) + broken
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """List the workers that there are."""
+    return psutil.Process(server.process.pid).children()
+
+
+def end_a_worker(server: Server, by: signal.Signals) -> None:
+    """Send a signal to one of two workers, and wait until two others than it are there."""
+    victim = random.choice(workers(server))
+    victim.send_signal(by)
+    deadline = time.monotonic() + 30
+    while victim.is_running() or len(workers(server)) < 2:
+        assert time.monotonic() < deadline, "the worker was not replaced"
+        time.sleep(0.05)
+
+
+def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:
+    """Clients that do not retry, on connections that they keep, get every answer."""
+    with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
+        clients = Clients(server)
+        with clients.asking():
+            for _ in range(ROUNDS):
+                time.sleep(1)
+                end_a_worker(server, signal.SIGTERM)
+            time.sleep(1)
+
+    assert clients.outcomes.keys() == {"200"}
+    assert clients.outcomes["200"] > 100 * ROUNDS
+
+
+def test_sigkill_loses_nothing_that_is_sent_again(credit: Path) -> None:
+    """A client that sends again after a closed connection gets every answer."""
+    retry = Retry(3, allowed_methods=None, backoff_factor=0.05)
+    with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
+        clients = Clients(server, retry)
+        with clients.asking():
+            for _ in range(ROUNDS):
+                time.sleep(1)
+                end_a_worker(server, signal.SIGKILL)
+            time.sleep(1)
+
+    assert clients.outcomes.keys() == {"200"}
+    # What the dead worker had in hand: of each client one request at most, each time.
+    assert clients.retried <= ROUNDS * CLIENTS
+
+
+def test_a_worker_that_stops_answers_who_is_connected(credit: Path) -> None:
+    """However far the request is: kept alive and idle, not begun, half sent, or in pieces."""
+    request = post()
+    with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        clients = [stack.enter_context(connect(server)) for _ in range(4)]
+        kept, _silent, half, body = clients
+        kept.sendall(request)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        half.sendall(request[:20])
+        body.sendall(request[:-5])
+        time.sleep(0.3)
+        [worker] = workers(server)
+        worker.terminate()
+        time.sleep(0.7)
+        rests = (request, request, request[20:], request[-5:])
+        for client, rest in zip(clients, rests, strict=True):
+            client.sendall(rest)
+        for client in clients:
+            answer = read(client)
+            check(answer, {200})
+            assert b"Connection: close" in answer
+
+
+def test_who_comes_while_the_only_worker_stops_is_answered(credit: Path) -> None:
+    """By that worker, as long as it stays for others, and then by the one that takes its place."""
+    request = post()
+    with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        half = stack.enter_context(connect(server))
+        half.sendall(request[:20])
+        time.sleep(0.3)
+        [worker] = workers(server)
+        worker.terminate()
+        for _ in range(5):
+            time.sleep(0.1)
+            answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
+            assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+        assert worker.is_running()
+        half.sendall(request[20:])
+        check(read(half), {200})
+        worker.wait(10)
+        answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
+        assert answer.status_code == 200
+
+
+def test_sigterm_to_the_server_finishes_what_is_under_way(credit: Path) -> None:
+    """Under load every client is answered, and told to close; nobody is cut off."""
+    lost: list[str] = []
+    told = threading.Semaphore(0)
+
+    def ask(server: Server) -> None:
+        with requests.Session() as session:
+            try:
+                while True:
+                    answer = session.post(f"{server}/v0/predict", json=ROW, timeout=30)
+                    if answer.status_code != 200 or len(answer.json()["prediction"]) != 3:
+                        lost.append(answer.text)
+                    if answer.headers.get("Connection") == "close":
+                        told.release()
+                        return
+            except requests.RequestException as error:
+                lost.append(repr(error))
+
+    with serving(credit) as server, ThreadPoolExecutor(CLIENTS) as pool:
+        asking = [pool.submit(ask, server) for _ in range(CLIENTS)]
+        time.sleep(1)
+        server.process.terminate()
+        for one in asking:
+            one.result()
+        assert server.process.wait(20) == 0
+
+    assert lost == []
+    assert all(told.acquire(blocking=False) for _ in range(CLIENTS))
+
+
+def test_who_waits_to_be_accepted_when_the_server_stops_is_answered(credit: Path) -> None:
+    """Connections that no worker has taken yet are answered too."""
+    body = json.dumps({"instances": [ROW] * 10_000}).encode()
+    with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        [worker] = workers(server)
+        worker.suspend()
+        clients = [stack.enter_context(connect(server)) for _ in range(20)]
+        for client in clients:
+            client.sendall(post(body=body if client is clients[0] else b"{}"))
+        server.process.terminate()
+        time.sleep(0.5)
+        worker.resume()
+        answers = [read(client) for client in clients]
+
+    check(answers[0], {200})
+    for answer in answers[1:]:
+        check(answer, {422})
+
+
+def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
+    """A worker that is not yet listening for signals hears of it as soon as it does."""
+    script = (
+        "import serving.adapters.gunicorn as config, sys, time\n"
+        "from gunicorn.app.wsgiapp import run\n"
+        "config.post_fork = lambda server, worker: time.sleep(2)\n"
+        "sys.argv[1:] = ['--config', 'python:serving.adapters.gunicorn',"
+        " '--bind', '127.0.0.1:{port}', 'serving.adapters.flask:create_app()']; run()"
+    )
+    with start([sys.executable, "-c", script], {"MODEL_URI": str(credit)}) as server:
+        while len(workers(server)) < 2:
+            time.sleep(0.05)
+        server.process.terminate()
+        # Unheard, it would be killed after gunicorn's 25 s.
+        assert server.process.wait(15) == 0
+        assert "SIGKILL" not in server.logged()
+
+
+def read(client: socket.socket) -> bytes:
+    """Read to the end."""
+    client.settimeout(30)
+    answer = b""
+    while piece := client.recv(65536):
+        answer += piece
+    return answer

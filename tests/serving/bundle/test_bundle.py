@@ -1,0 +1,57 @@
+"""The artifact: what is written can be read again, or is not written at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from serving.bundle.bundle import open_bundle, write_bundle
+from serving.bundle.latest import read_latest
+from serving.bundle.manifest import Manifest, decode_manifest
+from serving.errors import BundleError
+from serving.stores.folder import FolderStore
+
+
+def test_a_manifest_that_json_cannot_hold_is_not_written(credit: Path, tmp_path: Path) -> None:
+    """No folder appears, and `latest` stays where it was."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    write_bundle(tmp_path, manifest, {})
+    importances = msgspec.structs.replace(manifest.importances, permutation={"age": float("nan")})
+    broken = msgspec.structs.replace(manifest, version="broken", importances=importances)
+
+    with pytest.raises(BundleError, match="no manifest"):
+        write_bundle(tmp_path, broken, {})
+
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", manifest.version}
+    assert read_latest(FolderStore(tmp_path)).version == manifest.version
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: {"features": [*m.features, m.features[0]]}, "stands there twice"),
+        (lambda m: {"features": [msgspec.structs.replace(m.features[0], name='a"')]}, "JSON field"),
+        (lambda _: {"features": []}, "no features"),
+        (lambda _: {"classes": ["good"]}, "its classes are"),
+        (lambda _: {"classes": None}, "its classes are None"),
+        (lambda _: {"task": "regression"}, "it is a regression"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_none(
+    credit: Path, change: Callable[[Manifest], dict[str, Any]], words: str
+) -> None:
+    """What decodes, and yet no model can be so: refused where it is read, in a sentence."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    raw = msgspec.json.encode(msgspec.structs.replace(manifest, **change(manifest)))
+
+    with pytest.raises(BundleError, match=f"contradicts itself: .*{words}"):
+        decode_manifest(raw, "here")
+
+
+def test_a_manifest_that_nests_absurdly_is_none() -> None:
+    """No deeper than the decoder goes."""
+    with pytest.raises(BundleError, match="here is no manifest"):
+        decode_manifest(b'{"format": 1, "metrics": ' + b'{"a":' * 100_000, "here")

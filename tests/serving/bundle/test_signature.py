@@ -1,0 +1,320 @@
+"""Signed bundles: who is taken, who is not, on every path from a store to a request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from serving.bundle.bundle import open_bundle
+from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.signature import is_valid, signature_file
+from serving.errors import BundleError, SettingsError
+from serving.settings import read_settings
+from serving.stores.folder import FolderStore
+from serving.stores.store import open_store
+
+from tests.helpers.aws.lambdas import http_event
+from tests.helpers.bundles import copied, new_signer, public_keys
+from tests.helpers.platforms import lambda_process
+from tests.helpers.proxy import Asked
+from tests.helpers.servers import Server, lines, serving, wait_for
+from tests.helpers.stores import Bucket
+from tests.platforms.test_conformance import ROW
+from training.registry.signing_key import Signer
+
+US, THEM = new_signer(), new_signer()
+
+
+def unsigned(credit: Path, folder: Path) -> Path:
+    """Nobody signed it."""
+    return copied(credit, folder, version="bad", promote=False)
+
+
+def signed_by_another(credit: Path, folder: Path) -> Path:
+    """Somebody else did."""
+    return copied(credit, folder, version="bad", sign=THEM, promote=False)
+
+
+def changed_since(credit: Path, folder: Path) -> Path:
+    """The manifest is another than was signed."""
+    path = copied(credit, folder, version="bad", sign=US, promote=False)
+    manifest = path / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"good"', b'"fine"'))
+    return path
+
+
+def another_s_signature(credit: Path, folder: Path) -> Path:
+    """The file of our key holds what another signed."""
+
+    def sign(manifest: bytes) -> tuple[str, bytes]:
+        return signature_file(US.public), THEM(manifest)[1]
+
+    return copied(credit, folder, version="bad", sign=sign, promote=False)
+
+
+def no_signature(credit: Path, folder: Path) -> Path:
+    """The file of our key holds something else."""
+    return copied(
+        credit, folder, version="bad", sign=lambda raw: (US(raw)[0], b"%%%\n"), promote=False
+    )
+
+
+def huge_signature(credit: Path, folder: Path) -> Path:
+    """The file of our key is too large for a signature."""
+    return copied(
+        credit,
+        folder,
+        version="bad",
+        sign=lambda raw: (US(raw)[0], US(raw)[1] + b" " * 500),
+        promote=False,
+    )
+
+
+def old_one_in_its_place(credit: Path, folder: Path) -> Path:
+    """What we signed as v0 lies where bad would."""
+    old = copied(credit, folder, version="v0", sign=US, promote=False)
+    return old.rename(folder / "bad")
+
+
+def another_model_s(credit: Path, folder: Path) -> Path:
+    """What we signed as another model's lies where this one's would."""
+    return copied(credit, folder, name="debit", version="bad", sign=US, promote=False)
+
+
+Fault = Callable[[Path, Path], Path]
+FAULTS: dict[Fault, str] = {
+    unsigned: "is not signed, and MODEL_PUBLIC_KEYS asks for it",
+    signed_by_another: f"is signed by another key ({THEM.key_id}), which is not in",
+    changed_since: "does not fit the manifest",
+    another_s_signature: "does not fit the manifest",
+    no_signature: "does not fit the manifest",
+    huge_signature: "but at most 200 are read",
+    old_one_in_its_place: "holds credit v0, and was asked for bad",
+    another_model_s: "a signed bundle is only taken from a location that ends in",
+}
+#: A server is started for each of these.
+SOME_FAULTS = pytest.mark.parametrize(
+    "fault",
+    [unsigned, signed_by_another, changed_since, old_one_in_its_place],
+    ids=lambda fault: fault.__name__,
+)
+EVERY_FAULT = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+
+
+def point(folder: Path, version: str) -> None:
+    """Make *version* live."""
+    (folder / "latest").write_text(version)
+
+
+def upload(folder: Path, bucket: Bucket) -> str:
+    """Put a model's folder into *bucket*; its address."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            bucket.put(path.relative_to(folder.parent).as_posix(), path.read_bytes())
+    return f"{bucket.location.uri}/{folder.name}"
+
+
+def reasons(server: Server, message: str) -> list[str]:
+    """Why, each time it was said."""
+    return [line["reason"] for line in lines(server, message)]
+
+
+def ask(server: str) -> requests.Response:
+    """Ask for a prediction."""
+    return requests.post(f"{server}/v0/predict", json=ROW, timeout=10)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_signed_bundle_is_served(
+    credit: Path, tmp_path: Path, bucket: Bucket, remote: bool
+) -> None:
+    """By the dyno's server, from either kind of location, by its pointer or its own address."""
+    folder = tmp_path / "credit"
+    copied(credit, folder, version="v1", sign=US)
+    uri = upload(folder, bucket) if remote else str(folder)
+    for location in (uri, f"{uri}/v1"):
+        with serving(location, **public_keys(THEM, US), **bucket.location.environment) as server:
+            assert ask(server).json()["model"]["version"] == "v1", server.logged()
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+@SOME_FAULTS
+def test_what_is_not_ours_is_503(
+    fault: Fault, remote: bool, credit: Path, tmp_path: Path, bucket: Bucket
+) -> None:
+    """The client is told nothing; the operator, in the log, which of the reasons it is."""
+    folder = tmp_path / "credit"
+    point(fault(credit, folder).parent, "bad")
+    uri = upload(folder, bucket) if remote else str(folder)
+    with serving(uri, **public_keys(US), **bucket.location.environment) as server:
+        answer = ask(server)
+        [reason, *_] = reasons(server, "no model")
+
+    assert answer.status_code == 503
+    assert "sign" not in answer.text
+    assert FAULTS[fault] in reason
+
+
+@EVERY_FAULT
+def test_lambda_refuses_it_too(
+    fault: Fault, credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The handler answers 503, and says why in its log."""
+    folder = tmp_path / "credit"
+    point(fault(credit, folder).parent, "bad")
+    event = http_event("GET", "/health", None, {})
+    with lambda_process(folder, **public_keys(US)) as handler:
+        assert handler(event)["statusCode"] == 503
+    assert json.dumps(FAULTS[fault])[1:-1] in capsys.readouterr().out
+    copied(credit, folder, version="good", sign=US, promote=False)
+    point(folder, "good")
+    with lambda_process(folder, **public_keys(US)) as handler:
+        assert handler(event)["statusCode"] == 200
+
+
+@SOME_FAULTS
+def test_a_running_server_does_not_swap_to_it(fault: Fault, credit: Path, tmp_path: Path) -> None:
+    """The version there was goes on, health says degraded, and the log why."""
+    folder = tmp_path / "credit"
+    copied(credit, folder, version="v1", sign=US)
+    fault(credit, folder)
+    settings = {"MODEL_REFRESH_SECONDS": "0.2", "WEB_CONCURRENCY": "1", **public_keys(US)}
+    with serving(folder, **settings) as server:
+        assert ask(server).json()["model"]["version"] == "v1"
+        move_latest(FolderStore(folder), "bad", read_latest(FolderStore(folder)))
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).json()["status"] != "ok")
+        answer = ask(server)
+        [reason] = reasons(server, "the model was not renewed")
+
+    assert answer.json()["model"]["version"] == "v1"
+    assert FAULTS[fault] in reason
+
+
+def test_keys_rotate(credit: Path, tmp_path: Path) -> None:
+    """A bundle signed by the old key and by the new is taken by who knows either."""
+    folder = tmp_path / "credit"
+    path = copied(credit, folder, version="v1", sign=US)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    name, content = THEM((path / "manifest.json").read_bytes())
+    FolderStore(path).create(name, content)
+
+    assert before.items() < {file.name: file.read_bytes() for file in path.iterdir()}.items()
+    for signer in (US, THEM):
+        assert open_bundle(FolderStore(folder), keys=[signer.public]).signer == signer.key_id
+    with pytest.raises(BundleError, match=US.key_id) as refused:
+        open_bundle(FolderStore(folder), keys=[new_signer().public])
+    assert THEM.key_id in str(refused.value)
+
+
+def test_one_good_signature_is_enough(credit: Path, tmp_path: Path) -> None:
+    """That another trusted key's file was damaged changes nothing."""
+    folder = tmp_path / "credit"
+    path = copied(credit, folder, version="v1", sign=US)
+    (path / signature_file(THEM.public)).write_bytes(b"rubbish")
+
+    keys = [THEM.public, US.public]
+    assert open_bundle(FolderStore(folder), keys=keys).signer == US.key_id
+
+
+def test_signatures_are_fetched_beside_the_manifest(
+    credit: Path, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more round trip is not waited for, and one of the keys may have no file."""
+    folder = tmp_path / "credit"
+    copied(credit, folder, version="v1", sign=US)
+    uri = upload(folder, bucket)
+    for name, value in bucket.location.environment.items():
+        monkeypatch.setenv(name, value)
+    barrier = threading.Barrier(4, timeout=10)
+
+    def together(asked: Asked) -> None:
+        if not asked.path.endswith("/latest"):
+            barrier.wait()  # none is answered before all are asked
+
+    bucket.proxy.before = together
+    bundle = open_bundle(open_store(uri, timeout=20), keys=[THEM.public, US.public])
+
+    assert bundle.signer == US.key_id
+    names = ["manifest.json", "model.onnx", signature_file(US.public), signature_file(THEM.public)]
+    assert sorted(bucket.asked("GET")[1:]) == sorted(names)
+
+
+def test_without_the_right_to_list_it_is_refused_all_the_same(
+    credit: Path, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 then says 403 of a signature that is not there, and nobody knows which there are."""
+    folder = tmp_path / "credit"
+    copied(credit, folder, version="v1", sign=THEM)
+    uri = upload(folder, bucket)
+    for name, value in bucket.location.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket.proxy.fault = lambda asked, answer: (
+        answer._replace(status=403) if answer.status == 404 or "list-type" in asked.path else answer
+    )
+
+    with pytest.raises(BundleError, match=r"v1 has no signature by a key of MODEL_PUBLIC_KEYS"):
+        open_bundle(open_store(uri, timeout=10), keys=[US.public])
+
+
+def test_an_unsigned_version_is_the_one_that_was_asked_for(credit: Path, tmp_path: Path) -> None:
+    """Keys or none: what the pointer calls v2 and calls itself v1 is refused."""
+    folder = tmp_path / "credit"
+    copied(credit, folder, version="v1").rename(folder / "v2")
+    point(folder, "v2")
+
+    with pytest.raises(BundleError, match=r"v2 holds credit v1, and was asked for v2"):
+        open_bundle(FolderStore(folder))
+
+
+def test_without_keys_a_place_may_be_called_anything(credit: Path, tmp_path: Path) -> None:
+    """A renamed folder of an unsigned model is served; and a signed one without keys."""
+    copied(credit, tmp_path / "other", version="v1", sign=US)
+
+    assert open_bundle(FolderStore(tmp_path / "other")).signer is None
+    shutil.move(tmp_path / "other" / "v1", tmp_path / "flat")
+    assert open_bundle(FolderStore(tmp_path / "flat")).manifest.version == "v1"
+
+
+def test_a_link_is_followed_to_the_place_it_names(
+    credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator may call a model's folder as he likes, by a link, or by a dot."""
+    copied(credit, tmp_path / "credit", version="v1", sign=US)
+    (tmp_path / "current").symlink_to(tmp_path / "credit")
+    monkeypatch.chdir(tmp_path / "credit")
+
+    for folder in (tmp_path / "current", Path(), Path("v1"), tmp_path / "credit" / "v1" / ".."):
+        assert open_bundle(FolderStore(folder), keys=[US.public]).signer == US.key_id
+
+
+def test_a_signature_is_over_a_manifest_and_nothing_else() -> None:
+    """What the key signs elsewhere is no signature of a bundle."""
+    key = Ed25519PrivateKey.generate()
+    bare = base64.b64encode(key.sign(b"{}"))
+    signer = Signer(key)
+
+    assert is_valid(signer.public, signer(b"{}")[1], b"{}")
+    assert not is_valid(signer.public, bare, b"{}")
+    assert not is_valid(signer.public, signer(b"{}")[1], b"{} ")
+
+
+def test_keys_that_are_none_stop_the_start() -> None:
+    """The sentence says which, and shows none: it may be a private one."""
+    good = public_keys(US)["MODEL_PUBLIC_KEYS"]
+    assert read_settings({"MODEL_PUBLIC_KEYS": f"{good}, {good}"}).model_public_keys == (
+        US.public,
+        US.public,
+    )
+    for bad in ("secret", f"{good},secret", f"{good},", base64.b64encode(b"secret").decode()):
+        with pytest.raises(SettingsError, match=r"MODEL_PUBLIC_KEYS must be public keys") as told:
+            read_settings({"MODEL_PUBLIC_KEYS": bad})
+        assert "secret" not in str(told.value)
+        assert good not in str(told.value)
+        assert f"number {1 + bad.count(',')} is none" in str(told.value)

@@ -1,0 +1,235 @@
+"""A pickle runs what is in it: when it is opened, and that it is not on any other path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import requests
+from serving.bundle.bundle import open_bundle, read_manifest
+from serving.bundle.latest import move_latest, read_latest
+from serving.errors import BundleError
+from serving.model.model import open_model
+from serving.stores.folder import FolderStore
+
+from tests.helpers.aws.lambdas import http_event
+from tests.helpers.bundles import copied, manifest_of, new_signer, public_keys, trap
+from tests.helpers.platforms import lambda_process
+from tests.helpers.servers import ROOT, clean_environment, lines, serving, wait_for
+from tests.helpers.stores import Bucket
+from tests.serving.bundle.test_signature import upload
+
+US, THEM = new_signer(), new_signer()
+ALLOWED = {"ALLOW_PICKLE": "1"}
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """The file that is there once the pickle was opened."""
+    return tmp_path / "opened"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Where the model with the trap goes."""
+    return tmp_path / "credit"
+
+
+def of_another_version(model: Path, version: str | None) -> None:
+    """Have the live version be trained with another scikit-learn, the pickle the same."""
+    manifest = manifest_of(model)
+    versions = {k: v for k, v in manifest.lineage.versions.items() if k != "scikit-learn"}
+    if version is not None:
+        versions["scikit-learn"] = version
+    lineage = msgspec.structs.replace(manifest.lineage, versions=versions)
+    path = model / manifest.version
+    files = {"model.joblib": (path / "model.joblib").read_bytes()}
+    copied(model, model, version="other", lineage=lineage, files=files, sign=US)
+
+
+def with_another_pickle(model: Path) -> None:
+    """Change a byte of the live version's pickle that does not disarm it."""
+    path = model / manifest_of(model).version / "model.joblib"
+    path.write_bytes(path.read_bytes()[:-1] + b"1")
+
+
+Case = tuple[Callable[[Path], None], dict[str, str], str]
+#: What is done to the bundle that we signed, the settings, and what is said.
+REFUSED: dict[str, Case] = {
+    "nobody asks who signed": (lambda _: None, {}, "set ALLOW_PICKLE=1"),
+    "not allowed": (lambda _: None, {"ALLOW_PICKLE": "0"}, "Sign the bundle"),
+    "signed by another": (lambda _: None, public_keys(THEM) | ALLOWED, "signed by another key"),
+    "digest": (with_another_pickle, public_keys(US) | ALLOWED, "the sha256 differs"),
+    "another scikit-learn": (
+        lambda model: of_another_version(model, "0.0.1"),
+        public_keys(US) | ALLOWED,
+        "trained with scikit-learn 0.0.1",
+    ),
+    "no scikit-learn said": (
+        lambda model: of_another_version(model, None),
+        public_keys(US) | ALLOWED,
+        "trained with scikit-learn of no known version",
+    ),
+    "too large": (
+        lambda _: None,
+        public_keys(US) | {"MAX_MODEL_BYTES": "10"},
+        "over MAX_MODEL_BYTES",
+    ),
+}
+EVERY_REFUSAL = pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+
+
+@EVERY_REFUSAL
+def test_a_refused_pickle_is_not_opened_by_lambda(
+    case: Case, credit: Path, model: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """503, the reason in the log, and nothing ran."""
+    change, settings, said = case
+    copied(credit, model, version="v1", sign=US, **trap(mark))
+    change(model)
+    with lambda_process(model, **settings) as handler:
+        assert handler(http_event("GET", "/health", None, {}))["statusCode"] == 503
+
+    assert said in capsys.readouterr().out
+    assert not mark.exists()
+
+
+@EVERY_REFUSAL
+def test_a_refused_pickle_is_not_opened_by_check(
+    case: Case, credit: Path, model: Path, mark: Path
+) -> None:
+    """`check` opens what the server would, and nothing else."""
+    change, settings, said = case
+    copied(credit, model, version="v1", sign=US, **trap(mark))
+    change(model)
+    code, output = command("check", str(model), **settings)
+
+    assert code == 2
+    assert said in output
+    assert not mark.exists()
+
+
+def command(*arguments: str, **settings: str) -> tuple[int, str]:
+    """Run the command line; its exit status and what it wrote."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
+    run = subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        env={**clean_environment(), "PYTHONPATH": path, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("settings", [ALLOWED, public_keys(US)], ids=["allowed", "signed"])
+def test_the_trap_works(
+    settings: dict[str, str], credit: Path, model: Path, mark: Path, bucket: Bucket
+) -> None:
+    """Allowed, or signed and verified, the server opens the pickle: these tests can fail."""
+    copied(credit, model, version="v1", sign=US, **trap(mark))
+    uri = upload(model, bucket)
+    with serving(uri, **settings, **bucket.location.environment):
+        wait_for(mark.exists)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
+def test_a_server_does_not_open_what_nobody_answers_for(
+    remote: bool, credit: Path, model: Path, mark: Path, bucket: Bucket
+) -> None:
+    """Ahead of the fork, in the workers, or at a request: nothing runs; and it is not fetched."""
+    copied(credit, model, version="v1", sign=US, **trap(mark))
+    uri = upload(model, bucket) if remote else str(model)
+    with serving(uri, **bucket.location.environment) as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 503
+        assert "set ALLOW_PICKLE=1" in server.logged()
+
+    assert "model.joblib" not in bucket.asked("GET")
+    assert not mark.exists()
+
+
+def test_a_running_server_does_not_swap_to_a_pickle(credit: Path, model: Path, mark: Path) -> None:
+    """A graph is live; a pickle that nobody answers for is made live, and is not opened."""
+    copied(credit, model, version="v1")
+    copied(credit, model, version="v2", promote=False, **trap(mark))
+    with serving(model, MODEL_REFRESH_SECONDS="0.2", WEB_CONCURRENCY="1") as server:
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 200)
+        move_latest(FolderStore(model), "v2", read_latest(FolderStore(model)))
+        wait_for(lambda: bool(lines(server, "the model was not renewed")))
+        health = requests.get(f"{server}/health", timeout=10).json()
+
+    assert health["status"] == "degraded"
+    assert health["model"]["version"] == "v1"
+    assert not mark.exists()
+
+
+def test_no_command_opens_it_on_its_way(
+    credit: Path, model: Path, mark: Path, tmp_path: Path
+) -> None:
+    """`sign` and `publish` move bytes, and whoever lists versions reads manifests."""
+    copied(credit, model, version="v1", **trap(mark))
+    private = tmp_path / "key.pem"
+    assert command("keygen", str(private))[0] == 0
+    code, said = command("sign", str(model), "--key", str(private), **ALLOWED)
+    assert code == 0, said
+    code, said = command("publish", str(model), "--to", str(tmp_path / "models"), **ALLOWED)
+    assert code == 0, said
+    read_manifest(FolderStore(model / "v1"))
+
+    assert not mark.exists()
+
+
+def test_in_the_deployed_package_it_is_opened(
+    credit: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On each platform that has one, and nowhere else; links are followed first."""
+    package = tmp_path / "package"
+    inside = package / "models" / "credit"
+    outside = tmp_path / "writable" / "credit"
+    for folder in (inside, outside):
+        copied(credit, folder, version="v1", **trap(mark))
+    (package / "linked").symlink_to(outside)
+    partly = package / "models" / "partly" / "v1"
+    shutil.copytree(inside / "v1", partly)
+    (partly / "model.joblib").unlink()
+    (partly / "model.joblib").symlink_to(outside / "v1" / "model.joblib")
+
+    def opens(folder: Path) -> bool:
+        mark.unlink(missing_ok=True)
+        with contextlib.suppress(BundleError):
+            open_model(open_bundle(FolderStore(folder)), allow_pickle=False)
+        return mark.exists()
+
+    monkeypatch.chdir(package)
+    assert not opens(inside)  # a laptop
+    for name, value in (("LAMBDA_TASK_ROOT", str(package)), ("DYNO", "web.1"), ("K_SERVICE", "x")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert opens(inside), name
+            assert opens(Path("models/credit")), name
+            for folder in (outside, package / "linked", Path("../writable/credit"), partly):
+                assert not opens(folder), name
+    # A container that starts in "/" has no package: everything would be in it.
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("K_SERVICE", "x")
+    assert not opens(inside)
+
+
+def test_without_scikit_learn_it_says_what_to_install(
+    credit: Path, model: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the dyno and in the layer for graphs it is not there: a sentence, and 503."""
+    copied(credit, model, version="v1", **trap(mark))
+    monkeypatch.delitem(sys.modules, "serving.model.engines.sklearn", raising=False)
+    monkeypatch.setitem(sys.modules, "joblib", None)
+
+    with pytest.raises(BundleError, match=r"credit v1 .* joblib is not installed: pip install"):
+        open_model(open_bundle(FolderStore(model)), allow_pickle=True)
+    assert not mark.exists()

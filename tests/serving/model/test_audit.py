@@ -1,0 +1,699 @@
+"""What a graph may hold, said of graphs that onnx itself writes; and bytes read as protobuf."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from serving.bundle.bundle import open_bundle
+from serving.bundle.manifest import Manifest, decode_manifest
+from serving.errors import BundleError, SandboxFailed
+from serving.model import sandbox
+from serving.model.audit import protobuf
+from serving.model.audit.graph import audit_graph
+from serving.model.audit.protobuf import Reader, WireError, varints
+from serving.model.audit.trees import MAX_TREE_DEPTH
+from serving.model.engines import onnx as engine
+from serving.model.engines.onnx import OnnxEngine
+from serving.model.model import open_graph
+from serving.model.sandbox import try_in_sandbox
+from serving.stores.folder import FolderStore
+
+
+def model(nodes: list[NodeProto], *initializers: TensorProto, **domains: int) -> ModelProto:
+    """Make a model of one input x, of four numbers a row, and one output y."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        list(initializers),
+    )
+    opsets = {"": 18, "ai.onnx.ml": 5, **domains}
+    ids = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return helper.make_model(graph, opset_imports=ids, ir_version=8)
+
+
+def floats(name: str, *values: float) -> TensorProto:
+    """Make a constant."""
+    return numpy_helper.from_array(np.array(values, np.float32), name)
+
+
+def elsewhere(location: str, name: str = "w") -> TensorProto:
+    """Make a constant of four numbers whose content is in another file."""
+    tensor = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def trees(true: list[int], false: list[int], leaf: tuple[list[int], list[int]]) -> ModelProto:
+    """Make a TreeEnsemble with one tree and two leaves; by branch, what is next on either side."""
+    count = len(true)
+    node = helper.make_node(
+        "TreeEnsemble",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_featureids=[0] * count,
+        nodes_splits=floats("", *[0.5] * count),
+        nodes_modes=numpy_helper.from_array(np.zeros(count, np.uint8)),
+        nodes_truenodeids=true,
+        nodes_falsenodeids=false,
+        nodes_trueleafs=leaf[0],
+        nodes_falseleafs=leaf[1],
+        leaf_targetids=[0, 0],
+        leaf_weights=floats("", 1.0, 2.0),
+        tree_roots=[0],
+    )
+    return model([node])
+
+
+def chain(depth: int) -> ModelProto:
+    """Make a tree that goes down on one side."""
+    down = [*range(1, depth), 0]
+    leaf = [*[0] * (depth - 1), 1]
+    return trees(down, [1] * depth, (leaf, [1] * depth))
+
+
+def older_trees(**changes: Any) -> ModelProto:
+    """Make a TreeEnsembleRegressor of one branch and two leaves."""
+    attributes: dict[str, Any] = {
+        "n_targets": 1,
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_values": [0.5, 0.0, 0.0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+        "target_weights": [1.0, 2.0],
+        **changes,
+    }
+    node = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **attributes
+    )
+    return model([node], **{"ai.onnx.ml": 3})
+
+
+def older_chain(depth: int) -> ModelProto:
+    """Make a tree that goes down on one side, as the older operator writes it."""
+    count = 2 * depth + 1
+    zeros = [0] * (depth + 1)
+    return older_trees(
+        nodes_treeids=[0] * count,
+        nodes_nodeids=[*range(count)],
+        nodes_featureids=[0] * count,
+        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * (depth + 1),
+        nodes_values=[0.5] * count,
+        nodes_truenodeids=[*range(1, depth + 1), *zeros],
+        nodes_falsenodeids=[*range(depth + 1, count), *zeros],
+    )
+
+
+def body(*nodes: NodeProto) -> onnx.GraphProto:
+    """Make the graph within a Scan, of a row z."""
+    value = helper.make_tensor_value_info
+    return helper.make_graph(
+        list(nodes), "body", [value("z", 1, None)], [value("r", TensorProto.FLOAT, None)]
+    )
+
+
+def scan(name: str, inner: onnx.GraphProto) -> NodeProto:
+    """Make a Scan over rows."""
+    return helper.make_node("Scan", [name], ["y"], body=inner, num_scan_inputs=1)
+
+
+def also(node: bytes) -> bytes:
+    """Make a model of one good node, and merge another one into its graph, as protobuf does."""
+    good: bytes = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
+    graph = b"\x0a" + _length(node) + node
+    return good + b"\x3a" + _length(graph) + graph
+
+
+def hidden() -> bytes:
+    """Hide a Loop in a field whose number is graph's, once its upper half is lost."""
+    loop = model([helper.make_node("Loop", ["x"], ["y"])]).graph.SerializeToString()
+    good = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
+    return b"".join([good, b"\xba\x80\x80\x80\x20", _length(loop), loop])
+
+
+def trees_of_two_names() -> bytes:
+    """Name each part of a deep tree twice; onnxruntime takes the second name."""
+    [node] = chain(5000).graph.node
+    parts = [part.SerializeToString() for part in node.attribute]
+    del node.attribute[:]
+    other = AttributeProto(name="x").SerializeToString()
+    named = b"".join(b"\x2a" + _length(other + part) + other + part for part in parts)
+    return also(node.SerializeToString() + named)
+
+
+def _length(content: bytes) -> bytes:
+    rest, written = len(content), b""
+    while rest > 127:
+        rest, written = rest >> 7, written + bytes([rest & 127 | 128])
+    return written + bytes([rest])
+
+
+NEG = helper.make_node("Neg", ["x"], ["y"])
+CONSTANT = helper.make_node("Constant", [], ["y"], value=elsewhere("w"))
+REFUSED: dict[str, tuple[ModelProto | bytes, str]] = {
+    "a loop": (model([helper.make_node("Loop", ["n", "c", "x"], ["y"])]), "operator 'Loop'"),
+    "a branch": (model([helper.make_node("If", ["x"], ["y"])]), "operator 'If'"),
+    "chance": (model([helper.make_node("RandomNormal", [], ["y"], shape=[1])]), "'RandomNormal'"),
+    "another domain": (
+        model([helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")]),
+        "operator 'com.microsoft.Gelu'",
+    ),
+    "a domain that is none": (
+        model([helper.make_node("Neg", ["x"], ["y"], domain="ai.onnx.ml")]),
+        "operator 'ai.onnx.ml.Neg'",
+    ),
+    "no operator": (model([NodeProto(output=["y"])]), "operator ''"),
+    "another one behind": (
+        also(helper.make_node("Loop", ["x"], ["z"]).SerializeToString()),
+        "operator 'Loop'",
+    ),
+    "two operators": (
+        also(NEG.SerializeToString() + NodeProto(op_type="Loop").SerializeToString()),
+        "says 'Neg' and something else",
+    ),
+    "a hidden graph": (hidden(), "too large a number"),
+    "trees under two names": (trees_of_two_names(), "says 'x' and something else"),
+    "a file": (model([NEG], elsewhere("/etc/passwd")), "a tensor in another file"),
+    "a file, in a constant": (model([CONSTANT]), "a tensor in another file"),
+    "a file, in a Scan": (
+        model([scan("x", body(helper.make_node("Constant", [], ["r"], value=elsewhere("w"))))]),
+        "a tensor in another file",
+    ),
+    "memory": (model([NEG], elsewhere("*/_ORT_MEM_ADDR_/*")), "a tensor in another file"),
+    "a Scan in a Scan": (
+        model([scan("x", body(scan("z", body(helper.make_node("Neg", ["z"], ["r"])))))]),
+        "a graph within Scan",
+    ),
+    "a loop in a Scan": (
+        model([scan("x", body(helper.make_node("Loop", ["z"], ["r"])))]),
+        "operator 'Loop'",
+    ),
+    "a graph where none belongs": (
+        model([helper.make_node("Neg", ["x"], ["y"], body=body())]),
+        "a graph within Neg",
+    ),
+    "a function": (
+        helper.make_model(
+            model([NEG]).graph,
+            functions=[helper.make_function("d", "f", ["a"], ["b"], [], [], [])],
+        ),
+        "functions of its own",
+    ),
+    "many nodes": (model([NEG] * 20_001), "more than 20000 nodes"),
+    "a deep tree": (chain(MAX_TREE_DEPTH + 1), f"deeper than {MAX_TREE_DEPTH}"),
+    "a tree in a circle": (trees([1, 0], [0, 1], ([0, 0], [1, 1])), "deeper than"),
+    "a tree that branches in a circle": (trees([1, 0], [1, 0], ([0, 0], [0, 0])), "share branches"),
+    "a tree that leads away": (trees([7, 0], [0, 1], ([0, 1], [1, 1])), "lead nowhere"),
+    "a tree that leads back": (trees([-7, 0], [0, 1], ([0, 1], [1, 1])), "lead nowhere"),
+    "a tree without parts": (trees([1, 0], [0], ([0, 1], [1, 1])), "parts missing"),
+    "a deep older tree": (older_chain(MAX_TREE_DEPTH + 1), f"deeper than {MAX_TREE_DEPTH}"),
+    "an older tree in a circle": (
+        older_trees(
+            nodes_modes=["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"],
+            nodes_truenodeids=[1, 0, 0],
+            nodes_falsenodeids=[2, 2, 0],
+        ),
+        "deeper than",
+    ),
+    "an older tree that leads away": (older_trees(nodes_truenodeids=[7, 0, 0]), "lead nowhere"),
+    "an older tree beyond 32 bits": (
+        older_trees(nodes_truenodeids=[2**32 + 1, 0, 0]),
+        "out of range",
+    ),
+    "an older tree without parts": (older_trees(nodes_modes=["LEAF"]), "parts missing"),
+    "nothing that is protobuf": (b"\xff" * 20, "cannot be read"),
+    "text": (b"Not a graph at all", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_pipeline_holds_is_refused(name: str) -> None:
+    """One sentence says what was found."""
+    graph, said = REFUSED[name]
+    raw = graph if isinstance(graph, bytes) else graph.SerializeToString()
+
+    with pytest.raises(BundleError, match=r"^the graph .*\.$") as refused:
+        audit_graph(raw)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        model([NEG]),
+        model([scan("x", body(helper.make_node("Neg", ["z"], ["r"])))]),
+        chain(MAX_TREE_DEPTH),
+        older_chain(MAX_TREE_DEPTH),
+        older_trees(),
+        trees([0], [1], ([1], [1])),
+    ],
+)
+def test_the_rest_is_opened(graph: ModelProto) -> None:
+    """What is allowed is opened by onnxruntime too, at the limits as well."""
+    raw = graph.SerializeToString()
+    audit_graph(raw)
+
+    session = ort.InferenceSession(raw, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.zeros((3, 4), np.float32)})
+
+
+@pytest.mark.parametrize("graph", [chain(30_000), older_chain(100_000)], ids=["new", "older"])
+def test_a_deep_tree_does_crash_onnxruntime(graph: ModelProto) -> None:
+    """Why trees are followed: opened without the check, these end the process."""
+    script = (
+        "import resource, sys, onnxruntime as ort\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "ort.InferenceSession(sys.stdin.buffer.read(), providers=['CPUExecutionProvider'])\n"
+    )
+    raw = graph.SerializeToString()
+    run = subprocess.run(
+        [sys.executable, "-c", script], input=raw, capture_output=True, check=False
+    )
+
+    assert run.returncode < 0
+    with pytest.raises(BundleError, match="deeper than"):
+        audit_graph(raw)
+
+
+@pytest.fixture
+def credit_graph(credit: Path) -> bytes:
+    """The example's graph."""
+    return open_bundle(FolderStore(credit)).read("model.onnx")
+
+
+def test_another_format_is_not_opened(
+    credit: Path, credit_graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Onnxruntime knows one of its own by its first bytes; nobody looks into that here."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.log_severity_level = 3
+    ort.InferenceSession(credit_graph, options, providers=["CPUExecutionProvider"])
+    own = (tmp_path / "model.ort").read_bytes()
+    assert ort.InferenceSession(own, providers=["CPUExecutionProvider"])
+
+    manifest = open_bundle(FolderStore(credit)).manifest
+    with pytest.raises(BundleError, match="cannot be read"):
+        OnnxEngine(manifest, own)
+    monkeypatch.setattr(engine, "audit_graph", lambda _: None)
+    with pytest.raises(BundleError, match="onnxruntime cannot open the graph"):
+        OnnxEngine(manifest, own)
+
+
+def with_four_numbers(credit: Path) -> Manifest:
+    """Make a manifest of a regression over four numbers, x0 to x3."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    [number, *_] = [feature for feature in manifest.features if feature.kind == "number"]
+    return msgspec.structs.replace(
+        manifest,
+        task="regression",
+        classes=None,
+        has_probabilities=False,
+        engine=msgspec.structs.replace(manifest.engine, inputs=None),
+        features=[msgspec.structs.replace(number, name=f"x{i}") for i in range(4)],
+        example=msgspec.structs.replace(
+            manifest.example, instance={f"x{i}": 1.0 for i in range(4)}, prediction={"value": 1.0}
+        ),
+    )
+
+
+SUM = helper.make_node("ReduceSum", ["big"], ["y"], keepdims=1)
+SHAPE = numpy_helper.from_array(np.array([10**9]), "shape")
+
+
+def doubling(times: int) -> list[NodeProto]:
+    """Join the rows with themselves, over and over."""
+    names = ["x", *(f"x{i}" for i in range(1, times)), "big"]
+    return [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
+
+
+HOSTILE: dict[str, tuple[ModelProto, str]] = {
+    "much memory at once": (
+        model([helper.make_node("ConstantOfShape", ["shape"], ["big"]), SUM], SHAPE),
+        "cannot score its own example: .*[Mm]emory",
+    ),
+    "much memory by and by": (
+        model([*doubling(40), SUM]),
+        "cannot score its own example: .*[Mm]emory",
+    ),
+    "much time": (
+        model(
+            [
+                helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+                scan("big", body(helper.make_node("Neg", ["z"], ["r"]))),
+            ],
+            numpy_helper.from_array(np.array([10**7, 1]), "shape"),
+        ),
+        "cannot score its own example: takes over",
+    ),
+    "another shape": (model([helper.make_node("Neg", ["x"], ["y"])]), "answers 1 rows with"),
+    "two rows for one": (
+        model(
+            [
+                helper.make_node("Concat", ["x", "x"], ["r"], axis=0),
+                helper.make_node("ReduceSum", ["r", "axes"], ["y"]),
+            ],
+            numpy_helper.from_array(np.array([1]), "axes"),
+        ),
+        "answers 1 rows with",
+    ),
+    "text for numbers": (
+        model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)]),
+        "cannot open|cannot score",
+    ),
+    "no such row": (
+        model([helper.make_node("Gather", ["x", "shape"], ["y"], axis=0)], SHAPE),
+        "cannot score its own example",
+    ),
+}
+
+TEXT = numpy_helper.from_array(np.array(["x" * 1_000_000], object), "text")
+MANY = numpy_helper.from_array(np.array([2_000]), "many")
+
+#: What is taken beside what is counted: for a trial only.
+DEADLY: dict[str, tuple[ModelProto, str]] = {
+    "much text": (
+        model(
+            [
+                helper.make_node("Expand", ["text", "many"], ["texts"]),
+                helper.make_node(
+                    "LabelEncoder",
+                    ["texts"],
+                    ["numbers"],
+                    domain="ai.onnx.ml",
+                    keys_strings=["a"],
+                    values_floats=[1.0],
+                ),
+                helper.make_node("ReduceSum", ["numbers"], ["y"], keepdims=1),
+            ],
+            TEXT,
+            MANY,
+        ),
+        "memory|bad_alloc|ends the process",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_a_graph_that_ends_its_process_ends_another(name: str, credit: Path) -> None:
+    """Where a model is being served, and for `training check`, it is opened apart first."""
+    graph, said = DEADLY[name]
+
+    with pytest.raises(SandboxFailed, match=said):
+        try_in_sandbox(with_four_numbers(credit), graph.SerializeToString())
+
+
+def test_a_trial_that_says_nothing_came_to_no_good(
+    credit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ended it."""
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    bundle = open_bundle(FolderStore(credit))
+
+    with pytest.raises(SandboxFailed, match=r"it ends the process that opens it\.$"):
+        try_in_sandbox(bundle.manifest, bundle.read_model())
+
+
+LEAST = numpy_helper.from_array(np.array([-(2**63)]), "least")
+MINUS_ONE = numpy_helper.from_array(np.array([-1]), "minus")
+
+
+@pytest.mark.parametrize("division", ["Div", "Mod"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        [helper.make_node("Identity", ["least"], ["a"])],
+        [helper.make_node("Cast", ["x"], ["a"], to=TensorProto.INT32)],
+        [helper.make_node("ArgMax", ["x"], ["a"], axis=1)],
+        [helper.make_node("TopK", ["x", "minus"], ["most", "a"])],
+        [helper.make_node("CastLike", ["x", "least"], ["a"])],
+        [
+            helper.make_node("IsNaN", ["x"], ["gap"]),
+            helper.make_node("Where", ["gap", "least", "minus"], ["a"]),
+        ],
+        [helper.make_node("Constant", [], ["a"], value_int=-(2**63))],
+        [helper.make_node("Constant", [], ["a"], value=LEAST)],
+        [
+            helper.make_node(
+                "LabelEncoder",
+                ["x"],
+                ["a"],
+                domain="ai.onnx.ml",
+                keys_floats=[1.0],
+                values_int64s=[-(2**63)],
+            )
+        ],
+    ],
+    ids=lambda nodes: nodes[-1].op_type,
+)
+def test_whole_numbers_are_not_divided(division: str, before: list[NodeProto]) -> None:
+    """The least of them by -1 is a signal that ends the process; wherever they come from."""
+    nodes = [
+        *before,
+        helper.make_node("Concat", ["a", "a"], ["b"], axis=0),
+        helper.make_node(division, ["b", "minus"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+
+    with pytest.raises(BundleError, match=f"has {division} of whole numbers"):
+        audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
+
+
+def test_whole_numbers_out_of_a_scan_are_not_divided() -> None:
+    """What its graph answers is what it is said to answer: onnxruntime sees to that."""
+    inner = helper.make_graph(
+        [helper.make_node("Cast", ["z"], ["r"], to=TensorProto.INT64)],
+        "inner",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("r", TensorProto.INT64, None)],
+    )
+    nodes = [
+        helper.make_node("Scan", ["x"], ["a"], body=inner, num_scan_inputs=1),
+        helper.make_node("Div", ["a", "a"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+
+    with pytest.raises(BundleError, match="has Div of whole numbers"):
+        audit_graph(model(nodes).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("divisor", "good"), [([2], True), ([2, 7], True), ([2, -1], False), ([0], False), ([], False)]
+)
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_constant_that_divides_anything_may(divisor: list[int], good: bool, raw: bool) -> None:
+    """As where a quantile's place is halved."""
+    if raw:
+        two = numpy_helper.from_array(np.array(divisor, np.int64), "two")
+    else:
+        two = helper.make_tensor("two", TensorProto.INT64, [len(divisor)], divisor)
+    nodes = [
+        helper.make_node("Div", ["least", "two"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+    raw_graph = model(nodes, LEAST, two).SerializeToString()
+
+    if good:
+        audit_graph(raw_graph)
+    else:
+        with pytest.raises(BundleError, match="has Div of whole numbers"):
+            audit_graph(raw_graph)
+
+
+def test_a_divisor_that_is_cut_short_is_refused() -> None:
+    """Its bytes are no whole number of numbers."""
+    two = numpy_helper.from_array(np.array([2]), "two")
+    two.raw_data = two.raw_data[:-1]
+    nodes = [helper.make_node("Div", ["least", "two"], ["y"])]
+
+    with pytest.raises(BundleError, match="cannot be read: it has a tensor that is cut short"):
+        audit_graph(model(nodes, LEAST, two).SerializeToString())
+
+
+def test_a_divisor_of_another_graph_s_says_nothing() -> None:
+    """Within a Scan a name may stand for something else than outside."""
+    inner = helper.make_graph(
+        [helper.make_node("Neg", ["z"], ["r"])],
+        "inner",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([2]), "minus")],
+    )
+    nodes = [
+        helper.make_node("Scan", ["x"], ["a"], body=inner, num_scan_inputs=1),
+        helper.make_node("Div", ["least", "minus"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+
+    with pytest.raises(BundleError, match="has Div of whole numbers"):
+        audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
+
+
+def test_fractions_are_divided() -> None:
+    """Of a cast too, and of what whole numbers chose."""
+    nodes = [
+        helper.make_node("Cast", ["least"], ["a"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["x", "minus"], ["b"], axis=1),
+        helper.make_node("Div", ["b", "a"], ["y"]),
+    ]
+
+    audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
+
+
+def test_what_takes_too_long_apart_is_refused(
+    credit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a limit for all of it, not only for the example."""
+    monkeypatch.setattr(sandbox, "SECONDS", 0.01)
+    bundle = open_bundle(FolderStore(credit))
+
+    with pytest.raises(SandboxFailed, match=r"to open it takes over 0\.01 s\.$"):
+        try_in_sandbox(bundle.manifest, bundle.read_model())
+
+
+def test_a_good_graph_is_good_apart(credit: Path) -> None:
+    """And nothing is said."""
+    bundle = open_bundle(FolderStore(credit))
+
+    try_in_sandbox(bundle.manifest, bundle.read_model())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_graph_that_cannot_answer_is_refused_as_it_is_opened(
+    name: str, credit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example is tried once, with a limit of memory and of time: never a client's request."""
+    if name == "much time":
+        monkeypatch.setattr(engine, "TRIAL_SECONDS", 0.5)
+    graph, said = HOSTILE[name]
+
+    with pytest.raises(BundleError, match=said):
+        open_graph(with_four_numbers(credit), graph.SerializeToString())
+
+
+def test_a_file_is_read_by_who_does_not_check(
+    credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why other files are refused: onnxruntime would read one of the folder that it runs in."""
+    (tmp_path / "w").write_bytes(np.array([1, 2, 3, 4], np.float32).tobytes())
+    monkeypatch.chdir(tmp_path)
+    add = helper.make_node("Add", ["x", "w"], ["s"])
+    total = helper.make_node("ReduceSum", ["s"], ["y"])
+    raw = model([add, total], elsewhere("w")).SerializeToString()
+
+    with pytest.raises(BundleError, match="in another file"):
+        OnnxEngine(with_four_numbers(credit), raw)
+    monkeypatch.setattr(engine, "audit_graph", lambda _: None)
+    scores = OnnxEngine(with_four_numbers(credit), raw).score([[0.0]] * 4)
+    assert scores.values == [10.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"name":"age"', '"name":"a\\u0000ge"'),
+        ('"name":"age"', '"name":"time"'),
+        ('"kind":"number"', '"kind":"category"'),
+        ('"classes":["bad","good"]', '"classes":["bad","good","best"]'),
+        ('"classes":["bad","good"]', '"classes":null'),
+        ('"instance":{', '"instance":{"more":1,'),
+    ],
+)
+def test_a_manifest_that_its_graph_does_not_fit_is_refused(
+    old: str, new: str, credit: Path, credit_graph: bytes
+) -> None:
+    """By one sentence, whichever of the two is wrong."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    raw = msgspec.json.encode(manifest).decode()
+    assert old in raw
+
+    refusal = r"^(credit .* cannot be served|here contradicts itself): "
+    with pytest.raises(BundleError, match=refusal):
+        open_graph(decode_manifest(raw.replace(old, new).encode(), "here"), credit_graph)
+
+
+def read(data: bytes, *, runs: bool) -> list[tuple[int, Any]]:
+    """Read a message: each field's number, and numbers as one list, texts as bytes."""
+    found: list[tuple[int, Any]] = []
+    for number, value in Reader(data).fields(slice(0, len(data)), runs=runs):
+        if isinstance(value, slice):
+            found.append((number, data[value]))
+        elif isinstance(value, int):
+            found.append((number, np.array([value], np.uint64).astype(np.int64).tolist()))
+        else:
+            found.append((number, None if value is None else value.tolist()))
+    return found
+
+
+whole = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-3, 300))
+
+
+@settings(deadline=None)
+@given(
+    ints=st.lists(whole, max_size=40),
+    times=st.sampled_from([1, 30, 2000]),
+    floats=st.lists(st.floats(width=32), max_size=300),
+    strings=st.lists(st.binary(max_size=20), max_size=5),
+    name=st.text(max_size=10),
+)
+def test_fields_are_read_as_onnx_wrote_them(
+    ints: list[int], times: int, floats: list[float], strings: list[bytes], name: str
+) -> None:
+    """One by one or in runs, packed or not: the numbers are the same, and in order."""
+    written = AttributeProto(name=name, floats=floats, ints=ints * times, strings=strings)
+    data = written.SerializeToString()
+    tensor = TensorProto(int64_data=ints).SerializeToString()  # packed
+    for runs in (False, True):
+        found = read(data, runs=runs)
+        numbers = [value for number, values in found if number == 8 for value in values]
+        assert numbers == ints * times
+        assert [value for number, value in found if number == 9] == strings
+        assert [value for number, value in found if number == 1] == [name.encode()]
+        packed = [value for number, value in read(tensor, runs=runs) if number == 7]
+        assert [n for part in packed for n in varints(part).tolist()] == ints
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=600), st.booleans())
+def test_no_bytes_raise_anything_else(data: bytes, runs: bool) -> None:
+    """Whatever they are, they are read, or are no message."""
+    with suppress(WireError):
+        read(data, runs=runs)
+    with suppress(WireError):
+        varints(data)
+    with suppress(BundleError):
+        audit_graph(data)
+
+
+def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short runs are read one by one, and so many fields in all; long ones count as one."""
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 10_000)
+
+    assert len(read(b"\x40\x01" * 1_000_000, runs=True)) < 1000
+    with pytest.raises(WireError, match="more than 10000 fields"):
+        read(b"\x40\x01\x48\x01" * 1_000_000, runs=True)

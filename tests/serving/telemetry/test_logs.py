@@ -1,0 +1,219 @@
+"""A server's whole log: lines of JSON from start to stop, and nothing that a client sent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from serving.telemetry.logs import line_fields, log
+
+from tests.helpers.platforms import direct
+from tests.helpers.servers import Server, lines, serving, start, wait_for
+from tests.helpers.stores import Bucket
+from tests.platforms.test_conformance import ROW
+from tests.serving.adapters.test_hostile import instances, post, talk
+from tests.serving.adapters.test_stop import workers
+
+#: What stands in every location where a client can put something.
+WORD = "canaryword"
+NUMBER = 314159265358.926
+CANARIES = (WORD, "314159265358", WORD.upper())
+
+
+def log_of(server: Server) -> list[dict[str, Any]]:
+    """Decode every line; one that is no JSON object fails the test."""
+    decoded = [json.loads(line) for line in server.logged().splitlines()]
+    assert all(line.keys() >= {"time", "level", "message"} for line in decoded)
+    return decoded
+
+
+def versions_of(credit: Path, folder: Path, names: list[str]) -> Path:
+    """Copy the example's bundle under other versions; the model's folder."""
+    original = credit / (credit / "latest").read_text().strip()
+    for name in names:
+        shutil.copytree(original, folder / name)
+        manifest = json.loads((folder / name / "manifest.json").read_text())
+        (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
+    (folder / "latest").write_text(names[0])
+    return folder
+
+
+def send_canaries(server: Server) -> None:
+    """Put them in bodies, queries, paths and headers, of requests that are answered and refused."""
+    headers = {
+        "Authorization": f"Bearer {WORD}",
+        "X-API-Key": WORD,
+        "Cookie": f"session={WORD}",
+        "User-Agent": WORD,
+        "X-Request-Id": f"{WORD} with a space",
+        "traceparent": WORD,
+    }
+    url = f"{server}/v0/predict?home={WORD}"
+    bodies = [
+        json.dumps(ROW | {"home": WORD, "price": NUMBER}),
+        json.dumps({"instances": [ROW | {"home": WORD}] * 3}),
+        json.dumps(ROW | {"age": WORD}),
+        json.dumps(ROW | {WORD: NUMBER}),
+        json.dumps(ROW | {"price": f"{NUMBER}"}),
+        '{"home": "' + WORD,
+        WORD,
+    ]
+    for body in bodies:
+        requests.post(url, data=body, headers=headers, timeout=10)
+        requests.post(url, json=json.loads(bodies[0]), headers=headers, timeout=10)
+    for path in (f"/{WORD}", f"/health/{WORD}?{WORD}={NUMBER}"):
+        requests.request(WORD.upper(), f"{server}{path}", headers=headers, timeout=10)
+    word = WORD.encode()
+    for sent in (
+        post(word),
+        post(b"Content-Encoding: " + word),
+        post(b"Content-Length: " + word),
+        post(word + b": " + word + b"\x00"),
+        post(b"Transfer-Encoding: " + word),
+        b"GET /" + word + b" HTTP/" + word + b"\r\n\r\n",
+        b"<" + word + b"> / HTTP/1.1\r\n\r\n",
+        b"GET /" + word * 2000 + b" HTTP/1.1\r\n\r\n",
+        post(b"X-A: " + word * 2000),
+        post()[:-5] + word[:4],
+        instances(f'{{"home": "{WORD}\ud800"}}'),
+    ):
+        talk(server, sent)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
+    """Every line of it is JSON, through traffic, refusals, a swap, a crash and the stop."""
+    model = versions_of(credit, tmp_path / "models", ["1", "2", "3"])
+    graph = model / "3" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    settings = {"LOG_LEVEL": level, "MODEL_REFRESH_SECONDS": "0.2", "PYTHONWARNINGS": "default"}
+    with serving(model, **settings) as server:
+        requests.get(f"{server}/health", timeout=10).raise_for_status()
+        send_canaries(server)
+        (model / "latest").write_text("2")
+        wait_for(lambda: len(lines(server, "model loaded")) == 3)
+        (model / "latest").write_text("3")
+        wait_for(lambda: len(lines(server, "the model was not renewed")) == 2)
+        workers(server)[0].kill()
+        wait_for(lambda: "SIGKILL" in server.logged())
+        send_canaries(server)
+        server.process.terminate()
+        server.process.wait(30)
+        log = log_of(server)
+        text = server.logged().lower()
+
+    assert not any(canary.lower() in text for canary in CANARIES)
+    first = next(line for line in log if "logger" not in line)
+    assert first["message"] == "start"
+    assert first.keys() >= {"version", "python", "platform", "address", "workers", "model_uri"}
+    assert log[-1] | {"time": "", "seconds": 0} == {
+        "time": "",
+        "level": "info",
+        "message": "stop",
+        "reason": "SIGTERM",
+        "seconds": 0,
+    }
+    assert sum(line["message"] == "start" for line in log) == 1
+    assert sum(line["message"] == "stop" for line in log) == 1
+    statuses = {line["status"] for line in log if line["message"] == "request"}
+    assert statuses >= {200, 400, 404, 414, 415, 422, 431}
+    assert all("model_version" in line for line in log if line.get("status") in {200, 422})
+    # What gunicorn tells of its doings is for who debugs; its alarms are for all.
+    theirs = {line["level"] for line in log if line.get("logger") == "gunicorn.error"}
+    assert theirs == ({"debug", "error"} if level == "debug" else {"error"})
+
+
+def test_a_load_says_where_its_time_went(
+    credit: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fetching, verifying and opening add up to the whole, from a folder and from a bucket."""
+    from training.registry.publish import publish
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in bucket.location.environment.items():
+            patch.setenv(name, value)
+        publish(str(credit), bucket.location.uri)
+    for uri in (credit, f"{bucket.location.uri}/credit"):
+        capsys.readouterr()
+        with direct(uri, **bucket.location.environment) as send:  # type: ignore[arg-type]
+            assert send("health", "GET").status == 200
+        [line] = [
+            json.loads(line)
+            for line in capsys.readouterr().out.splitlines()
+            if '"model loaded"' in line
+        ]
+        parts = [line[name] for name in ("fetch_ms", "verify_ms", "open_ms")]
+        assert all(part > 0 for part in parts)
+        assert sum(parts) == pytest.approx(line["duration_ms"], abs=0.3)
+
+
+def test_the_start_line_holds_no_secret(tmp_path: Path) -> None:
+    """Neither what an address carries beside the location, nor any variable that is not listed."""
+    uri = f"{tmp_path}/{WORD}@models?sig={WORD}"
+    with serving(uri, AWS_SECRET_ACCESS_KEY=WORD) as server:
+        first = log_of(server)[0]
+
+    assert first["message"] == "start"
+    assert f"sig={WORD}" not in json.dumps(first)
+    assert "AWS" not in json.dumps(first)
+
+
+def test_a_server_that_gives_up_says_why(credit: Path) -> None:
+    """A start that fails in the workers ends in a stop line with the reason."""
+    script = (
+        "import serving.adapters.gunicorn as config\n"
+        "from gunicorn.app.wsgiapp import run\n"
+        "def post_worker_init(worker):\n"
+        f"    raise RuntimeError({WORD!r})\n"
+        "config.post_worker_init = post_worker_init\n"
+        "import sys; sys.argv[1:] = ['--config', 'python:serving.adapters.gunicorn',"
+        " '--bind', '127.0.0.1:{port}', 'serving.adapters.flask:create_app()']; run()"
+    )
+    # Two that fail at once are too much for gunicorn.
+    settings = {"MODEL_URI": str(credit), "WEB_CONCURRENCY": "1"}
+    with start([sys.executable, "-c", script], settings) as server:
+        server.process.wait(30)
+        log = lines(server, "stop")
+
+    assert [line["reason"] for line in log] == ["Worker failed to boot."]
+
+
+def test_functions_framework_writes_lines_on_standard_output(credit: Path) -> None:
+    """One JSON line a request, and nothing else; its own server writes to standard error."""
+    command = [
+        *("sh", "-c", 'exec "$@" 2> /dev/null', "sh"),
+        *(sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--source", "functions/predict.py", "--target", "predict"),
+    ]
+    with start(command, {"MODEL_URI": str(credit)}) as server:
+        send_canaries(server)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+        log = log_of(server)
+        text = server.logged().lower()
+
+    assert {line["message"] for line in log} == {"model loaded", "request"}
+    assert not any(canary.lower() in text for canary in CANARIES)
+
+
+def test_a_line_is_written_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a surrogate pair cannot be UTF-8; its line is written all the same, and read."""
+    with line_fields(location="here"):
+        log("error", "plain", count=3, nothing=None)
+        log("error", "strange", count=3, name="\ud800x")
+    plain, strange = map(json.loads, capsys.readouterr().out.splitlines())
+
+    assert plain.keys() == {"time", "level", "message", "location", "count"}
+    assert strange.keys() == {*plain, "name"}
+    for line in (plain, strange):
+        assert datetime.now(UTC) - datetime.fromisoformat(line["time"]) < timedelta(minutes=1)
+        assert line["time"].endswith("Z")
+        assert line["count"] == 3
+    assert (strange["message"], strange["location"], strange["name"]) == ("strange", "here", "?x")

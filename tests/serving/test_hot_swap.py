@@ -1,0 +1,368 @@
+"""A model is replaced in a running server: under load, with a store that fails, one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from serving.bundle.bundle import Bundle
+from serving.bundle.latest import move_latest, read_latest
+from serving.stores.folder import FolderStore
+from sklearn.ensemble import RandomForestRegressor
+
+from tests.helpers.proxy import Answer, Asked
+from tests.helpers.servers import Server, lines, serving, wait_for
+from tests.helpers.stores import Bucket
+from tests.serving.stores.test_faults import upload
+from training.export.build import build_bundle
+
+SWAPS, ROLLBACKS = 20, 5
+CLIENTS = 16
+ROW = {"x0": 0.1, "x1": -0.2, "x2": 0.3}
+
+
+class Versions(NamedTuple):
+    """Versions of one model: the n-th answers between 1000 n and 1000 n + 1."""
+
+    folder: Path
+    numbers: dict[str, int]
+
+    def bundle(self, number: int) -> Bundle:
+        """Open the n-th."""
+        [name] = [name for name, other in self.numbers.items() if other == number]
+        return Bundle(FolderStore(self.folder / name))
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """Make six versions."""
+    versions = Versions(tmp_path_factory.mktemp("models") / "swapped", {})
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(200, 3))
+    for number in range(1, 7):
+        forest = RandomForestRegressor(60, random_state=number)
+        forest.fit(data, 1000 * number + rng.uniform(size=200))
+        path = build_bundle(
+            versions.folder,
+            "swapped",
+            forest,
+            data,
+            metrics={},
+            permutation=None,
+            seed=0,
+            report=lambda _: None,
+        )
+        versions.numbers[path.name] = number
+    return versions
+
+
+def point(bucket: Bucket, bundle: Bundle) -> None:
+    """Make a version that is in *bucket* the live one."""
+    bucket.put("swapped/latest", bundle.manifest.version.encode())
+
+
+def publish(bucket: Bucket, bundle: Bundle) -> None:
+    """Put a version into *bucket* and make it the live one."""
+    upload(bundle, bucket, "swapped")
+
+
+@contextlib.contextmanager
+def load(server: Server) -> Iterator[list[Any]]:
+    """Ask without a pause from many threads, and collect every answer, or what went wrong."""
+    answers: list[Any] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not over.is_set():
+                try:
+                    answer = session.post(f"{server}/v0/predict", json=ROW, timeout=30)
+                    answers.append((answer.status_code, answer.json()))
+                except requests.RequestException as error:
+                    answers.append((0, repr(error)))
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for _ in range(CLIENTS):
+            pool.submit(ask)
+        try:
+            yield answers
+        finally:
+            over.set()
+
+
+def memory(server: Server) -> float:
+    """Proportional set size of the workers, in bytes."""
+    workers = psutil.Process(server.process.pid).children()
+    return float(sum(worker.memory_full_info().pss for worker in workers))
+
+
+def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:
+    """Twenty-five moves of the pointer under load, a third of the store's answers being errors."""
+    chance = random.Random(1)
+
+    def fault(_: Asked, answer: Answer) -> Answer:
+        kind = chance.randrange(6)
+        if kind == 0:
+            return Answer(500, {"Content-Length": "0"}, b"")
+        if kind == 1 and answer.body:
+            return answer._replace(cut=len(answer.body) // 2)
+        return answer
+
+    for number in range(1, 7):
+        publish(bucket, versions.bundle(number))
+    point(bucket, versions.bundle(1))
+    settings = {"MODEL_REFRESH_SECONDS": "0.2", "LOG_LEVEL": "info", **bucket.location.environment}
+    with serving(f"{bucket.location.uri}/swapped", **settings) as server:
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 200)
+        bucket.proxy.fault = fault
+        sizes = []
+        # A move back after every fourth one forward.
+        numbers = [n for turn in range(ROLLBACKS) for n in (2, 3, 4, 5 + turn % 2, 4)]
+        assert len(numbers) == SWAPS + ROLLBACKS
+        with load(server) as answers:
+            for number in numbers:
+                began = len(answers)
+                point(bucket, versions.bundle(number))
+                wait_for(partial(settled, answers, began, number))
+                sizes.append(memory(server))
+        bucket.proxy.fault = None
+
+    failed = [answer for answer in answers if answer[0] != 200]
+    assert failed == []
+    for _, answer in answers:
+        number = versions.numbers[answer["model"]["version"]]
+        assert 1000 * number <= answer["prediction"]["value"] <= 1000 * number + 1
+    # The first swaps part the workers' memory; from then on it stays.
+    assert sizes[-1] < 1.1 * sizes[5], [f"{size / 1e6:.0f}" for size in sizes]
+
+
+def settled(answers: list[Any], began: int, number: int) -> bool:
+    """Whether the last answers all came from one version, the *number*-th."""
+    last = answers[max(began, len(answers) - 100) :]
+    values = {answer["prediction"]["value"] // 1000 for status, answer in last if status == 200}
+    return len(last) == 100 and values == {number}
+
+
+def version(server: str) -> str:
+    """Which version answers."""
+    answer = requests.get(f"{server}/health", timeout=10).json()
+    return str(answer["model"]["version"])
+
+
+def conditional(asked: Asked) -> bool:
+    """Whether it asks for what is another by now only."""
+    return "if-none-match" in {name.lower() for name in asked.headers}
+
+
+def test_it_asks_little_and_off_the_path_of_requests(versions: Versions, bucket: Bucket) -> None:
+    """One conditional request for the pointer, and no client waits for a slow store."""
+    publish(bucket, versions.bundle(1))
+    settings = {"MODEL_REFRESH_SECONDS": "0.2", **bucket.location.environment}
+    with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 200)
+        wait_for(lambda: any(conditional(asked) for asked in bucket.proxy.asked))
+        bucket.proxy.asked.clear()
+        time.sleep(1)
+        polls = list(bucket.proxy.asked)
+        bucket.proxy.fault = lambda _, answer: time.sleep(2) or answer  # type: ignore[func-returns-value]
+        time.sleep(0.5)
+        slowest = 0.0
+        for _ in range(50):
+            began = time.perf_counter()
+            requests.post(f"{server}/v0/predict", json=ROW, timeout=10).raise_for_status()
+            slowest = max(slowest, time.perf_counter() - began)
+        bucket.proxy.fault = None
+
+    assert 3 <= len(polls) <= 8
+    assert {asked.path.rpartition("/")[2] for asked in polls} == {"latest"}
+    assert all(conditional(asked) for asked in polls)
+    assert slowest < 1
+
+
+def test_a_bundle_that_does_not_verify_is_refused(versions: Versions, bucket: Bucket) -> None:
+    """The old version goes on, health says so, the log once why; a good one is taken after it."""
+    publish(bucket, versions.bundle(1))
+    bad = versions.bundle(2)
+    publish(bucket, bad)
+    point(bucket, versions.bundle(1))
+    graph = bad.read("model.onnx")
+    bucket.put(f"swapped/{bad.manifest.version}/model.onnx", graph[:-1] + bytes([graph[-1] ^ 1]))
+    settings = {"MODEL_REFRESH_SECONDS": "0.2", **bucket.location.environment}
+    with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
+        good = version(server)
+        point(bucket, bad)
+        wait_for(lambda: requests.get(f"{server}/health", timeout=10).json()["status"] != "ok")
+        time.sleep(1)
+        health = requests.get(f"{server}/health", timeout=10)
+        answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=10)
+        refusals = lines(server, "the model was not renewed")
+        publish(bucket, versions.bundle(3))
+        wait_for(lambda: version(server) == versions.bundle(3).manifest.version)
+        after = requests.get(f"{server}/health", timeout=10).json()
+
+    assert health.status_code == 200
+    assert health.json()["status"] == "degraded"
+    assert answer.json()["model"]["version"] == good
+    assert len(refusals) == 1
+    assert bad.manifest.version in refusals[0]["reason"]
+    assert "sha256" in refusals[0]["reason"]
+    assert after["status"] == "ok"
+
+
+def test_a_first_bundle_that_does_not_verify_is_tried_again(
+    versions: Versions, bucket: Bucket
+) -> None:
+    """The server starts, answers 503, and serves once the bundle is good, asked or not."""
+    publish(bucket, versions.bundle(1))
+    manifest = f"swapped/{versions.bundle(1).manifest.version}/manifest.json"
+    bucket.put(manifest, b"{}")
+    settings = {"MODEL_REFRESH_SECONDS": "0.3", **bucket.location.environment}
+    with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
+        refused = requests.post(f"{server}/v0/predict", json=ROW, timeout=10)
+        bucket.put(manifest, versions.bundle(1).raw)
+        wait_for(lambda: bool(lines(server, "model loaded")))
+
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "1"
+
+
+def test_sighup_reloads_at_once(versions: Versions, bucket: Bucket) -> None:
+    """Without any refresh: the new version is served within seconds, and no request is lost."""
+    publish(bucket, versions.bundle(1))
+    with serving(f"{bucket.location.uri}/swapped", **bucket.location.environment) as server:
+        assert version(server) == versions.bundle(1).manifest.version
+        publish(bucket, versions.bundle(2))
+        time.sleep(0.5)
+        assert version(server) == versions.bundle(1).manifest.version
+        server.process.send_signal(signal.SIGHUP)
+        answers: list[requests.Response] = []
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            answers.append(requests.post(f"{server}/v0/predict", json=ROW, timeout=10))
+        loaded = lines(server, "model loaded")
+
+    assert {answer.status_code for answer in answers} == {200}
+    live = versions.bundle(2).manifest.version
+    assert {answer.json()["model"]["version"] for answer in answers[-200:]} == {live}
+    # The master opened it once more, and the workers share that.
+    assert len(loaded) == 2
+
+
+def test_who_takes_a_dead_worker_s_place_serves_the_live_version(
+    versions: Versions, bucket: Bucket
+) -> None:
+    """The master's model is the one of its start; nobody gets an answer from that again."""
+    publish(bucket, versions.bundle(1))
+    settings = {"MODEL_REFRESH_SECONDS": "0.5", **bucket.location.environment}
+    with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
+        publish(bucket, versions.bundle(2))
+        live = versions.bundle(2).manifest.version
+        wait_for(lambda: version(server) == live)
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.kill()
+        worker.wait(10)
+        seen = set()
+        for _ in range(50):
+            with contextlib.suppress(requests.ConnectionError):
+                seen.add(version(server))
+            time.sleep(0.02)
+
+    assert seen == {live}
+
+
+def test_a_folder_s_model_is_swapped_too(versions: Versions, tmp_path: Path) -> None:
+    """On a laptop: train again, and the running server has it."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first, second = (versions.bundle(n).manifest.version for n in (1, 2))
+    (folder / "latest").write_text(first)
+    with serving(folder, MODEL_REFRESH_SECONDS="0.2") as server:
+        assert version(server) == first
+        pointer = read_latest(FolderStore(folder))
+        move_latest(FolderStore(folder), second, pointer)
+        wait_for(lambda: {version(server) for _ in range(20)} == {second})
+
+
+def health(server: Server) -> Any:
+    """Ask how it is."""
+    return requests.get(f"{server}/health", timeout=10).json()
+
+
+def test_a_pointer_that_names_no_version_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """What is live is not known then; what was goes on, until it is known again."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first = versions.bundle(1).manifest.version
+    (folder / "latest").write_text(first)
+    with serving(folder, WEB_CONCURRENCY="1", MODEL_REFRESH_SECONDS="0.2") as server:
+        assert version(server) == first
+        (folder / "latest").write_text("../../etc")
+        wait_for(lambda: health(server)["status"] == "degraded")
+        assert version(server) == first
+        (folder / "latest").write_text(first)
+        wait_for(lambda: health(server)["status"] == "ok")
+
+
+def test_sighup_to_one_that_is_refused_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """The model that there is goes on, in the new workers too; a good one ends it."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first, second, third = (versions.bundle(n).manifest.version for n in (1, 2, 3))
+    (folder / "latest").write_text(first)
+    (folder / second / "model.onnx").write_bytes(b"no graph")
+    with serving(folder) as server:
+        assert version(server) == first
+        (folder / "latest").write_text(second)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {health(server)["status"] for _ in range(20)} == {"degraded"})
+        assert {version(server) for _ in range(20)} == {first}
+        [refusal] = lines(server, "the model was not renewed")
+        assert second in refusal["reason"]
+        (folder / "latest").write_text(third)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {version(server) for _ in range(20)} == {third})
+        assert health(server)["status"] == "ok"
+
+
+def test_sighup_to_one_on_scikit_learn(versions: Versions, tmp_path: Path) -> None:
+    """It cannot be shared by a fork, so each worker loads it, and none keeps the one before."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    first, second = (versions.bundle(n).manifest.version for n in (1, 2))
+    (folder / "latest").write_text(first)
+    manifest = folder / second / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"name": "onnx"', '"name": "sklearn"'))
+    with serving(folder, ALLOW_PICKLE="1") as server:
+        assert version(server) == first
+        (folder / "latest").write_text(second)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: {version(server) for _ in range(20)} == {second})
+        engines = {line["engine"] for line in lines(server, "model loaded")}
+
+    assert engines == {"onnx", "sklearn"}
+
+
+def test_sighup_to_a_worker_is_nothing(versions: Versions, tmp_path: Path) -> None:
+    """As when a terminal that is closed sends it to a whole group."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(versions.folder, folder)
+    with serving(folder, WEB_CONCURRENCY="1") as server:
+        before = version(server)
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert version(server) == before
+        assert psutil.Process(server.process.pid).children() == [worker]

@@ -1,0 +1,73 @@
+"""The document is valid, and the server does what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from openapi_spec_validator import validate
+from serving.routes import load_functions
+
+from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.servers import ROOT, serving
+
+
+def test_the_document_is_valid_openapi(credit: Path) -> None:
+    """openapi-spec-validator has no objection, and features and limits are in it."""
+    with serving(credit, MAX_INSTANCES="77") as server:
+        document = requests.get(f"{server}/openapi.json", timeout=10).json()
+
+    validate(document)
+    schemas = document["components"]["schemas"]
+    assert len(schemas["Instance"]["required"]) == 13
+    batch = schemas["Body"]["oneOf"][0]
+    assert batch["properties"]["instances"]["maxItems"] == 77
+
+
+@pytest.mark.parametrize("keys", ["", API_KEYS], ids=["open", "with keys"])
+def test_the_server_does_what_the_document_says(credit: Path, tmp_path: Path, keys: str) -> None:
+    """Schemathesis, every check on, finds nothing against the live server, open or with keys."""
+    with serving(credit, MAX_INSTANCES="100", LOG_LEVEL="error", API_KEYS=keys) as server:
+        # "Every check" takes a list of the statuses that refuse; ours has 413 in it.
+        config = tmp_path / "schemathesis.toml"
+        config.write_text(
+            "[checks.negative_data_rejection]\n"
+            'expected-statuses = ["400", "405", "413", "415", "422"]\n'
+        )
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"),
+            f"{server}/openapi.json",
+            *("--checks", "all", "--max-examples", "60", "--seed", "1", "--workers", "1"),
+            *("--suppress-health-check", "all", "--generation-database", "none"),
+            *("--header", f"Authorization: Bearer {KEYS['all']}"),
+        ]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+
+
+def test_the_document_says_who_gets_in(credit: Path) -> None:
+    """Schemes, scopes and refusals, as the routes have them; nothing of it where all get in."""
+    routes = {f.route.path: f.route for f in load_functions(ROOT / "functions")}
+    sent = {"Authorization": f"Bearer {KEYS['all']}"}
+    with serving(credit, API_KEYS=API_KEYS, RATE_LIMIT="1000/second") as server:
+        closed = requests.get(f"{server}/openapi.json", headers=sent, timeout=10).json()
+    with serving(credit) as server:
+        opened = requests.get(f"{server}/openapi.json", timeout=10).json()
+
+    validate(closed)
+    assert closed["components"]["securitySchemes"].keys() == {"bearer", "apiKey"}
+    assert "securitySchemes" not in opened["components"]
+    assert closed["paths"].keys() == routes.keys()
+    for path, route in routes.items():
+        [operation] = closed["paths"][path].values()
+        [unsecured] = opened["paths"][path].values()
+        assert "security" not in unsecured
+        assert not {"401", "403", "429"} & unsecured["responses"].keys()
+        roles = [{"bearer": [route.scope or "info"]}, {"apiKey": [route.scope or "info"]}]
+        assert operation["security"] == ([] if route.scope else [{}]) + roles
+        refusals = {"401", "403", "429"} & operation["responses"].keys()
+        assert refusals == ({"401", "403", "429"} if route.scope else set())

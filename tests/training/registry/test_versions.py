@@ -1,0 +1,279 @@
+"""`list`, `promote` and `rollback`: over a folder, S3 and Azure alike."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from rich.text import Text
+from serving.bundle.latest import read_latest
+from serving.stores.folder import FolderStore
+from serving.stores.store import Store
+
+from tests.helpers.command import on_a_terminal, run, start
+from tests.helpers.proxy import Asked
+from tests.helpers.stores import Bucket, Location, google
+from tests.helpers.versions import Add, ask
+from tests.training.registry.test_publish import another
+
+
+def test_list_shows_what_there_is(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Newest first, whatever the names; figures, engine, size; what is live, and was before."""
+    for version in ("z1", "a3", "m2"):
+        held_out = add(location, version).manifest.metrics["held_out"]
+    status, (head, *rows) = ask(capsys, location, "list")
+
+    assert status == 0
+    names = ["roc_auc", "log_loss", "accuracy"]
+    assert head.split() == ["version", "made", "(UTC)", *names, "engine", "size"]
+    expected = ["2026-11-24", "02:33", *[f"{held_out[name]:.4f}" for name in names], "onnx"]
+    assert [row.split()[:-2] for row in rows] == [
+        ["before", "a3", *expected],
+        ["live", "m2", *expected],
+        ["z1", *expected],
+    ]
+
+
+def test_what_cannot_be_read_is_listed(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest of another format, none, or rubbish: said; what is no version is passed over."""
+    add(location, "v1")
+    location.create("notes.txt", b"")
+    location.create(".writing-x", b"")
+    location.at("notes").create("readme.md", b"")
+    location.at("newer").create("manifest.json", b'{"format": 7}')
+    location.at("rubbish").create("manifest.json", b"\xff")
+    location.at("upload").create("model.onnx", b"")
+    status, lines = ask(capsys, location, "list")
+
+    assert status == 0
+    assert [line.split()[:2] for line in lines[1:5]] == [
+        ["live", "v1"],
+        ["upload", "cannot"],
+        ["rubbish", "cannot"],
+        ["newer", "cannot"],
+    ]
+    assert lines[5].startswith("upload: it has no manifest")
+    assert lines[6].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
+    assert lines[7:] == [
+        f"newer: {location}/newer/manifest.json has format 7; this server reads 1.",
+    ]
+
+
+def test_a_pointer_that_leads_nowhere_is_said(
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To a version that is not there, to no version at all, or none yet: the table comes first."""
+    location = FolderStore(tmp_path / "credit")
+    add(location, "v1", live=False)
+    for content, said in {
+        None: "None is live; promote one.",
+        "v0": "'latest' names v0, which is not there; promote another.",
+        "../x": f"{location}/latest names no version but '../x'; write the one to serve into it.",
+    }.items():
+        if content is not None:
+            (tmp_path / "credit" / "latest").write_text(content)
+        status, lines = ask(capsys, location, "list")
+
+        assert status == 0
+        assert lines[1].split()[0] == "v1"
+        assert lines[2:] == [said]
+
+
+def test_a_place_that_holds_no_versions_is_named(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing there, the location of all models, or of one version: one sentence, status 2."""
+    nothing = (
+        f"training: there is no version in {location}; name a model's location, such as --store "
+    )
+    for command in (["list"], ["prune", "--keep", "1"]):
+        status, [said] = ask(capsys, location, *command)
+        assert status == 2
+        assert said.startswith(nothing)
+    add(location.at("credit"), "v1")
+    status, [said] = ask(capsys, location, "list")
+    assert said.startswith(nothing)
+    status, [said] = ask(capsys, location.at("credit").at("v1"), "list")
+    assert status == 2
+    assert said.endswith("/v1 is one version; the model's location, one level up, is meant.")
+
+
+def test_promote_moves_the_pointer(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What changed is printed; the live one again changes nothing, not even what was before."""
+    for version in ("v1", "v2", "v3"):
+        add(location, version)
+    status, lines = ask(capsys, location, "promote", "v1")
+    assert (status, lines[-1]) == (0, "credit: v3 → v1")
+    assert read_latest(location)[:2] == ("v1", "v3")
+
+    status, lines = ask(capsys, location, "promote", "v1")
+    assert (status, lines) == (0, ["v1 is live already; nothing was changed."])
+    assert read_latest(location)[:2] == ("v1", "v3")
+
+
+def test_the_first_is_promoted(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where none is live yet."""
+    add(location, "v1", live=False)
+    status, lines = ask(capsys, location, "promote", "v1")
+
+    assert (status, lines[-1]) == (0, "credit: none → v1")
+    assert read_latest(location)[:2] == ("v1", None)
+
+
+FAULTS = {
+    "nothing": "there is no version nothing in",
+    "../v2": "'../v2' is no version's name",
+    "damaged": "model.onnx is not the file its manifest means: the sha256 differs",
+    "cut": "model.onnx",
+    "lacking": "model.onnx is not there",
+    "renamed": "renamed holds version v2",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_does_not_verify_is_not_promoted(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Not there, a byte off, cut short, without a file, under another's name: one sentence."""
+    add(location, "v1")
+    whole = add(location, "v2", live=False)
+    if name not in ("nothing", "../v2"):
+        raw = whole.raw if name == "renamed" else whole.raw.replace(b'"v2"', f'"{name}"'.encode())
+        graph = whole.read("model.onnx")
+        faulty = {"damaged": b"?" + graph[1:], "cut": graph[:-1], "renamed": graph}
+        location.at(name).create("model.joblib", whole.read("model.joblib"))
+        location.at(name).create("manifest.json", raw)
+        if name in faulty:
+            location.at(name).create("model.onnx", faulty[name])
+    status, lines = ask(capsys, location, "promote", name)
+
+    assert status == 2
+    assert lines[-1].startswith("training: ")
+    assert FAULTS[name] in lines[-1]
+    assert read_latest(location)[:2] == ("v1", None)
+
+
+def test_rollback_goes_back_and_forth(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the version before; a second time to where it was, which the first one says."""
+    for version in ("v1", "v2", "v3"):
+        add(location, version)
+    status, lines = ask(capsys, location, "rollback")
+    assert status == 0
+    assert lines[-2:] == ["credit: v3 → v2", "Another rollback goes back to v3."]
+    assert read_latest(location)[:2] == ("v2", "v3")
+    assert ask(capsys, location, "rollback")[1][-2] == "credit: v2 → v3"
+
+
+def test_rollback_wants_a_version_before(
+    location: Store, add: Add, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without one it says what to type instead; if it does not verify, the live one stays."""
+    instead = f"python -m training promote VERSION --store {location}"
+    status, [said] = ask(capsys, location, "rollback")
+    assert status == 2
+    assert said.startswith("training: no version is live")
+    assert said.endswith(instead)
+
+    add(location, "v1")
+    status, [said] = ask(capsys, location, "rollback")
+    assert status == 2
+    assert said.startswith("training: only v1 has been live")
+    assert said.endswith(instead)
+
+    location.replace("latest", b"v1\nv1\n", read_latest(location).tag)
+    assert ask(capsys, location, "rollback") == (2, [said])
+
+    add(location, "v2")
+    location.at("v1").delete("model.onnx")
+    status, lines = ask(capsys, location, "rollback")
+    assert status == 2
+    assert lines[-1].endswith("v1/model.onnx is not there.")
+    assert read_latest(location)[:2] == ("v2", "v1")
+
+
+def test_of_two_promoters_at_once_one_is_told(credit: Path, bucket: Bucket, tmp_path: Path) -> None:
+    """Both saw v1 live; one moves the pointer, the other learns where it went."""
+    for version in ("v1", "v2", "v3"):
+        folder = another(credit, tmp_path / "credit", version)
+        more = [] if version == "v1" else ["--no-promote"]
+        assert (
+            run(bucket.location, "publish", str(folder), "--to", bucket.location.uri, *more)[0] == 0
+        )
+    barrier = threading.Barrier(2, timeout=30)
+
+    def together(asked: Asked) -> None:
+        if asked.method == "PUT":
+            barrier.wait()
+
+    bucket.proxy.before = together
+    store = f"{bucket.location.uri}/credit"
+    processes = [
+        start(bucket.location, "promote", version, "--store", store) for version in ("v2", "v3")
+    ]
+    said = [process.communicate(timeout=60) for process in processes]
+    codes = [process.returncode for process in processes]
+
+    assert sorted(codes) == [0, 2], said
+    live = ("v2", "v3")[codes.index(0)]
+    assert bucket.get("credit/latest") == f"{live}\nv1\n".encode()
+    assert said[codes.index(0)][0].splitlines()[-1] == f"credit: v1 → {live}"
+    assert said[codes.index(2)][1] == (
+        f"training: {store}/latest was moved to {live} in the meantime, and was left there.\n"
+    )
+
+
+def test_google_cloud_is_asked_for_conditions(credit: Path, tmp_path: Path) -> None:
+    """Its emulator keeps no conditions and lists nothing: that the first are sent is shown."""
+    with google(tmp_path) as (location, proxy):
+        for version in ("v1", "v2"):
+            folder = another(credit, tmp_path / "credit", version)
+            assert run(location, "publish", str(folder), "--to", location.uri)[0] == 0
+        proxy.asked.clear()
+        store = ("--store", f"{location.uri}/credit")
+        code, said = run(location, "rollback", *store)
+        assert code == 0, said
+        assert "credit: v2 → v1" in said
+        assert "credit: v1 → v2" in run(location, "promote", "v2", *store)[1]
+        sent = [
+            a.headers.get("x-goog-if-generation-match") for a in proxy.asked if a.method == "PUT"
+        ]
+        assert sent == ["7", "7"]
+        code, said = run(location, "list", *store)
+        assert code == 2
+        assert said.startswith("training: gs://models/models/credit")
+
+
+def test_the_model_is_the_one_that_is_served(tmp_path: Path, credit: Path) -> None:
+    """Without --store, MODEL_URI; rows on a pipe are whole, however long."""
+    name = "v" + "1" * 120
+    another(credit, tmp_path / "mine", name)
+    code, said = run(Location("", {"MODEL_URI": str(tmp_path / "mine")}), "list")
+
+    assert code == 0, said
+    [row] = [line for line in said.splitlines() if name in line]
+    assert row.split()[-3] == "onnx"
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
+    """Each version stands in one line, with as many figures as there is room for."""
+    location = Location("", {})
+    said = on_a_terminal(location, "list", "--store", str(credit), columns=width)
+    lines = Text.from_ansi(said.replace("\r", "")).plain.splitlines()
+
+    assert max(map(len, lines)) <= width
+    [row] = [line for line in lines if "live" in line]
+    assert len(re.findall(r" 0\.\d{4} ", row)) == {80: 1, 100: 3}[width]

@@ -1,0 +1,63 @@
+"""`python -m training key`: what it prints is all that is needed, and is nowhere else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+from serving.access.api_keys import ApiKey, find_api_key, read_api_keys
+
+from tests.helpers.servers import serving
+from tests.training.test_cli import assert_refused, run
+
+
+def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """Return the key, and the value of API_KEYS that a shell would make of the export."""
+    assert done.returncode == 0, done.stderr
+    key = done.stdout.splitlines()[0]
+    [export] = re.findall(r"^ *(export API_KEYS=.*)$", done.stdout, re.MULTILINE)
+    shell = ["bash", "-c", f'{export}; printf %s "$API_KEYS"']
+    return key, subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_key_lets_in_what_its_entry_says(credit: Path, tmp_path: Path) -> None:
+    """A server that is given the entry takes the key; nothing was written to a file."""
+    key, entry = printed(run(tmp_path, "key", "web", "--scope", "predict"))
+    with serving(credit, API_KEYS=entry) as server:
+        sent = {"Authorization": f"Bearer {key}"}
+        refused = requests.get(f"{server}/v0/model_info", headers=sent, timeout=10)
+        logged = server.logged()
+
+    assert refused.status_code == 403
+    assert '"caller":"web"' in logged
+    assert key not in entry
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "scopes"),
+    [
+        ([], {"predict", "info"}),
+        (["--scope", "info"], {"info"}),
+        (["--scope", "info", "--scope", "predict"], {"predict", "info"}),
+    ],
+)
+def test_the_scopes_are_in_the_entry(tmp_path: Path, options: list[str], scopes: set[str]) -> None:
+    """None said means all; and no two keys are alike."""
+    key, entry = printed(run(tmp_path, "key", "web", *options))
+    other, _ = printed(run(tmp_path, "key", "web", *options))
+    found = find_api_key(read_api_keys(entry), key)
+
+    assert isinstance(found, ApiKey)
+    assert (found.name, set(found.scopes)) == ("web", scopes)
+    assert re.fullmatch(r"canoa_[A-Za-z0-9_-]{43}", key)
+    assert key != other
+
+
+@pytest.mark.parametrize("name", ["", "my web", "web=x", "-web", "w" * 41, "we\nb", "caf\xe9"])
+def test_a_name_that_cannot_be_said_is_refused(tmp_path: Path, name: str) -> None:
+    """It has to stand in API_KEYS and in logs."""
+    assert_refused(run(tmp_path, "key", "--", name), "cannot be called")

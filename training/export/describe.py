@@ -1,0 +1,170 @@
+"""The manifest's first draft: what a fitted pipeline and its data say of themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import pickletools
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from serving.bundle.manifest import (
+    BUNDLE_FORMAT,
+    EngineRecord,
+    Estimator,
+    Example,
+    Importances,
+    Label,
+    Lineage,
+    Manifest,
+)
+
+from training.errors import TrainingError
+from training.export.features import check_text, read_features
+
+__all__ = ["draft_manifest", "own_modules"]
+
+#: What the server has, given scikit-learn.
+_GIVEN = {"joblib", "numpy", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}
+
+
+def draft_manifest(
+    name: str,
+    pipeline: Any,
+    data: pd.DataFrame,
+    *,
+    named: bool,
+    metrics: dict[str, dict[str, Any]],
+    permutation: dict[str, float] | None,
+    seed: int | None,
+) -> Manifest:
+    """
+    Fill in what can be read off the fitted *pipeline* and its *data*.
+
+    What can only be found out by trying (label rule, unseen categories, engine, example) is left
+    at its default.
+
+    Raises:
+        TrainingError: The pipeline is none that can be served.
+    """
+    classes = getattr(pipeline, "classes_", None)
+    if isinstance(classes, list):
+        raise TrainingError("the pipeline predicts several targets at once; train one for each.")
+    if classes is None and not hasattr(pipeline, "predict"):
+        raise TrainingError(f"a {type(pipeline).__name__} has no predict: it is no model.")
+    return Manifest(
+        format=BUNDLE_FORMAT,
+        name=name,
+        version="",
+        created_at="",
+        task="regression" if classes is None else "classification",
+        classes=None if classes is None else [_label(value) for value in classes],
+        has_probabilities=classes is not None and hasattr(pipeline, "predict_proba"),
+        named_columns=named,
+        features=read_features(data),
+        estimator=_describe(pipeline),
+        importances=Importances(permutation=permutation, estimator=_own_importances(pipeline)),
+        metrics=metrics,
+        example=Example(instance={}, prediction={}),
+        engine=EngineRecord(name="sklearn"),
+        files={},
+        lineage=_lineage(data, seed),
+    )
+
+
+def own_modules(pipeline: Any) -> list[str]:
+    """Name the modules that opening the pickle imports, beside scikit-learn and its libraries."""
+    # The oldest protocols write a module's name in one piece.
+    pickled = pickle.dumps(pipeline, protocol=2, fix_imports=False)
+    named = {
+        str(argument).partition(" ")[0]
+        for operation, argument, _ in pickletools.genops(pickled)
+        if operation.name == "GLOBAL"
+    }
+    return sorted(
+        # Of Cython's some are called "_loss", and are found all the same.
+        name
+        for name in named
+        if name.partition(".")[0] not in _GIVEN and not name.startswith("_")
+    )
+
+
+def _label(value: Any) -> Label:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    if not isinstance(plain, bool | int | str) or _is_huge(plain):
+        raise TrainingError(
+            f"the target holds {plain!r}; a class is a string, a whole number or a boolean."
+        )
+    if isinstance(plain, str):
+        check_text("the target's classes", [plain])
+    return plain
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether JSON's readers would lose digits of a whole number."""
+    return isinstance(value, int) and abs(value) > 2**53
+
+
+def _describe(pipeline: Any) -> Estimator:
+    steps = list(getattr(pipeline, "steps", [("", pipeline)]))
+    last = steps[-1][1]
+    trees = getattr(last, "n_iter_", None) if hasattr(last, "_predictors") else None
+    if trees is None and hasattr(last, "estimators_") and hasattr(last, "feature_importances_"):
+        trees = len(last.estimators_)
+    return Estimator(
+        type=type(last).__name__,
+        steps=[type(step).__name__ for _, step in steps],
+        parameters={key: _json(value) for key, value in last.get_params(deep=False).items()},
+        num_trees=trees,
+    )
+
+
+def _json(value: Any) -> Any:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if _is_huge(plain) or (isinstance(plain, float) and not np.isfinite(plain)):
+        return repr(plain)
+    return plain if plain is None or isinstance(plain, bool | int | float | str) else repr(plain)
+
+
+def _own_importances(pipeline: Any) -> dict[str, float] | None:
+    last = pipeline[-1] if hasattr(pipeline, "steps") else pipeline
+    values = getattr(last, "feature_importances_", None)
+    if values is None or not np.isfinite(values).all():
+        return None
+    try:
+        names = [str(name) for name in pipeline[:-1].get_feature_names_out()]
+    except (AttributeError, TypeError, ValueError):  # some step cannot name its columns
+        names = [f"column {i}" for i in range(len(values))]
+    return dict(zip(names, np.asarray(values).tolist(), strict=True))
+
+
+def _lineage(data: pd.DataFrame, seed: int | None) -> Lineage:
+    packages = ("scikit-learn", "numpy", "pandas", "skl2onnx", "onnxruntime")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
+    return Lineage(
+        rows=len(data),
+        data_sha256=hashlib.sha256(data.to_csv(index=False).encode()).hexdigest(),
+        seed=seed,
+        versions=versions,
+        git_commit=_git_commit(),
+    )
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,146 @@
+"""Reads the schema from training data, and turns rows into what a client would send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from serving.bundle.manifest import Feature, is_field
+from serving.model.engines import Columns
+from serving.model.schema import FLOAT32_MAX
+
+from training.errors import TrainingError
+
+__all__ = ["as_frame", "check_text", "read_features", "take", "to_columns"]
+
+
+def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
+    """
+    Return *data* as a DataFrame, and whether its columns had names; an array's become x0, x1 etc.
+
+    Raises:
+        TrainingError: It is no table, is empty, or has a name twice.
+    """
+    named = isinstance(data, pd.DataFrame)
+    if not named:
+        array = np.asarray(data)
+        if array.ndim != 2:
+            found = f"have shape {array.shape}" if array.ndim else f"are a {type(data).__name__}"
+            raise TrainingError(
+                f"the features must be a table (a DataFrame or an array), but {found}."
+            )
+        data = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+    if data.empty:
+        raise TrainingError("the data are empty: there must be rows and feature columns.")
+    data = data.set_axis([str(name) for name in data.columns], axis="columns")
+    if not data.columns.is_unique:
+        twice = sorted(set(data.columns[data.columns.duplicated()]))
+        raise TrainingError(f"column names must differ, but {', '.join(twice)} stands there twice.")
+    return data, named
+
+
+def read_features(data: pd.DataFrame) -> list[Feature]:
+    """
+    Describe every column: kind, dtype, whether it has gaps, categories, range.
+
+    Raises:
+        TrainingError: A column holds what no client can send in JSON as one value.
+    """
+    check_text("the column names", data.columns)
+    if strange := next((name for name in data.columns if not is_field(name)), None):
+        raise TrainingError(
+            f"the column name {strange!r} holds a quote, a backslash or a control character, which "
+            "no JSON field is read by; rename it."
+        )
+    return [_read_feature(name, data[name]) for name in data.columns]
+
+
+def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
+    """Turn a frame into columns of plain Python values, as the server decodes them from JSON."""
+    return [_plain(data[feature.name], feature) for feature in features]
+
+
+def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
+    known = column.dropna()
+    dtype = str(column.dtype)
+    nullable = bool(column.isna().any())
+    values = known.cat.categories.tolist() if dtype == "category" else None
+    kind = _kind(name, known)
+    gaps = column[column.isna()]
+    none = dtype == "object" and nullable and all(value is None for value in gaps)
+    missing: Literal["NaN", "None"] = "None" if none else "NaN"
+    if kind == "category":
+        categories = values if values is not None else sorted(set(known))
+        if not all(isinstance(value, str) for value in categories):
+            raise TrainingError(f"column {name} has categories that are not strings.")
+        check_text(f"column {name}", categories)
+        return Feature(
+            name=name,
+            kind="category",
+            dtype=dtype,
+            nullable=nullable,
+            missing=missing,
+            categories=categories,
+        )
+    if kind == "boolean":
+        return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
+    numbers = known.astype("float64")
+    if not np.isfinite(numbers).all():
+        raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")
+    if len(numbers) and numbers.abs().max() > FLOAT32_MAX:
+        raise TrainingError(
+            f"column {name} holds numbers beyond float32 ({FLOAT32_MAX:.2g}), which the server "
+            "refuses; scale it or leave those rows out."
+        )
+    return Feature(
+        name=name,
+        kind="number",
+        dtype=dtype,
+        nullable=nullable,
+        categories=values,
+        minimum=float(numbers.min()) if len(numbers) else None,
+        maximum=float(numbers.max()) if len(numbers) else None,
+    )
+
+
+def _kind(name: str, known: pd.Series[Any]) -> str:
+    found = {type(value) for value in known.tolist()}
+    if found and found <= {bool, np.bool_}:
+        return "boolean"
+    if found and found <= {str}:
+        return "category"
+    if all(issubclass(kind, int | float | np.number) and kind is not bool for kind in found):
+        return "number"
+    names = ", ".join(sorted(kind.__name__ for kind in found))
+    raise TrainingError(
+        f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
+    )
+
+
+def check_text(what: str, texts: Iterable[str]) -> None:
+    """
+    See that *texts* can be sent as UTF-8.
+
+    Raises:
+        TrainingError: One holds half a surrogate pair, as text decoded by "surrogateescape" does.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TrainingError(f"{what} hold {text!r}, which is no Unicode text.") from error
+
+
+def _plain(column: pd.Series[Any], feature: Feature) -> list[Any]:
+    gaps = column.isna().tolist()
+    convert = {"number": float, "boolean": bool, "category": str}[feature.kind]
+    return [
+        None if gap else convert(value) for value, gap in zip(column.tolist(), gaps, strict=True)
+    ]
+
+
+def take(columns: Columns, rows: Any) -> list[list[Any]]:
+    """Return the given *rows* (indices) of *columns*."""
+    return [[column[i] for i in rows] for column in columns]

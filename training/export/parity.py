@@ -1,0 +1,202 @@
+"""Proves that the graph answers as the pipeline does, or says why it cannot be vouched for.
+
+Equal means: every training row, as it was, gets the same label, and probabilities or values within
+the tolerance. So do the perturbed rows. Where the pipeline's answer jumps between two neighbouring
+float32 numbers, the graph may jump one neighbour earlier or later: an input is not known better.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from serving.bundle.manifest import Manifest, Parity
+from serving.model.engines import Columns, Engine, Scores
+
+from training.export.features import take
+from training.export.perturb import beyond, boundaries, perturbed
+
+__all__ = ["PROBABILITY_TOLERANCE", "VALUE_TOLERANCE", "check_parity"]
+
+PROBABILITY_TOLERANCE = 1e-5
+#: Relative to the value itself, or to the largest of the training rows' if that is larger.
+VALUE_TOLERANCE = 1e-5
+SEED = 0
+
+
+def check_parity(
+    manifest: Manifest, pipeline: Engine, graph: Engine, columns: Columns
+) -> tuple[Parity, str | None]:
+    """
+    Compare *graph* with *pipeline* on the training rows *columns*, and on rows around them.
+
+    Returns:
+        The figures, and None or a plain sentence saying why the graph is not to be trusted.
+    """
+    return _Comparison(manifest, pipeline, graph, columns).run()
+
+
+class _Comparison:
+    def __init__(
+        self, manifest: Manifest, pipeline: Engine, graph: Engine, columns: Columns
+    ) -> None:
+        self.manifest, self.pipeline, self.graph, self.columns = manifest, pipeline, graph, columns
+        self.regression = manifest.task == "regression"
+        self.tolerance = VALUE_TOLERANCE if self.regression else PROBABILITY_TOLERANCE
+        self.scale = 1.0
+        self.worst = 0.0
+        self.mismatches = 0
+        self.ties = self.refused = 0
+
+    def run(self) -> tuple[Parity, str | None]:
+        rows, random = len(self.columns[0]), np.random.default_rng(SEED)
+        expected = self.pipeline.score(self.columns)
+        if self.regression:
+            self.scale = max(float(np.abs(expected.values).max()), float(np.finfo(float).tiny))
+        reason = self._judge("training rows", expected, self._graph_scores(self.columns))
+        around = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
+        answered = self._not_refused(around, range(len(around[0])))
+        if reason is None:
+            reason = self._judge_refused(around, set(answered))
+        around = take(around, answered)
+        changed = len(around[0])
+        if reason is None and changed:
+            scores = self.pipeline.score(around)
+            found = self._graph_scores(around)
+            far = beyond(around, self.manifest.features)
+            reason = self._judge("rows changed around them", scores, found, far)
+        if reason is None:
+            reason, probes = self._judge_boundaries(random)
+            changed += probes
+        parity = Parity(
+            rows=rows,
+            perturbed_rows=changed,
+            tolerance=self.tolerance,
+            max_difference=self.worst if np.isfinite(self.worst) else None,
+            label_mismatches=self.mismatches,
+            ties=self.ties,
+            refused_rows=self.refused,
+        )
+        return parity, reason
+
+    def _judge(
+        self, what: str, expected: Scores, found: Scores | str, far: Any = False
+    ) -> str | None:
+        if isinstance(found, str):
+            return f"the graph fails on {what}: {found}"
+        # Far off, float32 overflows where doubles do not; the server says so (422), never a lie.
+        refused = far & ~np.isfinite(_matrix(found)).all(axis=1)
+        self.refused += int(refused.sum())
+        difference = np.where(refused, 0.0, self._difference(expected, found))
+        labels = self._label_mismatch(expected, found) & ~refused
+        wrong = ~(difference <= self.tolerance)
+        self.worst = max(self.worst, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
+        self.mismatches += int(labels.sum())
+        failed = wrong | labels
+        if not failed.any():
+            return None
+        return (
+            f"the graph differs from the pipeline on {int(failed.sum())} of {len(failed)} {what}, "
+            f"by up to {self.worst:.2g} (allowed: {self.tolerance:g})"
+        )
+
+    def _judge_refused(self, around: list[list[Any]], answered: set[int]) -> str | None:
+        """Where the pipeline has no answer, the graph must have none either."""
+        for i in range(len(around[0])):
+            if i in answered:
+                continue
+            found = self._graph_scores(take(around, [i]))
+            if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
+                return "the graph answers rows that the pipeline refuses"
+        return None
+
+    def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:
+        def answer(columns: Columns) -> Any:
+            return self._with_labels(self.pipeline.score(columns))
+
+        try:
+            low, high = boundaries(
+                self.columns,
+                self.manifest.features,
+                answer,
+                self.tolerance * self.scale if self.regression else self.tolerance,
+                random,
+            )
+        except ValueError:  # the pipeline refuses rows between training's own
+            return None, 0
+        if not low:
+            return None, 0
+        below, above = self.pipeline.score(low), self.pipeline.score(high)
+        failed = np.zeros(len(low[0]), dtype=bool)
+        for side in (low, high):
+            found = self._graph_scores(side)
+            if isinstance(found, str):
+                return f"the graph fails where the pipeline's answer jumps: {found}", 0
+            near = self._equal(below, found) | self._equal(above, found)
+            failed |= ~near
+        if failed.any():
+            return (
+                (
+                    f"at {int(failed.sum())} of {len(failed)} places where the pipeline's answer "
+                    "jumps, the graph's does not jump there or beside it"
+                ),
+                2 * len(failed),
+            )
+        return None, 2 * len(failed)
+
+    def _equal(self, expected: Scores, found: Scores) -> Any:
+        return self._difference(expected, found) <= self.tolerance
+
+    def _difference(self, expected: Scores, found: Scores) -> Any:
+        if not self.regression and expected.probabilities is None:
+            return np.not_equal(expected.values, found.values).astype(float)
+        a, b = self._with_labels(expected), self._with_labels(found)
+        with np.errstate(all="ignore"):
+            difference = np.abs(a - b).max(axis=1)
+            if self.regression:
+                difference = difference / np.maximum(np.abs(a).max(axis=1), self.scale)
+        return difference
+
+    def _label_mismatch(self, expected: Scores, found: Scores) -> Any:
+        if self.regression:
+            return np.zeros(len(expected.values), dtype=bool)
+        different = np.not_equal(expected.values, found.values)
+        if expected.probabilities is None or self.manifest.engine.label_rule == "model":
+            return different
+        best = np.sort(expected.probabilities, axis=1)[:, -2:]
+        ties = best[:, 1] - best[:, 0] <= self.manifest.engine.tie_tolerance
+        self.ties += int(ties.sum())
+        return different & ~ties
+
+    def _with_labels(self, scores: Scores) -> Any:
+        """Append a label that jumps where the probabilities need not."""
+        matrix = _matrix(scores)
+        if scores.probabilities is None or self.manifest.engine.label_rule == "argmax":
+            return matrix
+        return np.column_stack([matrix, scores.values])
+
+    def _graph_scores(self, columns: Columns) -> Scores | str:
+        try:
+            return self.graph.score(columns)
+        except Exception as error:  # onnxruntime's errors have no common base
+            return str(error).splitlines()[0]
+
+    def _not_refused(self, columns: list[list[Any]], rows: range) -> list[int]:
+        """Find the rows with a finite answer; split until those that raise stand alone."""
+        if not len(rows):
+            return []
+        try:
+            with np.errstate(all="ignore"):
+                scores = self.pipeline.score(take(columns, rows))
+            finite = np.isfinite(_matrix(scores)).all(axis=1)
+            return [i for i, good in zip(rows, finite, strict=True) if good]
+        except (ValueError, ArithmeticError):
+            if len(rows) == 1:
+                return []
+            half = len(rows) // 2
+            return self._not_refused(columns, rows[:half]) + self._not_refused(columns, rows[half:])
+
+
+def _matrix(scores: Scores) -> Any:
+    answer = scores.values if scores.probabilities is None else scores.probabilities
+    return np.asarray(answer, dtype=np.float64).reshape(len(scores.values), -1)

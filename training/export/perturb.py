@@ -1,0 +1,162 @@
+"""Rows around the training rows: what clients may send that training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from serving.bundle.manifest import Feature
+from serving.model.engines import Columns
+from serving.model.schema import FLOAT32_MAX
+
+__all__ = ["beyond", "boundaries", "perturbed"]
+
+#: What trying may cost: values in all rows that are made at once.
+CELLS = 2_000_000
+
+_STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000, "ÉTÉ Straße"]
+_EXTREME = [0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, FLOAT32_MAX, -FLOAT32_MAX]
+_LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), float(2**53)]
+
+
+def perturbed(
+    columns: Columns, features: list[Feature], count: int, random: np.random.Generator
+) -> list[list[Any]]:
+    """
+    Draw *count* rows (at least some of every kind of change for every feature, up to CELLS).
+
+    Half are a training row with one value changed: null, a category never seen, an extreme, a
+    fraction, a value between two neighbours, a float32 neighbour, a number that is no float32. The
+    other half mix values of several rows.
+    """
+    rows = len(columns[0])
+    changes = [
+        (j, value)
+        for j in range(len(features))
+        for value in _values(columns[j], features[j], random)
+    ]
+    most = max(count // 2, CELLS // len(features))
+    if len(changes) > most:
+        changes = [changes[i] for i in random.permutation(len(changes))[:most]]
+    single = max(count // 2, len(changes))
+    picks = random.integers(rows, size=single)
+    changed = [[column[i] for i in picks] for column in columns]
+    for n in range(single):
+        j, value = changes[n % len(changes)]
+        changed[j][n] = value
+    mixed = [
+        [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
+    ]
+    return [[_clamp(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)]
+
+
+def beyond(columns: Columns, features: list[Feature]) -> npt.NDArray[np.bool_]:
+    """Mark the rows, shape (n,), with a number a million times beyond all that training saw."""
+    far = np.zeros(len(columns[0]), dtype=bool)
+    for column, feature in zip(columns, features, strict=True):
+        if feature.kind == "number":
+            seen = max(abs(feature.minimum or 0.0), abs(feature.maximum or 0.0), 1.0)
+            far |= np.abs(np.array(column, dtype=np.float64)) > 1e6 * seen
+    return far
+
+
+def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[Any]:
+    null = [None] if feature.nullable else []
+    if feature.kind == "boolean":
+        return [True, False, *null]
+    if feature.kind == "category":
+        strange = _STRANGE if feature.accepts_unseen else []
+        return [*(feature.categories or ()), *strange, *null]
+    known = np.unique([value for value in column if value is not None])
+    if not len(known):
+        return [*_EXTREME, *null]
+    some = random.choice(known, size=min(len(known), 20), replace=False)
+    near = some.astype(np.float32)
+    between = (known[:-1] + known[1:]) / 2
+    return [
+        *null,
+        *_EXTREME,
+        *_LARGE_WHOLE,
+        float(known[0]),
+        float(known[-1]),
+        *np.nextafter(near, np.float32(np.inf)).tolist(),
+        *np.nextafter(near, np.float32(-np.inf)).tolist(),
+        *(some + 0.5).tolist(),
+        *(some + random.uniform(-1, 1, len(some))).tolist(),
+        *random.choice(between, size=min(len(between), 20), replace=False).tolist(),
+    ]
+
+
+def _clamp(value: Any) -> Any:
+    """Keep to the numbers that the server takes."""
+    return min(max(value, -FLOAT32_MAX), FLOAT32_MAX) if isinstance(value, float) else value
+
+
+def boundaries(
+    columns: Columns,
+    features: list[Feature],
+    answer: Callable[[Columns], Any],
+    tolerance: float,
+    random: np.random.Generator,
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """
+    Find where the pipeline's answer jumps, by bisection over float32.
+
+    Args:
+        columns: Training rows to start from.
+        features: What the columns are.
+        answer: Gives shape (n, k) for n rows.
+        tolerance: The smallest jump of interest.
+        random: Draws the rows.
+
+    Returns:
+        Two sets of rows, pairwise equal but for one number: float32 neighbours on either side of
+        a jump. Both are empty where there is none.
+    """
+    numbers = [j for j, f in enumerate(features) if f.kind == "number" and f.maximum is not None]
+    tries = min(16, CELLS // (2 * len(features) * max(len(numbers), 1)))
+    where = np.repeat(numbers, max(tries, 1)).astype(int)
+    if not len(where):
+        return [], []
+    picks = random.integers(len(columns[0]), size=len(where))
+    base = [[column[i] for i in picks] for column in columns]
+    low = np.array([_ordinal(_draw(columns[j], random)) for j in where])
+    high = np.array([_ordinal(_draw(columns[j], random)) for j in where])
+    at_low = answer(_set(base, where, low))
+    jumps = np.abs(at_low - answer(_set(base, where, high))).max(axis=1) > tolerance
+    if not jumps.any():
+        return [], []
+    base = [[value for value, jump in zip(column, jumps, strict=True) if jump] for column in base]
+    where, low, high, at_low = where[jumps], low[jumps], high[jumps], at_low[jumps]
+    while (np.abs(high - low) > 1).any():
+        middle = (low + high) // 2
+        same = np.abs(answer(_set(base, where, middle)) - at_low).max(axis=1) <= tolerance
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return _set(base, where, low), _set(base, where, high)
+
+
+def _draw(column: Any, random: np.random.Generator) -> float:
+    while True:
+        value = column[random.integers(len(column))]
+        if value is not None:
+            return float(value)
+
+
+def _set(base: list[list[Any]], where: Any, ordinals: Any) -> list[list[Any]]:
+    rows = [list(column) for column in base]
+    for n, (j, ordinal) in enumerate(zip(where, ordinals, strict=True)):
+        rows[j][n] = _number(ordinal)
+    return rows
+
+
+def _ordinal(value: float) -> int:
+    """Number the float32s in order: neighbours differ by one (two's complement of the bits)."""
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _number(ordinal: Any) -> float:
+    magnitude = np.array(abs(int(ordinal)), dtype=np.int32).view(np.float32)
+    return float(magnitude if ordinal >= 0 else -magnitude)

@@ -1,0 +1,1 @@
+"""A project's data and pipeline: loading, sampling, evaluating."""

@@ -1,0 +1,84 @@
+"""The sample that `pack` reads the schema from: a CSV file, as the pipeline's training had it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+
+from training.errors import TrainingError
+from training.export.compile import walk
+
+__all__ = ["categories_of_text", "read_sample"]
+
+#: What counts as missing, in a column of numbers or where no category is called so.
+_MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+
+
+def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = None) -> pd.DataFrame:
+    """
+    Read the rows.
+
+    Args:
+        sample: A CSV file with a header.
+        strings: The columns that hold text, whatever it looks like, and the categories known of
+            each: "01" is a code and no number, and a category called "NA" is not a missing one.
+
+    Raises:
+        TrainingError: It cannot be read, has a column twice, or no rows.
+    """
+    strings = strings or {}
+    try:
+        header = pd.read_csv(sample, header=None, nrows=1, dtype=str).iloc[0].tolist()
+        missing = {
+            name: [text for text in _MISSING if text not in strings.get(name, ())]
+            for name in header
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            rows = pd.read_csv(
+                sample,
+                index_col=False,  # a row longer than the header is wrong, and no reason to shift
+                dtype={name: str for name in header if name in strings},
+                keep_default_na=False,
+                na_values=missing,
+            )
+    except Exception as error:  # pandas, and what unpacks archives for it, raise what they like
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise TrainingError(f"{sample} cannot be read as CSV: {reason}.") from error
+    twice = sorted({str(name) for name in header if header.count(name) > 1})
+    if twice:
+        raise TrainingError(f"{sample} has the column {', '.join(twice)} twice.")
+    if rows.empty:
+        raise TrainingError(f"{sample} has no rows below its header.")
+    return rows
+
+
+def categories_of_text(model: Any) -> dict[str, set[str]]:
+    """Find the columns that *model*'s encoders were fitted on as text, and their categories."""
+    names = list(getattr(model, "feature_names_in_", ()))
+    return {
+        names[place]: {value for value in categories if isinstance(value, str)}
+        for place, categories in _encoded(model, range(len(names)))
+        if place < len(names) and any(isinstance(value, str) for value in categories)
+    }
+
+
+def _encoded(model: Any, places: Collection[int]) -> Iterator[tuple[int, Any]]:
+    """Yield the place of each encoded column, and the categories that its encoder knows."""
+    branched: set[int] = set()
+    for _, step in walk(model):
+        if isinstance(step, ColumnTransformer):
+            for name, inner, _ in step.transformers_:
+                branched |= {id(part) for _, part in walk(inner)}
+                # Columns may be given by name, place, slice or mask; this is what came of them.
+                chosen = step._transformer_to_input_indices.get(name, [])
+                yield from _encoded(inner, [list(places)[i] for i in chosen])
+        elif id(step) not in branched:
+            categories = vars(step).get("categories_")
+            if categories is not None and len(categories) == len(places):
+                yield from zip(places, categories, strict=True)

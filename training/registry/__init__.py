@@ -1,0 +1,1 @@
+"""Versions of a model: publish, promote, roll back, prune, compare, sign."""

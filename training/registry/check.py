@@ -1,0 +1,86 @@
+"""`check`: load a bundle as the server would, and see that it answers as training recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from serving.bundle.bundle import Bundle, open_bundle
+from serving.bundle.signature import is_valid, key_id, signer_of
+from serving.model.model import open_model
+from serving.settings import settings
+
+from training.errors import TrainingError
+from training.registry.location import open_location
+
+__all__ = ["check", "check_files"]
+
+
+def check(uri: str) -> None:
+    """
+    Verify who signed it and every file's digest, score the example, compare.
+
+    Args:
+        uri: A model's location, or one version's: a folder, or an address in an object store.
+
+    Raises:
+        BundleError: A file is missing or is not the one that the manifest means.
+        TrainingError: The example's answer is another one.
+    """
+    console = Console()
+    bundle = open_bundle(open_location(uri))
+    manifest = bundle.manifest
+    check_files(bundle, console.print)
+    for line in _signatures(bundle):
+        console.print(line)
+    model = open_model(bundle, allow_pickle=settings().allow_pickle, apart=True)
+    body = msgspec.json.encode(manifest.example.instance)
+    [answer] = model.predict(model.schema.decode(body, 1).columns)
+    if not _same(answer, manifest.example.prediction):
+        raise TrainingError(
+            f"the example is answered {answer}, but training recorded "
+            f"{manifest.example.prediction}."
+        )
+    console.print(f"example: answered as recorded, {answer}")
+    console.print(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
+
+
+def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
+    """
+    Read every file of *bundle*, and tell *report* of each that it is good.
+
+    Raises:
+        BundleError: One is missing, or is not the one that the manifest means.
+    """
+    for name, file in bundle.manifest.files.items():
+        bundle.read(name)
+        report(f"{name}: {file.size:,} bytes, sha256 {file.sha256[:12]}… as recorded")
+
+
+def _signatures(bundle: Bundle) -> list[str]:
+    """Say who signed it, and whether that is known."""
+    trusted = {key_id(key): key for key in settings().model_public_keys}
+    lines = []
+    for file, content in bundle.signatures().items():
+        signer = str(signer_of(file))
+        if signer not in trusted:
+            judged = "whose key is not in MODEL_PUBLIC_KEYS: not verified"
+        elif is_valid(trusted[signer], content, bundle.raw):
+            judged = "verified"
+        else:
+            judged = "and the signature does not fit"
+        lines.append(f"signed by {signer}, {judged}")
+    return lines or ["not signed"]
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            _same(found[key], expected[key]) for key in expected
+        )
+    if isinstance(expected, float):
+        return math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-5)
+    return bool(found == expected)

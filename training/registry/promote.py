@@ -1,0 +1,108 @@
+"""`promote` and `rollback`: which version is live, and the move of the pointer that decides it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from serving.bundle.bundle import MANIFEST_FILE, Bundle
+from serving.bundle.latest import Latest, move_latest, restore_latest
+from serving.bundle.manifest import NAME
+from serving.errors import BundleError, ObjectMissing
+from serving.stores.store import Store
+
+from training.errors import TrainingError
+from training.registry.check import check_files
+from training.registry.location import find_live, open_location
+from training.registry.versions import STRUCK
+from training.report import progress, say
+
+__all__ = ["how_to_promote", "make_live", "promote", "rollback"]
+
+
+def promote(uri: str, version: str) -> None:
+    """
+    Make *version* of the model at *uri* the live one, once every digest is seen to be right.
+
+    Raises:
+        TrainingError: There is no such version.
+        BundleError: It does not verify, the store fails, or somebody else moved the pointer.
+    """
+    model = open_location(uri)
+    live = find_live(model)
+    if live and live.version == version:
+        say(f"{version} is live already; nothing was changed.")
+        return
+    name = _verify(model, version)
+    make_live(model, version, live)
+    say(f"{name}: {live.version if live else 'none'} → {version}")
+
+
+def rollback(uri: str) -> None:
+    """
+    Make the version before the live one live again, once every digest is seen to be right.
+
+    Raises:
+        TrainingError: None was live before, or it is there no more.
+        BundleError: It does not verify, the store fails, or somebody else moved the pointer.
+    """
+    model = open_location(uri)
+    live = find_live(model)
+    if live is None or live.previous in (None, live.version):
+        known = f"only {live.version} has been live" if live else "no version is live"
+        raise TrainingError(
+            f"{known} in {model}, so there is none to go back to; "
+            f"name one: {how_to_promote('VERSION', model)}"
+        )
+    name = _verify(model, live.previous)
+    make_live(model, live.previous, live)
+    say(
+        f"{name}: {live.version} → {live.previous}",
+        f"Another rollback goes back to {live.version}.",
+    )
+
+
+def make_live(model: Store, version: str, seen: Latest | None) -> None:
+    """
+    Point to *version*, unless the pointer has moved since it was *seen*.
+
+    A prune strikes a manifest out and then looks at the pointer; this moves the pointer and then
+    looks at the manifest. So of two at once, at least one sees the other.
+
+    Raises:
+        Conflict: The pointer has moved.
+        BundleError: The version was pruned meanwhile; the pointer is where it was.
+    """
+    move_latest(model, version, seen)
+    try:
+        pruned = model.at(version).read(MANIFEST_FILE).content.startswith(STRUCK)
+    except ObjectMissing:
+        pruned = True
+    if pruned:
+        if seen is not None:
+            restore_latest(model, seen)
+        stays = f"{seen.version} stays live" if seen else "promote another"
+        raise BundleError(f"{model.at(version)} was pruned in the meantime; {stays}.")
+
+
+def how_to_promote(version: str, model: Store) -> str:
+    """Write the command that makes *version* live."""
+    return f"python -m training promote {version} --store {shlex.quote(str(model))}"
+
+
+def _verify(model: Store, version: str) -> str:
+    """See that the version is there and whole; the model's name."""
+    if not re.search(NAME, version):
+        raise TrainingError(f"{version!r} is no version's name; the command list shows them.")
+    try:
+        bundle = Bundle(model.at(version))
+    except ObjectMissing as error:
+        raise TrainingError(
+            f"there is no version {version} in {model}; the command list shows those there are."
+        ) from error
+    if bundle.manifest.version != version:
+        raise TrainingError(f"{model.at(version)} holds version {bundle.manifest.version}.")
+    with progress() as report:
+        report(f"checking the files of {version}")
+        check_files(bundle, lambda _: None)
+    return bundle.manifest.name

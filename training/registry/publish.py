@@ -1,0 +1,64 @@
+"""`publish`: bring a bundle to where the functions fetch it, and make it the live one."""
+
+from __future__ import annotations
+
+from serving.bundle.bundle import Bundle, copy_bundle, open_bundle
+from serving.stores.store import Store
+
+from training.errors import on_interrupt
+from training.registry.location import find_live, open_location
+from training.registry.promote import how_to_promote, make_live
+from training.report import say, transfer
+
+__all__ = ["publish", "upload"]
+
+
+def publish(source: str, to: str, *, promote: bool = True) -> None:
+    """
+    Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
+
+    With MODEL_PUBLIC_KEYS set, only one that is signed by one of them.
+
+    It may be repeated, and be done by several at once: a version is written once and never
+    changed, and the pointer is moved only from where it was found at the start.
+
+    Args:
+        source: The model's folder, whose `latest` is taken, or one version's.
+        to: The location of all models: s3://bucket/models, gs://…, az://… or a folder.
+        promote: Whether the pointer moves.
+
+    Raises:
+        BundleError: The bundle is not good, the store fails, another bundle of that name and
+            version is there, or someone else moved the pointer meanwhile.
+    """
+    bundle = open_bundle(open_location(source))
+    name, version = bundle.manifest.name, bundle.manifest.version
+    model = open_location(to).at(name)
+    live = find_live(model)
+    with on_interrupt("publish again, and it goes on where it was"):
+        upload(bundle, model)
+        if live is not None and live.version == version:
+            say(f"{name} {version} is live, as before. Serve it: MODEL_URI={model}")
+        elif promote:
+            make_live(model, version, live)
+            was = f"; it was {live.version}" if live else ""
+            say(f"{name} {version} is live{was}. Serve it: MODEL_URI={model}")
+        else:
+            stays = f"{live.version} stays live" if live else "none is live"
+            say(
+                f"{name} {version} is there, and {stays}. To promote it:",
+                f"  {how_to_promote(version, model)}",
+            )
+
+
+def upload(bundle: Bundle, model: Store) -> None:
+    """
+    Write *bundle* to its version's location in *model*, and read it back.
+
+    Raises:
+        BundleError: The bundle is not good, the store fails, or something else is there.
+    """
+    sizes = [len(bundle.raw), *(file.size for file in bundle.manifest.files.values())]
+    sizes += [len(content) for content in bundle.signatures().values()]
+    with transfer(2 * sum(sizes)) as report:
+        copy_bundle(bundle, model.at(bundle.manifest.version), report)
