@@ -1,4 +1,4 @@
-"""GET /v0/model_info: what the model is, was trained on, and is worth."""
+"""GET /v0/model_info: what the model is, what it was trained on, and how good it is."""
 
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
@@ -7,6 +7,6 @@ from serving.model.card import model_card
 
 @endpoint("GET", "/v0/model_info", scope="info")
 def model_info(_: Request) -> Answer:
-    """Answer with the manifest's public part."""
+    """What the model is, what it was trained on, and how good it is."""
     manifest = load_model().manifest
     return Answer(model_card(manifest), model_version=manifest.version)

@@ -4,16 +4,20 @@ from typing import Any
 
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
-from serving.settings import settings
+from serving.model.json_schema import INSTANCES, PREDICTIONS
 from serving.telemetry.tracing import span
 
 
-@endpoint("POST", "/v0/predict", scope="predict")
+@endpoint("POST", "/v0/predict", scope="predict", body=INSTANCES, answer=PREDICTIONS)
 def predict(request: Request) -> Answer:
-    """Score `{"instances": […]}`, or one bare instance, which is answered in the singular."""
+    """
+    Score instances.
+
+    The body is `{"instances": […]}`, or one bare instance, which is answered in the singular.
+    """
     model = load_model()
     with span("decode"):
-        instances = model.decode(request.get_data(), settings().max_instances)
+        instances = model.decode(request.get_data())
     with span("inference"):
         predictions = model.predict(instances.columns)
 

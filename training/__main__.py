@@ -16,9 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.access.api_keys import SCOPES
+from serving.bundle.trust import Trust
 from serving.errors import CanoaError
-from serving.settings import settings
+from serving.routes import load_functions, scopes
+from serving.settings import Settings, read_settings
 
 from training.errors import TrainingError
 
@@ -53,6 +54,7 @@ def _train(options: argparse.Namespace) -> int:
         options.project,
         options.name,
         options.models,
+        trust=_trust(),
         conditions=conditions,
         to=options.to,
         key=options.sign,
@@ -76,13 +78,13 @@ def _pack(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     from training.registry.check import check
 
-    check(options.bundle)
+    check(options.bundle, _trust())
 
 
 def _publish(options: argparse.Namespace) -> None:
     from training.registry.publish import publish
 
-    publish(options.bundle, options.to, promote=options.promote)
+    publish(options.bundle, options.to, _trust(), promote=options.promote)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -94,13 +96,13 @@ def _list(options: argparse.Namespace) -> None:
 def _promote(options: argparse.Namespace) -> None:
     from training.registry.promote import promote
 
-    promote(_store(options), options.version)
+    promote(_store(options), options.version, _trust())
 
 
 def _rollback(options: argparse.Namespace) -> None:
     from training.registry.promote import rollback
 
-    rollback(_store(options))
+    rollback(_store(options), _trust())
 
 
 def _prune(options: argparse.Namespace) -> None:
@@ -124,11 +126,20 @@ def _sign(options: argparse.Namespace) -> None:
 def _key(options: argparse.Namespace) -> None:
     from training.api_key import make_api_key
 
-    make_api_key(options.name, options.scope)
+    known = scopes(load_functions("functions"))
+    make_api_key(options.name, options.scope, known)
 
 
 def _store(options: argparse.Namespace) -> str:
-    return options.store or settings().model_uri
+    return options.store or _settings().model_uri
+
+
+def _settings() -> Settings:
+    return read_settings(os.environ)
+
+
+def _trust() -> Trust:
+    return Trust.from_settings(_settings())
 
 
 _KEY = "the private key's file, or env:NAME for an environment variable"
@@ -229,10 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("name", help="whose it is; logs say it")
     key.add_argument(
         "--scope",
-        choices=SCOPES,
         action="append",
         default=[],
-        help="what it may do; repeat it for more (default: all)",
+        help="what it may do, as the functions name it; repeat it for more (default: everything)",
     )
     key.set_defaults(run=_key)
     return parser

@@ -6,37 +6,42 @@ import secrets
 from collections.abc import Sequence
 
 from rich.console import Console
-from serving.access.api_keys import KEY_PREFIX, NAME, SCOPES, digest
+from serving.access.api_keys import KEY_PREFIX, NAME, digest
 
 from training.errors import TrainingError
 
 __all__ = ["make_api_key"]
 
 
-def make_api_key(name: str, scopes: Sequence[str]) -> None:
+def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None:
     """
     Print a new key, and the entry of API_KEYS that lets it in.
 
     Args:
-        name: Of whom it is for; logs say it.
-        scopes: What it may do; none means all.
+        name: The caller's name, which the log shows.
+        scopes: What it may do; none means everything.
+        known: The scopes that the functions ask for.
 
     Raises:
-        TrainingError: The name cannot stand in API_KEYS.
+        TrainingError: The name cannot be used in API_KEYS, or no function asks for a scope.
     """
     if not NAME.fullmatch(name):
         raise TrainingError(
             f"a key cannot be called {name!r}: at most 40 letters, digits, '.', '_' and '-' can."
         )
+    if unknown := [scope for scope in scopes if scope not in known]:
+        raise TrainingError(
+            f"no function asks for the scope {unknown[0]}; there are {', '.join(known)}."
+        )
     key = KEY_PREFIX + secrets.token_urlsafe(32)
-    granted = [scope for scope in SCOPES if scope in scopes]
+    granted = sorted(set(scopes))
     entry = f"{name}{':' * bool(granted)}{'+'.join(granted)}={digest(key)}"
 
     # A line that was broken to fit the screen could not be copied.
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"[bold]{key}[/]\n\n"
-        f"The key of {name}, for {' and '.join(granted or SCOPES)}. It is shown this once. "
+        f"The key of {name}, for {' and '.join(granted) or 'everything'}. It is shown this once. "
         "The caller sends\n\n"
         f"  curl -H 'Authorization: Bearer {key}' …\n\n"
         "The server gets its digest, which makes no key, beside those of others:\n\n"

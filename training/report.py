@@ -13,8 +13,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
-from serving.bundle.bundle import read_manifest
 from serving.bundle.manifest import Label, Manifest
+from serving.bundle.reader import read_manifest
 from serving.bundle.signature import signer_of
 from serving.stores.folder import FolderStore
 

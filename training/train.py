@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from serving.bundle.trust import Trust
 from sklearn.base import is_regressor
 from sklearn.model_selection import train_test_split
 
@@ -33,6 +34,7 @@ def train(
     name: str | None,
     models: Path,
     *,
+    trust: Trust,
     conditions: Sequence[Condition] = (),
     to: str | None = None,
     key: str | None = None,
@@ -44,6 +46,7 @@ def train(
         project: A module with load_data() and build_pipeline().
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
+        trust: Which signatures are required where it is published.
         conditions: What the model must reach to go live.
         to: The location of all models in a store, if it is to be published there.
         key: The private key that signs the bundle, as `read_signer` takes it.
@@ -114,7 +117,7 @@ def train(
             promote=not conditions,
             sign=signer,
         )
-    return release(path, (unseen, held_out), conditions, to)
+    return release(path, (unseen, held_out), conditions, to, trust)
 
 
 def check_name(name: str) -> str:

@@ -15,7 +15,7 @@ import joblib
 import msgspec
 import pandas as pd
 from rich.console import Console
-from serving.bundle.bundle import Bundle, open_bundle
+from serving.bundle.reader import Bundle, open_bundle
 from serving.model.model import open_model
 from serving.stores.folder import FolderStore
 from werkzeug.test import EnvironBuilder
@@ -89,7 +89,7 @@ def _requests(
 def _batches(
     figures: Figures, server: Server, bundle: Path, instances: list[dict[str, Any]]
 ) -> None:
-    model = open_model(Bundle(FolderStore(bundle)), allow_pickle=False)
+    model = open_model(Bundle(FolderStore(bundle)))
     engine: Any = model._engine
     pipeline = joblib.load(bundle / "model.joblib")
     for count in (1_000, 10_000):

@@ -13,6 +13,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from rich.table import Table
+from serving.bundle.trust import Trust
 
 from tests.bench.peers import LAMBDA_BARE, LAMBDA_JOBLIB, LAMBDA_TIMED
 from tests.bench.table import Figures
@@ -69,7 +70,7 @@ def measure_lambda(figures: Figures, bundle: Path, body: bytes, rounds: int) -> 
     with tempfile.TemporaryDirectory() as name, s3() as store:
         place = s3_place(store, store)
         with _environment(place.environment):
-            publish(str(bundle), place.uri)
+            publish(str(bundle), place.uri, Trust())
         remote = {"MODEL_URI": f"{place.uri}/credit", **place.environment}
         functions = _functions(Path(name), bundle, remote)
         cold = _cold_starts(functions, event, rounds)

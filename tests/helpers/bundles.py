@@ -10,8 +10,9 @@ from typing import Any
 import joblib
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from serving.bundle.bundle import Sign, open_bundle, write_bundle
 from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Manifest
+from serving.bundle.reader import open_bundle
+from serving.bundle.writer import Sign, write_bundle
 from serving.stores.folder import FolderStore
 
 from training.registry.signing_key import Signer
@@ -32,7 +33,7 @@ def public_keys(*signers: Signer) -> dict[str, str]:
 
 def manifest_of(model: Path) -> Manifest:
     """Read the live version's manifest, whoever signed it."""
-    return open_bundle(FolderStore(model), keys=()).manifest
+    return open_bundle(FolderStore(model)).manifest
 
 
 def copied(
@@ -58,7 +59,7 @@ def copied(
     Returns:
         The new version's folder.
     """
-    bundle = open_bundle(FolderStore(model), keys=())
+    bundle = open_bundle(FolderStore(model))
     manifest = msgspec.structs.replace(bundle.manifest, **changes)
     if files is None:
         names = [GRAPH_FILE] if manifest.engine.name == "onnx" else [PIPELINE_FILE]

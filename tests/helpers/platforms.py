@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import requests
-from serving import loader
-from serving.access import tokens
-from serving.access.gate import prepare
+from serving.process import start
 from serving.routes import load_functions
-from serving.settings import platform, settings
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
@@ -20,14 +18,10 @@ from tests.helpers.aws.lambdas import EVENTS, http_event, runtime
 from tests.helpers.aws.osls import offline
 from tests.helpers.servers import ROOT, emulator, serving
 
-__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "forget", "lambda_process"]
+__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "lambda_process"]
 
-PATHS = {
-    "predict": "/v0/predict",
-    "model_info": "/v0/model_info",
-    "health": "/health",
-    "openapi": "/openapi.json",
-}
+#: Function → path.
+PATHS = {f.__name__: f.route.path for f in load_functions(ROOT / "functions")}
 
 
 class Reply(NamedTuple):
@@ -105,9 +99,9 @@ def _environment(model: Path, **environment: str) -> Iterator[None]:
         patch.chdir(ROOT)
         for name, value in {"MODEL_URI": str(model), **environment}.items():
             patch.setenv(name, value)
-        forget()
+        start(os.environ)
         yield
-    forget()
+    start({})
 
 
 def _lambda_reply(answer: dict[str, Any]) -> Reply:
@@ -175,10 +169,3 @@ PLATFORMS = {
     "lambda runtime": lambda_runtime,
     "osls offline": osls_offline,
 }
-
-
-def forget() -> None:
-    """Make this process read its settings and load its model anew."""
-    for cached in (settings, platform, prepare, tokens.provider_keys):
-        cached.cache_clear()
-    loader._loader = loader._Loader()

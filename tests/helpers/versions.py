@@ -7,8 +7,9 @@ from typing import Protocol
 
 import msgspec
 import pytest
-from serving.bundle.bundle import Bundle, write_bundle
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle
+from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 

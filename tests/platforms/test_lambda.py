@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serving.adapters.aws_events import read_event
-from serving.bundle.bundle import open_bundle
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.aws.lambdas import EVENTS, TRACE, balancer_event, http_event, rest_event, runtime

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from serving.bundle.bundle import Bundle
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import Bundle
 from serving.stores.folder import FolderStore
 from sklearn.ensemble import RandomForestRegressor
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving.bundle.bundle import Bundle, copy_bundle, open_bundle
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.writer import copy_bundle
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 

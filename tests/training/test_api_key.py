@@ -40,19 +40,21 @@ def test_the_key_lets_in_what_its_entry_says(credit: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "scopes"),
     [
-        ([], {"predict", "info"}),
+        ([], None),
         (["--scope", "info"], {"info"}),
         (["--scope", "info", "--scope", "predict"], {"predict", "info"}),
     ],
 )
-def test_the_scopes_are_in_the_entry(tmp_path: Path, options: list[str], scopes: set[str]) -> None:
-    """None said means all; and no two keys are alike."""
+def test_the_scopes_are_in_the_entry(
+    tmp_path: Path, options: list[str], scopes: set[str] | None
+) -> None:
+    """Without a scope the key may do everything; and no two keys are alike."""
     key, entry = printed(run(tmp_path, "key", "web", *options))
     other, _ = printed(run(tmp_path, "key", "web", *options))
     found = find_api_key(read_api_keys(entry), key)
 
     assert isinstance(found, ApiKey)
-    assert (found.name, set(found.scopes)) == ("web", scopes)
+    assert (found.name, found.scopes) == ("web", scopes)
     assert re.fullmatch(r"canoa_[A-Za-z0-9_-]{43}", key)
     assert key != other
 
@@ -61,3 +63,11 @@ def test_the_scopes_are_in_the_entry(tmp_path: Path, options: list[str], scopes:
 def test_a_name_that_cannot_be_said_is_refused(tmp_path: Path, name: str) -> None:
     """It has to stand in API_KEYS and in logs."""
     assert_refused(run(tmp_path, "key", "--", name), "cannot be called")
+
+
+def test_a_scope_that_no_function_asks_for_is_refused(tmp_path: Path) -> None:
+    """A typo would make a key that opens nothing."""
+    assert_refused(
+        run(tmp_path, "key", "web", "--scope", "predcit"),
+        "no function asks for the scope predcit; there are info, predict",
+    )

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from serving.bundle.bundle import open_bundle
+from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer

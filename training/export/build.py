@@ -11,8 +11,8 @@ from typing import Any
 
 import joblib
 import msgspec
-from serving.bundle.bundle import Sign, write_bundle
 from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Example, Manifest
+from serving.bundle.writer import Sign, write_bundle
 from serving.errors import BundleError
 from serving.model.engines.onnx import OnnxEngine
 from serving.model.engines.sklearn import SklearnEngine

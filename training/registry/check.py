@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from serving.bundle.bundle import Bundle, open_bundle
+from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.signature import is_valid, key_id, signer_of
+from serving.bundle.trust import Trust
 from serving.model.model import open_model
-from serving.settings import settings
 
 from training.errors import TrainingError
 from training.registry.location import open_location
@@ -19,24 +19,25 @@ from training.registry.location import open_location
 __all__ = ["check", "check_files"]
 
 
-def check(uri: str) -> None:
+def check(uri: str, trust: Trust) -> None:
     """
     Verify who signed it and every file's digest, score the example, compare.
 
     Args:
         uri: A model's location, or one version's: a folder, or an address in an object store.
+        trust: Which signatures are required, and whether a pickle may be opened.
 
     Raises:
         BundleError: A file is missing or is not the one that the manifest means.
         TrainingError: The example's answer is another one.
     """
     console = Console()
-    bundle = open_bundle(open_location(uri))
+    bundle = open_bundle(open_location(uri), trust=trust)
     manifest = bundle.manifest
     check_files(bundle, console.print)
     for line in _signatures(bundle):
         console.print(line)
-    model = open_model(bundle, allow_pickle=settings().allow_pickle, apart=True)
+    model = open_model(bundle, sandboxed=True)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)
     if not _same(answer, manifest.example.prediction):
@@ -62,7 +63,7 @@ def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
 
 def _signatures(bundle: Bundle) -> list[str]:
     """Say who signed it, and whether that is known."""
-    trusted = {key_id(key): key for key in settings().model_public_keys}
+    trusted = {key_id(key): key for key in bundle.trust.public_keys}
     lines = []
     for file, content in bundle.signatures().items():
         signer = str(signer_of(file))

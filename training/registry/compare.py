@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
-from serving.bundle.bundle import Bundle
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle
+from serving.bundle.trust import Trust
 from serving.errors import BundleError, InvalidInstances
 from serving.model.model import Model, open_model
 from serving.model.predictions import label_key
-from serving.settings import settings
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 
@@ -44,7 +44,7 @@ class CannotCompareError(Exception):
     """The live model has no answer for these rows; the text continues "because"."""
 
 
-def compare(path: Path, live: Store | None, data: Any, target: Any) -> Comparison:
+def compare(path: Path, live: Store | None, data: Any, target: Any, trust: Trust) -> Comparison:
     """
     Score the version at *path* and the one at *live* on rows that the first was not fitted to.
 
@@ -55,15 +55,16 @@ def compare(path: Path, live: Store | None, data: Any, target: Any) -> Compariso
         live: The live version's location, if one is live. What the server may not open, we do not.
         data: The rows, as training has them.
         target: What is true of them, shape (n,).
+        trust: Which signatures the live model needs, and whether its pickle may be opened.
     """
     frame, _ = as_frame(data)
     truth = np.asarray(target)
-    ours = Bundle(FolderStore(path), keys=())  # written a moment ago, by us
-    new = _Contender(open_model(ours, allow_pickle=True), frame)
+    ours = Bundle(FolderStore(path), trust=Trust(allow_pickle=True))  # written a moment ago, by us
+    new = _Contender(open_model(ours), frame)
     theirs, problem, rows = None, None, new.accepted
     if live is not None:
         try:
-            old = _Contender(_open_live(live, new.model.manifest), frame)
+            old = _Contender(_open_live(live, new.model.manifest, trust), frame)
             common = _common(new, old)
             theirs, rows = old.figures(truth, common), common
         except (CannotCompareError, BundleError, InvalidInstances) as error:
@@ -116,9 +117,9 @@ class _Contender:
         return True
 
 
-def _open_live(location: Store, new: Manifest) -> Model:
+def _open_live(location: Store, new: Manifest, trust: Trust) -> Model:
     """Open the live model, if it is for the same question as the *new* one."""
-    live = Bundle(location)
+    live = Bundle(location, trust=trust)
     manifest = live.manifest
     if manifest.task != new.task:
         raise CannotCompareError(f"it is a {manifest.task}, and this a {new.task}")
@@ -133,7 +134,7 @@ def _open_live(location: Store, new: Manifest) -> Model:
                 f"the feature {feature.name} is a {feature.kind} to it, and here a "
                 f"{kinds[feature.name]}"
             )
-    return open_model(live, allow_pickle=settings().allow_pickle)
+    return open_model(live)
 
 
 def _common(new: _Contender, old: _Contender) -> Any:

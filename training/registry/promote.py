@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 
-from serving.bundle.bundle import MANIFEST_FILE, Bundle
 from serving.bundle.latest import Latest, move_latest, restore_latest
-from serving.bundle.manifest import NAME
+from serving.bundle.manifest import MANIFEST_FILE, NAME
+from serving.bundle.reader import Bundle
+from serving.bundle.trust import Trust
 from serving.errors import BundleError, ObjectMissing
 from serving.stores.store import Store
 
@@ -20,7 +21,7 @@ from training.report import progress, say
 __all__ = ["how_to_promote", "make_live", "promote", "rollback"]
 
 
-def promote(uri: str, version: str) -> None:
+def promote(uri: str, version: str, trust: Trust) -> None:
     """
     Make *version* of the model at *uri* the live one, once every digest is seen to be right.
 
@@ -33,12 +34,12 @@ def promote(uri: str, version: str) -> None:
     if live and live.version == version:
         say(f"{version} is live already; nothing was changed.")
         return
-    name = _verify(model, version)
+    name = _verify(model, version, trust)
     make_live(model, version, live)
     say(f"{name}: {live.version if live else 'none'} → {version}")
 
 
-def rollback(uri: str) -> None:
+def rollback(uri: str, trust: Trust) -> None:
     """
     Make the version before the live one live again, once every digest is seen to be right.
 
@@ -54,7 +55,7 @@ def rollback(uri: str) -> None:
             f"{known} in {model}, so there is none to go back to; "
             f"name one: {how_to_promote('VERSION', model)}"
         )
-    name = _verify(model, live.previous)
+    name = _verify(model, live.previous, trust)
     make_live(model, live.previous, live)
     say(
         f"{name}: {live.version} → {live.previous}",
@@ -90,12 +91,12 @@ def how_to_promote(version: str, model: Store) -> str:
     return f"python -m training promote {version} --store {shlex.quote(str(model))}"
 
 
-def _verify(model: Store, version: str) -> str:
+def _verify(model: Store, version: str, trust: Trust) -> str:
     """See that the version is there and whole; the model's name."""
     if not re.search(NAME, version):
         raise TrainingError(f"{version!r} is no version's name; the command list shows them.")
     try:
-        bundle = Bundle(model.at(version))
+        bundle = Bundle(model.at(version), trust=trust)
     except ObjectMissing as error:
         raise TrainingError(
             f"there is no version {version} in {model}; the command list shows those there are."

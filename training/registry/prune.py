@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rich.filesize import decimal
-from serving.bundle.bundle import MANIFEST_FILE
 from serving.bundle.latest import Latest
+from serving.bundle.manifest import MANIFEST_FILE
 from serving.errors import ObjectMissing
 from serving.stores.store import Store
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from serving.bundle.bundle import Bundle, copy_bundle, open_bundle
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.trust import Trust
+from serving.bundle.writer import copy_bundle
 from serving.stores.store import Store
 
 from training.errors import on_interrupt
@@ -13,7 +15,7 @@ from training.report import say, transfer
 __all__ = ["publish", "upload"]
 
 
-def publish(source: str, to: str, *, promote: bool = True) -> None:
+def publish(source: str, to: str, trust: Trust, *, promote: bool = True) -> None:
     """
     Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
 
@@ -25,13 +27,14 @@ def publish(source: str, to: str, *, promote: bool = True) -> None:
     Args:
         source: The model's folder, whose `latest` is taken, or one version's.
         to: The location of all models: s3://bucket/models, gs://…, az://… or a folder.
+        trust: Which signatures are required.
         promote: Whether the pointer moves.
 
     Raises:
         BundleError: The bundle is not good, the store fails, another bundle of that name and
             version is there, or someone else moved the pointer meanwhile.
     """
-    bundle = open_bundle(open_location(source))
+    bundle = open_bundle(open_location(source), trust=trust)
     name, version = bundle.manifest.name, bundle.manifest.version
     model = open_location(to).at(name)
     live = find_live(model)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.bundle.bundle import Bundle
+from serving.bundle.reader import Bundle
+from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
 
 from training.errors import on_interrupt
@@ -21,7 +22,11 @@ __all__ = ["release"]
 
 
 def release(
-    path: Path, held_out: tuple[Any, Any], conditions: Sequence[Condition], to: str | None
+    path: Path,
+    held_out: tuple[Any, Any],
+    conditions: Sequence[Condition],
+    to: str | None,
+    trust: Trust,
 ) -> bool:
     """
     Show the version at *path*, and bring it to the store *to*; live only if it meets *conditions*.
@@ -31,6 +36,7 @@ def release(
         held_out: Rows that it was not fitted to, and what is true of them.
         conditions: What it must reach, beside the model that is live where it is to go.
         to: The location of all models; None for the folder alone.
+        trust: Which signatures are required where it is published.
 
     Returns:
         Whether it is live.
@@ -42,23 +48,27 @@ def release(
         show_bundle(path)
         if to is not None:
             with on_interrupt(f"{path} is written"):
-                publish(str(path), to)
+                publish(str(path), to, trust)
         return True
     with on_interrupt(f"{path} is written, and not live"):
-        return _release_if(path, held_out, conditions, to)
+        return _release_if(path, held_out, conditions, to, trust)
 
 
 def _release_if(
-    path: Path, held_out: tuple[Any, Any], conditions: Sequence[Condition], to: str | None
+    path: Path,
+    held_out: tuple[Any, Any],
+    conditions: Sequence[Condition],
+    to: str | None,
+    trust: Trust,
 ) -> bool:
-    bundle = Bundle(FolderStore(path), keys=None if to else ())
+    bundle = Bundle(FolderStore(path), trust=trust if to else Trust())
     version = bundle.manifest.version
     folder = FolderStore(path.parent)
     model = folder if to is None else open_location(to).at(bundle.manifest.name)
     seen = find_live(model)
     with progress() as report:
         report("scoring the held-out rows as the server would, beside the live model")
-        found = compare(path, model.at(seen.version) if seen else None, *held_out)
+        found = compare(path, model.at(seen.version) if seen else None, *held_out, trust)
     met, lines = judge(conditions, found.figures, found.live)
     show_bundle(path, found)
     say(*filter(None, (found.problem, *lines)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from serving.bundle.bundle import open_bundle
+from serving.bundle.reader import open_bundle
 from serving.errors import BundleError, Conflict
 
 from training.registry.location import open_location
@@ -27,7 +27,7 @@ def sign(uri: str, key: str) -> None:
         BundleError: The bundle is not whole, or another signature of this key is there.
     """
     signer = read_signer(key)
-    bundle = open_bundle(open_location(uri), keys=())
+    bundle = open_bundle(open_location(uri))
     for name in bundle.manifest.files:
         bundle.read(name)
     file, content = signer(bundle.raw)

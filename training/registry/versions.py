@@ -7,9 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.filesize import decimal
-from serving.bundle.bundle import MANIFEST_FILE
 from serving.bundle.latest import LATEST_FILE, Latest
-from serving.bundle.manifest import GRAPH_FILE, NAME, PIPELINE_FILE, Manifest, decode_manifest
+from serving.bundle.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    NAME,
+    PIPELINE_FILE,
+    Manifest,
+    decode_manifest,
+)
 from serving.errors import BundleError, ObjectMissing
 from serving.stores.store import Store
 

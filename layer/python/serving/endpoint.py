@@ -1,6 +1,7 @@
-"""What stands around every function: method, size and type checks, request id, errors, CORS, log.
+"""`@endpoint`: everything that stands around a function.
 
-A function says what it answers; everything that all of them need is here, once.
+It checks the method, the key, the size and the type of a request, and it writes the request id,
+errors, CORS headers and the log line. A function only returns its answer.
 """
 
 from __future__ import annotations
@@ -9,79 +10,63 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
 from serving.access.cors import cors_headers, preflight_headers
-from serving.access.gate import Caller, authorize, identify, prepare
-from serving.errors import (
-    InternalError,
-    Malformed,
-    MethodNotAllowed,
-    Problem,
-    TooLarge,
-    UnsupportedMedia,
-)
-from serving.settings import settings
+from serving.access.gate import Caller
+from serving.errors import InternalError, MethodNotAllowed, Problem
+from serving.process import process
+from serving.request import Request, check_body, decode
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
 from serving.telemetry.tracing import request_span, span
 
-__all__ = ["Answer", "Function", "Limit", "Request", "Response", "Route", "endpoint", "respond"]
+__all__ = [
+    "Answer",
+    "Function",
+    "Limit",
+    "Request",
+    "Response",
+    "Route",
+    "decode",
+    "endpoint",
+    "respond",
+]
 
-#: What Flask and functions-framework take from a view.
+#: What Flask and functions-framework accept from a view: body, status, headers.
 Response = tuple[bytes, int, dict[str, str]]
 
 
-class Request(Protocol):
-    """What a function may use of a request: as much as every platform offers."""
-
-    @property
-    def method(self) -> str:
-        """Upper case."""
-
-    @property
-    def path(self) -> str:
-        """Without the query string."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By name, in any case."""
-
-    @property
-    def args(self) -> Mapping[str, str]:
-        """The query string's parameters."""
-
-    def get_data(self) -> bytes:
-        """The body."""
-
-
 class Answer(NamedTuple):
-    """What a function answers: *body* goes on the wire as JSON, the rest into the log line."""
+    """What a function answers: *body* is sent as JSON, the rest goes into the log line."""
 
     body: Any
     rows: int | None = None
     model_version: str | None = None
-    #: Of a body that is bytes, and goes on the wire as it is.
+    #: The media type of a body that is bytes already, and is sent as it is.
     media_type: str | None = None
-    #: What goes on the wire instead, to callers who may not see model_info.
-    for_strangers: Any = None
+    #: What callers without the scope "info" get instead of *body*.
+    public: Any = None
 
 
-#: Counts a caller's request, and raises TooManyRequests if it is one too many.
+#: Counts a caller's request. Raises TooManyRequests if it is one too many.
 Limit = Callable[[Caller], None]
 
 
 class Route(NamedTuple):
-    """Where a function answers, and to whom."""
+    """Where a function answers, and for whom."""
 
     method: str
     path: str
-    #: What a caller must be allowed to do; None is open to everybody.
+    #: The scope that a caller needs; None lets everybody in.
     scope: str | None = "predict"
+    #: The types of the body and the answer, for /openapi.json; None for any object.
+    body: Any = None
+    answer: Any = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -97,32 +82,33 @@ class Function(Protocol):
     route: Route
 
     def __call__(self, request: Request, limit: Limit | None = None) -> Response:
-        """Answer. Raises nothing."""
+        """Answer *request*. Raises nothing."""
 
 
 def endpoint(
-    method: str, path: str, *, scope: str | None = "predict"
+    method: str, path: str, *, scope: str | None = "predict", body: Any = None, answer: Any = None
 ) -> Callable[[Callable[[Request], Answer]], Function]:
     """
-    Make an HTTP function of one that returns an `Answer` or raises a `Problem`.
+    Make an HTTP function of a handler that returns an `Answer` or raises a `Problem`.
 
     Args:
-        method: The one method it answers, beside OPTIONS (and HEAD, for GET).
-        path: Where it stands among others. Where a platform gives a function its own address,
-            every path reaches it.
-        scope: What a caller must be allowed to do, "predict" or "info"; None is open to everybody.
+        method: The one method that it answers, besides OPTIONS (and HEAD, for GET).
+        path: Its path among other functions. On a platform that gives every function an address of
+            its own, any path reaches it.
+        scope: What a caller's key must allow; any word. None lets everybody in.
+        body: The type of the JSON body, for /openapi.json; a msgspec type.
+        answer: The type of the answer, likewise.
     """
-    settings()  # a value that cannot be read stops the start, not the first request
-    prepare()
-    route = Route(method, path, scope)
+    process()  # a setting that cannot be read ends the start, not the first request
+    route = Route(method, path, scope, body, answer)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
-        # functions-framework takes nothing but a plain function.
+        # functions-framework accepts nothing but a plain function.
         @functools.wraps(handler)
         def function(request: Request, limit: Limit | None = None) -> Response:
             return respond(request, handler, route, limit)
 
-        function.route = route  # type: ignore[attr-defined]  # a function may have more
+        function.route = route  # type: ignore[attr-defined]  # a function may have attributes
         return cast(Function, function)
 
     return decorate
@@ -134,7 +120,11 @@ def respond(
     route: Route | None,
     limit: Limit | None = None,
 ) -> Response:
-    """Answer through *handler*; with no *route*, whatever the method, to all. Raises nothing."""
+    """
+    Answer *request* through *handler*. Raises nothing.
+
+    Without a *route* any method is accepted, from everybody.
+    """
     method = request.method if request.method in _METHODS else "other"
     with request_span(method, route.path if route else None, request.headers):
         return _respond(request, handler, route, limit)
@@ -147,6 +137,7 @@ def _respond(
     limit: Limit | None,
 ) -> Response:
     started = time.perf_counter()
+    here = process()
     method = request.method
     headers = {
         "Content-Type": "application/json",
@@ -154,7 +145,7 @@ def _respond(
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
-    headers.update(cors_headers(request.headers, settings().cors_origins))
+    headers.update(cors_headers(request.headers, here.settings.cors_origins))
     answer = Answer(None)
     caller = None
     failure: dict[str, Any] = {}
@@ -168,12 +159,13 @@ def _respond(
             size = 0
             if route:
                 _check_method(method, route)
-                caller = identify(request.headers)
+                caller = here.gate.identify(request.headers)
                 if route.scope is not None:
                     if limit:
                         limit(caller)
-                    authorize(caller, route.scope)
-                size = _check_body(request, route)
+                    caller.authorize(route.scope)
+                if route.method != "GET":
+                    size = check_body(request, here.settings.max_body_bytes)
             with _turn if size > LARGE_BODY else _NO_TURN:
                 answer = handler(request)
                 status, body = 200, _encode(answer, caller, headers)
@@ -181,7 +173,7 @@ def _respond(
         status, body, level = problem.status, _problem(problem, headers), problem.level
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
-    except Exception as error:  # whatever it was, no traceback reaches a client
+    except Exception as error:  # whatever it is, no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
     seconds = time.perf_counter() - started
@@ -207,8 +199,8 @@ def _respond(
     return body, status, headers
 
 
-#: Bytes. A body of so many, which may become thirty times as much in memory, is worked on alone;
-#: little time is lost by that, since most of the work holds Python's lock anyway.
+#: In bytes. Larger bodies, which may take thirty times as much memory, are worked on one at a time.
+#: This costs little time: most of the work holds Python's lock anyway.
 LARGE_BODY = 64 * 1024
 
 _turn = threading.Lock()
@@ -223,53 +215,14 @@ def _check_method(method: str, route: Route) -> None:
         raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
 
 
-def _check_body(request: Request, route: Route) -> int:
-    """Refuse what no function takes, unread where that is possible; the body's size, in bytes."""
-    if route.method == "GET":
-        return 0
-    headers = request.headers
-    _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"))
-    limit = settings().max_body_bytes
-    length = headers.get("Content-Length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
-        raise _too_large(limit)
-    try:
-        body = request.get_data()
-    except Exception as error:  # Werkzeug's, which must not be imported here
-        if getattr(error, "code", None) == 413:
-            raise _too_large(limit) from None
-        raise Malformed("The body ended before all of it had come.") from None
-    if len(body) > limit:
-        raise _too_large(limit)
-    return len(body)
-
-
-def _check_type(content_type: str | None, encoding: str | None) -> None:
-    if encoding and encoding.lower() != "identity":
-        raise UnsupportedMedia("Send the body as it is, without a Content-Encoding.")
-    if content_type is None or content_type == "application/json":
-        return
-    media, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media != "application/json":
-        raise UnsupportedMedia("Send JSON, and say so: Content-Type: application/json.")
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
-            raise UnsupportedMedia("Send JSON in UTF-8.")
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"At most {limit} bytes are taken.")
-
-
 def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:
     """Write what this caller may see."""
     if answer.media_type is not None:
         headers["Content-Type"] = answer.media_type
         return cast(bytes, answer.body)
-    known = answer.for_strangers is None or (caller and "info" in caller.scopes)
+    whole = answer.public is None or (caller is not None and caller.may("info"))
     with span("encode"):
-        return msgspec.json.encode(answer.body if known else answer.for_strangers)
+        return msgspec.json.encode(answer.body if whole else answer.public)
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

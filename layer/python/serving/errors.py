@@ -1,10 +1,13 @@
-"""Everything that can go wrong, as one tree; `endpoint` alone turns it into responses.
+"""Every error that this package raises, as one tree. Only `endpoint` turns them into responses.
 
 CanoaError
 ├── SettingsError            a value in the environment cannot be read
+├── FunctionsError           functions/ cannot be loaded
 ├── BundleError              a bundle is missing, damaged or not allowed; for the operator only
+│   ├── BundleRefused        a bundle is wrong, and stays so until someone changes it
+│   │   └── SandboxFailed    a graph was tried in a child process, and failed there
 │   ├── ObjectMissing        there is no such object in the store
-│   ├── AccessDenied         the store refuses us
+│   ├── AccessDenied         the store denies access
 │   └── Conflict             a conditional write came too late
 └── Problem                  an RFC 9457 answer to a client
     ├── Malformed        400
@@ -18,6 +21,7 @@ CanoaError
     ├── TooLarge         413
     ├── UriTooLong       414
     ├── UnsupportedMedia 415
+    ├── InvalidBody      422
     ├── InvalidInstances 422
     ├── TooManyRequests  429
     ├── HeadersTooLarge  431
@@ -43,16 +47,20 @@ class SettingsError(CanoaError):
     """An environment variable holds what cannot be read."""
 
 
+class FunctionsError(CanoaError):
+    """A function cannot be loaded. The sentence says which, and what is missing."""
+
+
 class BundleError(CanoaError):
     """A bundle cannot be used. The sentence is for the operator's log, never for a client."""
 
 
 class BundleRefused(BundleError):  # noqa: N818  # as its siblings
-    """What lies there is wrong, and stays so until somebody changes it."""
+    """A bundle or a `latest` file is wrong, and stays so until someone changes it."""
 
 
 class SandboxFailed(BundleRefused):
-    """The graph was opened in another process, and that came to no good."""
+    """A graph was tried in a child process, and was rejected there or ended the process."""
 
 
 class ObjectMissing(BundleError):  # noqa: N818  # as it reads where it is caught
@@ -60,11 +68,11 @@ class ObjectMissing(BundleError):  # noqa: N818  # as it reads where it is caugh
 
 
 class AccessDenied(BundleError):  # noqa: N818
-    """The store refuses us, or hides from us that there is nothing."""
+    """The store denies access, or hides that there is no such object."""
 
 
 class Conflict(BundleError):  # noqa: N818
-    """A conditional write came too late: the object is there, or is another by now."""
+    """A conditional write came too late: the object exists already, or has changed."""
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -187,6 +195,12 @@ class UnsupportedMedia(Problem):
     """The body is declared to be something other than JSON."""
 
     status, code, title = 415, "unsupported-media-type", "Send application/json"
+
+
+class InvalidBody(Problem):
+    """The body is JSON, but not what the function takes."""
+
+    status, code, title = 422, "invalid-body", "The body does not fit"
 
 
 class InvalidInstances(Problem):

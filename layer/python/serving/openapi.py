@@ -1,199 +1,187 @@
-"""The API in OpenAPI 3.1, made from the manifest, so that it cannot say what the model is not."""
+"""The API's description in OpenAPI 3.1, made from the functions, the manifest and the settings."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
-from serving.bundle.manifest import Feature, Label, Manifest
-from serving.model.predictions import label_key
-from serving.model.schema import FLOAT32_MAX, MISSING
-from serving.openapi_security import add_security
+import msgspec
+
+from serving.access.gate import Gate
+from serving.bundle.manifest import Manifest
+from serving.endpoint import Function
+from serving.errors import FieldError
+from serving.model.json_schema import Json, ModelSchema, object_schema, ref
+from serving.process import process
+from serving.routes import load_functions
 from serving.settings import Settings
 
-__all__ = ["describe_api"]
+__all__ = ["describe_api", "describe_folder"]
 
-Json = dict[str, Any]
+_STRING: Json = {"type": "string"}
+_OBJECT: Json = {"type": "object"}
 
 
-def describe_api(manifest: Manifest, settings: Settings) -> Json:
-    """Describe every function, with this model's features and this server's limits."""
-    predicting = _operation("predict", "Score instances", _ref("Answer"))
-    predicting["requestBody"] = {
-        "required": True,
-        "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/Body"},
-                "example": {"instances": [manifest.example.instance]},
-            }
-        },
-    }
-    for status in ("400", "413", "415", "422"):
-        predicting["responses"][status] = {"$ref": "#/components/responses/Problem"}
-    document = {
+def describe_folder(folder: str, manifest: Manifest) -> Json:
+    """
+    Describe every function in *folder*, as this process's settings and *manifest* have it.
+
+    Raises:
+        FunctionsError: A function cannot be loaded.
+    """
+    here = process()
+    return describe_api(_functions(folder), manifest, here.settings, here.gate)
+
+
+def describe_api(
+    functions: Iterable[Function], manifest: Manifest, settings: Settings, gate: Gate
+) -> Json:
+    """
+    Describe *functions*.
+
+    Args:
+        functions: Each gets a path, a summary (the first line of its docstring) and its schemas.
+        manifest: The model's features and classes.
+        settings: The limits of requests.
+        gate: Whether callers need a key or a token.
+    """
+    schemas: dict[str, Json] = {**_SCHEMAS}
+    schemes = {"bearer": _BEARER, **({"apiKey": _API_KEY} if gate.takes_keys else {})}
+    paths: dict[str, Json] = {}
+    for function in functions:
+        route = function.route
+        operation = _operation(function, manifest, settings, schemas)
+        if gate.closed:
+            _secure(operation, route.scope, schemes)
+        if settings.rate_limit and route.scope:
+            _refuse(operation, "429")
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": f"Model {manifest.name}",
             "version": manifest.version,
             "description": f"A {manifest.task} by {manifest.estimator.type}, served by Canoa.",
         },
-        "paths": {
-            "/v0/predict": {"post": predicting},
-            "/v0/model_info": {
-                "get": _operation(
-                    "model_info", "What the model is, and its worth", {"type": "object"}
-                )
-            },
-            "/health": {"get": _operation("health", "Is a model loaded, and which", _HEALTH)},
-            "/openapi.json": {"get": _operation("openapi", "This document", {"type": "object"})},
-        },
+        "paths": paths,
         "components": {
-            "schemas": {
-                "Body": _body(settings.max_instances),
-                "Instance": _instance(manifest.features),
-                "Row": _row(manifest.features),
-                "Prediction": _prediction(manifest),
-                "Answer": _answer(),
-                "Model": _MODEL,
-                "FieldError": _FIELD_ERROR,
-                "Problem": _PROBLEM,
-            },
+            "schemas": schemas,
             "headers": {"RequestId": _REQUEST_ID},
             "responses": {"Problem": _PROBLEM_RESPONSE},
+            **({"securitySchemes": schemes} if gate.closed else {}),
         },
     }
-    add_security(document, settings)
-    return document
 
 
-def _operation(name: str, summary: str, schema: Json) -> Json:
-    return {
-        "operationId": name,
-        "summary": summary,
+@functools.cache
+def _functions(folder: str) -> list[Function]:
+    return load_functions(folder)
+
+
+def _operation(
+    function: Function, manifest: Manifest, settings: Settings, schemas: dict[str, Json]
+) -> Json:
+    route = function.route
+    answer = _schema(function, route.answer, manifest, settings, schemas)
+    operation: Json = {
+        "operationId": function.__name__,
+        "summary": _summary(function),
         "responses": {
             "200": {
                 "description": "Done.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {"application/json": {"schema": schema}},
+                "content": {"application/json": {"schema": answer}},
             },
-            "500": {"$ref": "#/components/responses/Problem"},
-            "503": {"$ref": "#/components/responses/Problem"},
         },
     }
+    _refuse(operation, "500", "503")
+    if route.method != "GET":
+        operation["requestBody"] = _body(function, manifest, settings, schemas)
+        _refuse(operation, "400", "413", "415", "422")
+    return operation
 
 
-def _body(max_instances: int) -> Json:
-    item = {"oneOf": [_ref("Instance"), _ref("Row")]}
-    batch = {
-        "type": "object",
-        "properties": {
-            "instances": {"type": "array", "items": item, "minItems": 1, "maxItems": max_instances}
-        },
-        "required": ["instances"],
-        "additionalProperties": False,
-    }
-    return {"oneOf": [batch, _ref("Instance")]}
-
-
-def _instance(features: list[Feature]) -> Json:
+def _body(
+    function: Function, manifest: Manifest, settings: Settings, schemas: dict[str, Json]
+) -> Json:
+    kind = function.route.body
+    content: Json = {"schema": _schema(function, kind, manifest, settings, schemas)}
+    if isinstance(kind, ModelSchema) and kind.example:
+        content["example"] = kind.example(manifest)
     return {
-        "type": "object",
-        "properties": {feature.name: _value(feature) for feature in features},
-        "required": [feature.name for feature in features],
-        "additionalProperties": False,
+        "required": True,
+        "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
+        "content": {"application/json": content},
     }
 
 
-def _row(features: list[Feature]) -> Json:
-    return {
-        "type": "array",
-        "description": "The values in feature order.",
-        "prefixItems": [_value(feature) for feature in features],
-        "items": False,
-        "minItems": len(features),
-    }
+def _schema(
+    function: Function,
+    kind: Any,
+    manifest: Manifest,
+    settings: Settings,
+    schemas: dict[str, Json],
+) -> Json:
+    """Add the schemas of *kind* to *schemas*, and return a reference to it."""
+    if kind is None:
+        return _OBJECT
+    if isinstance(kind, ModelSchema):
+        schemas.update(kind.describe(manifest, settings.max_instances))
+        return ref(kind.name)
+    # The function's name comes first: two functions may call their types alike.
+    template = f"#/components/schemas/{function.__name__}_{{name}}"
+    [described], components = msgspec.json.schema_components([kind], ref_template=template)
+    schemas.update({f"{function.__name__}_{name}": part for name, part in components.items()})
+    return described
 
 
-def _value(feature: Feature) -> Json:
-    if feature.kind == "category":
-        schema: Json = {"type": "string"}
-        if feature.accepts_unseen:
-            schema["not"] = {"const": MISSING}
-            schema["examples"] = list(feature.categories or [])[:20]
-        else:
-            # null is one of the values where it is allowed: an enum holds for every type.
-            schema["enum"] = [*(feature.categories or []), *([None] if feature.nullable else [])]
-    elif feature.kind == "boolean":
-        schema = {"type": "boolean"}
+def _summary(function: Function) -> str:
+    lines = (function.__doc__ or function.__name__).strip().splitlines()
+    return lines[0].rstrip(".")
+
+
+def _secure(operation: Json, scope: str | None, schemes: Json) -> None:
+    # For these schemes the names in the list are roles (OpenAPI 3.1, Security Requirement Object).
+    operation["security"] = [{scheme: [scope or "info"]} for scheme in schemes]
+    if scope:
+        _refuse(operation, "401", "403")
     else:
-        schema = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
-        if feature.minimum is not None and feature.maximum is not None:
-            seen = f"{feature.minimum:g} to {feature.maximum:g}"
-            schema["description"] = f"Seen in training: {seen}."
-    if feature.nullable:
-        schema["type"] = [schema["type"], "null"]
-    return schema
+        operation["security"].insert(0, {})  # nobody has to authenticate
 
 
-def _prediction(manifest: Manifest) -> Json:
-    if manifest.classes is None:
-        return _object({"value": {"type": "number"}})
-    fields: Json = {"label": {"enum": manifest.classes}}
-    if manifest.has_probabilities:
-        fields["probability"] = {"type": "number"}
-        fields["probabilities"] = _probabilities(manifest.classes)
-    return _object(fields)
+def _refuse(operation: Json, *statuses: str) -> None:
+    for status in statuses:
+        operation["responses"][status] = {"$ref": "#/components/responses/Problem"}
 
 
-def _probabilities(classes: list[Label]) -> Json:
-    return _object({label_key(label): {"type": "number"} for label in classes})
-
-
-def _answer() -> Json:
-    common = {
-        "model": _ref("Model"),
-        "warnings": {"type": "array", "items": _ref("FieldError"), "maxItems": 100},
-    }
-    many = {"predictions": {"type": "array", "items": _ref("Prediction"), "minItems": 1}}
-    one = {"prediction": _ref("Prediction")}
-    return {"oneOf": [_object({**part, **common}, optional=("warnings",)) for part in (many, one)]}
-
-
-def _object(properties: Json, optional: tuple[str, ...] = ()) -> Json:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_STRING: Json = {"type": "string"}
-_MODEL = _object({"name": _STRING, "version": _STRING})
-_HEALTH = _object({"status": {"enum": ["ok", "degraded"]}, "model": _ref("Model")})
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, or a token of the identity provider, if one is configured.",
+}
+_API_KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 _REQUEST_ID: Json = {
     "description": "The id that was sent in X-Request-Id, traceparent or X-Cloud-Trace-Context, "
     "or a new one.",
     "schema": _STRING,
 }
-_FIELD_ERROR = _object({"pointer": _STRING, "detail": _STRING})
-_PROBLEM = _object(
-    {
-        "type": _STRING,
-        "title": _STRING,
-        "status": {"type": "integer"},
-        "detail": _STRING,
-        "request_id": _STRING,
-        "errors": {"type": "array", "items": _ref("FieldError"), "maxItems": 100},
-    },
-    optional=("errors",),
-)
+_SCHEMAS: dict[str, Json] = {
+    FieldError.__name__: object_schema({"pointer": _STRING, "detail": _STRING}),
+    "Problem": object_schema(
+        {
+            "type": _STRING,
+            "title": _STRING,
+            "status": {"type": "integer"},
+            "detail": _STRING,
+            "request_id": _STRING,
+            "errors": {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100},
+        },
+        optional=("errors",),
+    ),
+}
 _PROBLEM_RESPONSE: Json = {
-    "description": "What was wrong, in the form of RFC 9457.",
+    "description": "What is wrong, in the form of RFC 9457.",
     "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-    "content": {"application/problem+json": {"schema": _ref("Problem")}},
+    "content": {"application/problem+json": {"schema": ref("Problem")}},
 }

@@ -1,49 +1,49 @@
-"""Finds the functions: one file of `functions/` is one function, of the file's name."""
+"""Finds the functions: each file of `functions/` holds one, named like the file."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from serving.endpoint import Answer, Function, Request, Route
-from serving.errors import NotFound
+from serving.errors import FunctionsError, NotFound
 
-__all__ = ["load_functions", "not_found"]
+__all__ = ["load_functions", "not_found", "scopes"]
 
 
 def load_functions(folder: str | os.PathLike[str], target: str | None = None) -> list[Function]:
     """
-    Load every function of *folder*, or the *target* alone, by path, in order of name.
+    Load every function of *folder*, or the *target* alone, in order of name.
 
-    The files are no package: functions-framework loads them by path too, and a module named like
-    a library must not replace it.
+    Files are loaded by path, as functions-framework does: they are not a package, and a file that
+    is named like a library must not replace it.
 
     Raises:
-        SystemExit: The folder has none, or not the target, or a file lacks the function that its
-            name promises.
+        FunctionsError: The folder has no functions or lacks the target, or a file lacks the
+            function that its name promises.
     """
     files: list[str] = []
     with contextlib.suppress(OSError):
         files = os.listdir(folder)
     names = sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
     if not names:
-        raise SystemExit(
-            f"canoa: no functions in {os.path.abspath(folder)}: start from the repository."
+        raise FunctionsError(
+            f"no functions in {os.path.abspath(folder)}: start from the repository."
         )
     if target is not None:
         if target not in names:
-            raise SystemExit(
-                f"canoa: FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
+            raise FunctionsError(
+                f"FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
             )
         names = [target]
     return [_load(os.path.join(folder, f"{name}.py"), name) for name in names]
 
 
 def not_found(routes: list[Route]) -> Callable[[Request], Answer]:
-    """Return the handler of every path that is none of *routes*: it names those that are."""
+    """Return a handler for all other paths. It answers 404 and lists *routes*."""
     listed = ", ".join(f"{route.method} {route.path}" for route in routes)
 
     def refuse(_: Request) -> Answer:
@@ -52,13 +52,18 @@ def not_found(routes: list[Route]) -> Callable[[Request], Answer]:
     return refuse
 
 
+def scopes(functions: Iterable[Function]) -> list[str]:
+    """Return the scopes that *functions* ask for, each once, sorted."""
+    return sorted({f.route.scope for f in functions if f.route.scope is not None})
+
+
 def _load(path: str, name: str) -> Function:
     spec = importlib.util.spec_from_file_location(f"functions.{name}", path)
     if spec is None or spec.loader is None:
-        raise SystemExit(f"canoa: {path} cannot be loaded as Python.")
+        raise FunctionsError(f"{path} cannot be loaded as Python.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not hasattr(function, "route"):
-        raise SystemExit(f"canoa: {path} needs a function '{name}' under @endpoint(…).")
+        raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
     return cast(Function, function)

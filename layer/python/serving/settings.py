@@ -1,24 +1,21 @@
-"""Every setting, read from the environment in this one place."""
+"""Reads every setting from the environment."""
 
 from __future__ import annotations
 
 import binascii
-import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from serving.access.api_keys import ApiKey, read_api_keys
 from serving.errors import SettingsError
-from serving.stores.store import is_location
 
-__all__ = ["Settings", "deployed_folder", "is_https", "platform", "read_settings", "settings"]
+__all__ = ["LEVELS", "Settings", "deployed_folder", "is_https", "platform", "read_settings"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
-#: What each cloud sets for whatever it runs.
+#: The variable that each cloud sets for the processes that it runs.
 _PLATFORMS = {
     "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda",
     "K_SERVICE": "Google Cloud",
@@ -27,7 +24,7 @@ _PLATFORMS = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the environment says, with defaults for what it does not. Field X is variable X."""
+    """The settings, with their defaults. Field x is the environment variable X."""
 
     model_uri: str = "models/credit"
     store_timeout_seconds: int = 5
@@ -35,12 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
     cors_origins: frozenset[str] = frozenset()
-    api_keys: tuple[ApiKey, ...] = ()
+    #: As written; `serving.access` parses it.
+    api_keys: str | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_jwks_url: str | None = None
-    #: "none": everybody gets in. "required": a key or a token is; so it is wherever keys or tokens
-    #: are set up, and on every cloud. None: neither is said, and this is no cloud.
+    #: "none": the API is open. "required": a key or token is needed; so it is wherever keys or
+    #: tokens are configured, and on every cloud. None: not configured, and not on a cloud.
     auth: str | None = None
     rate_limit: str | None = None
     rate_limit_storage: str | None = None
@@ -54,42 +52,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str | None = None
 
 
-@functools.cache
-def settings() -> Settings:
-    """
-    The settings of this process, read once.
-
-    Raises:
-        SystemExit: A value cannot be read. It stops the start, with a sentence and no traceback.
-    """
-    try:
-        return read_settings(os.environ)
-    except SettingsError as error:
-        raise SystemExit(f"canoa: {error}") from None
+def platform(environment: Mapping[str, str]) -> str | None:
+    """Name the cloud that runs this process; None on a laptop."""
+    return next((name for mark, name in _PLATFORMS.items() if environment.get(mark)), None)
 
 
-@functools.cache
-def platform() -> str | None:
-    """Name the cloud that runs this process; None is a laptop."""
-    return _platform(os.environ)
+def deployed_folder(environment: Mapping[str, str]) -> str | None:
+    """Return the deployed package's folder, which only a deployment changes; None on a laptop."""
+    if root := environment.get("LAMBDA_TASK_ROOT"):
+        return root
+    # A dyno and Google's services start in it; but a container may start in "/", where all is.
+    if "DYNO" in environment or "K_SERVICE" in environment:
+        return os.getcwd() if os.getcwd() != "/" else None
+    return None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """
-    Read settings from *environment*; a variable that is empty counts as unset.
+    Read settings from *environment*. An empty variable counts as unset.
 
     Raises:
-        SettingsError: A value cannot be read, or contradicts another; the sentence names the
-            variable and, where it is no secret, the value.
+        SettingsError: A value cannot be read, or contradicts another. The sentence names the
+            variable, and the value where it is not a secret.
     """
     readers: dict[str, Callable[[str], Any]] = {
-        "MODEL_URI": _location,
+        "MODEL_URI": str,
         "STORE_TIMEOUT_SECONDS": _positive,
         "MODEL_REFRESH_SECONDS": _seconds,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
         "CORS_ORIGINS": _origins,
-        "API_KEYS": read_api_keys,
+        "API_KEYS": str,
         "JWT_ISSUER": _https,
         "JWT_AUDIENCE": str,
         "JWT_JWKS_URL": _https,
@@ -115,13 +108,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
     _check_together(values)
-    if "api_keys" in values or "jwt_issuer" in values or _platform(environment):
+    if "api_keys" in values or "jwt_issuer" in values or platform(environment):
         values.setdefault("auth", "required")
     return Settings(**values)
 
 
 def is_https(url: str) -> bool:
-    """Whether what comes from *url* comes from there unchanged: by TLS, or from this machine."""
+    """Whether nobody can change what *url* sends: it uses TLS, or is on this machine."""
     from urllib.parse import urlsplit
 
     try:
@@ -133,16 +126,12 @@ def is_https(url: str) -> bool:
     return bool(parts.hostname) and parts.scheme in schemes
 
 
-def _platform(environment: Mapping[str, str]) -> str | None:
-    return next((name for mark, name in _PLATFORMS.items() if environment.get(mark)), None)
-
-
 def _check_together(values: Mapping[str, Any]) -> None:
     if "auth" in values:
         for name in ("api_keys", "jwt_issuer"):
             if name in values:
                 raise SettingsError(
-                    f"AUTH=none lets everybody in, and {name.upper()} says who gets in: unset one."
+                    f"AUTH=none opens the API, and {name.upper()} restricts it: unset one of them."
                 )
     for name, other in (
         ("jwt_issuer", "jwt_audience"),
@@ -152,28 +141,6 @@ def _check_together(values: Mapping[str, Any]) -> None:
     ):
         if name in values and other not in values:
             raise SettingsError(f"{name.upper()} is set, so {other.upper()} must be set too.")
-
-
-def deployed_folder() -> str | None:
-    """Return the folder of what was deployed, which nothing else changes; None on a laptop."""
-    if root := os.environ.get("LAMBDA_TASK_ROOT"):
-        return root
-    # A dyno and Google's services start in it; but a container may start in "/", where all is.
-    if "DYNO" in os.environ or "K_SERVICE" in os.environ:
-        return os.getcwd() if os.getcwd() != "/" else None
-    return None
-
-
-def _location(text: str) -> str:
-    if not is_location(text):
-        if "@" in text or "?" in text:  # it may hold a secret, so it is not repeated
-            raise SettingsError(
-                "MODEL_URI is a place alone, without '@' and '?' and what they add."
-            )
-        raise ValueError(
-            "a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-        )
-    return text
 
 
 def _positive(text: str) -> int:
@@ -206,7 +173,7 @@ def _public_keys(text: str) -> tuple[bytes, ...]:
         except ValueError:
             key = b""
         if len(key) != 32:
-            # Not shown: it may be a private one.
+            # Do not show it: it may be a private key.
             raise SettingsError(
                 f"MODEL_PUBLIC_KEYS must be public keys as `python -m training keygen` prints "
                 f"them, separated by commas; number {number} is none."
@@ -250,6 +217,6 @@ def _auth(text: str) -> str:
 
 def _redis(text: str) -> str:
     if not text.startswith(("redis://", "rediss://")):
-        # It may hold a password, so it is not repeated.
+        # Do not show it: it may hold a password.
         raise SettingsError("RATE_LIMIT_STORAGE must be a URL such as redis://localhost:6379.")
     return text

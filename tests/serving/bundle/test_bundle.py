@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from serving.bundle.bundle import open_bundle, write_bundle
 from serving.bundle.latest import read_latest
 from serving.bundle.manifest import Manifest, decode_manifest
+from serving.bundle.reader import open_bundle
+from serving.bundle.writer import write_bundle
 from serving.errors import BundleError
 from serving.stores.folder import FolderStore
 

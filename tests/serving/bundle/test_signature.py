@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from serving.bundle.bundle import open_bundle
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import open_bundle
 from serving.bundle.signature import is_valid, signature_file
+from serving.bundle.trust import Trust
 from serving.errors import BundleError, SettingsError
 from serving.settings import read_settings
 from serving.stores.folder import FolderStore
@@ -207,9 +208,11 @@ def test_keys_rotate(credit: Path, tmp_path: Path) -> None:
 
     assert before.items() < {file.name: file.read_bytes() for file in path.iterdir()}.items()
     for signer in (US, THEM):
-        assert open_bundle(FolderStore(folder), keys=[signer.public]).signer == signer.key_id
+        assert (
+            open_bundle(FolderStore(folder), trust=Trust((signer.public,))).signer == signer.key_id
+        )
     with pytest.raises(BundleError, match=US.key_id) as refused:
-        open_bundle(FolderStore(folder), keys=[new_signer().public])
+        open_bundle(FolderStore(folder), trust=Trust((new_signer().public,)))
     assert THEM.key_id in str(refused.value)
 
 
@@ -220,7 +223,7 @@ def test_one_good_signature_is_enough(credit: Path, tmp_path: Path) -> None:
     (path / signature_file(THEM.public)).write_bytes(b"rubbish")
 
     keys = [THEM.public, US.public]
-    assert open_bundle(FolderStore(folder), keys=keys).signer == US.key_id
+    assert open_bundle(FolderStore(folder), trust=Trust(tuple(keys))).signer == US.key_id
 
 
 def test_signatures_are_fetched_beside_the_manifest(
@@ -239,7 +242,7 @@ def test_signatures_are_fetched_beside_the_manifest(
             barrier.wait()  # none is answered before all are asked
 
     bucket.proxy.before = together
-    bundle = open_bundle(open_store(uri, timeout=20), keys=[THEM.public, US.public])
+    bundle = open_bundle(open_store(uri, timeout=20), trust=Trust((THEM.public, US.public)))
 
     assert bundle.signer == US.key_id
     names = ["manifest.json", "model.onnx", signature_file(US.public), signature_file(THEM.public)]
@@ -260,7 +263,7 @@ def test_without_the_right_to_list_it_is_refused_all_the_same(
     )
 
     with pytest.raises(BundleError, match=r"v1 has no signature by a key of MODEL_PUBLIC_KEYS"):
-        open_bundle(open_store(uri, timeout=10), keys=[US.public])
+        open_bundle(open_store(uri, timeout=10), trust=Trust((US.public,)))
 
 
 def test_an_unsigned_version_is_the_one_that_was_asked_for(credit: Path, tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_a_link_is_followed_to_the_place_it_names(
     monkeypatch.chdir(tmp_path / "credit")
 
     for folder in (tmp_path / "current", Path(), Path("v1"), tmp_path / "credit" / "v1" / ".."):
-        assert open_bundle(FolderStore(folder), keys=[US.public]).signer == US.key_id
+        assert open_bundle(FolderStore(folder), trust=Trust((US.public,))).signer == US.key_id
 
 
 def test_a_signature_is_over_a_manifest_and_nothing_else() -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 import requests
-from serving.bundle.bundle import open_bundle, read_manifest
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import open_bundle, read_manifest
+from serving.bundle.trust import Trust
 from serving.errors import BundleError
 from serving.model.model import open_model
+from serving.settings import deployed_folder
 from serving.stores.folder import FolderStore
 
 from tests.helpers.aws.lambdas import http_event
@@ -204,7 +206,8 @@ def test_in_the_deployed_package_it_is_opened(
     def opens(folder: Path) -> bool:
         mark.unlink(missing_ok=True)
         with contextlib.suppress(BundleError):
-            open_model(open_bundle(FolderStore(folder)), allow_pickle=False)
+            trust = Trust(deployed_folder=deployed_folder(os.environ))
+            open_model(open_bundle(FolderStore(folder), trust=trust))
         return mark.exists()
 
     monkeypatch.chdir(package)
@@ -231,5 +234,5 @@ def test_without_scikit_learn_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "joblib", None)
 
     with pytest.raises(BundleError, match=r"credit v1 .* joblib is not installed: pip install"):
-        open_model(open_bundle(FolderStore(model)), allow_pickle=True)
+        open_model(open_bundle(FolderStore(model), trust=Trust(allow_pickle=True)))
     assert not mark.exists()

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import Manifest, decode_manifest
+from serving.bundle.reader import open_bundle
 from serving.errors import BundleError, SandboxFailed
 from serving.model import sandbox
 from serving.model.audit import protobuf
@@ -44,6 +44,9 @@ def model(nodes: list[NodeProto], *initializers: TensorProto, **domains: int) ->
     opsets = {"": 18, "ai.onnx.ml": 5, **domains}
     ids = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     return helper.make_model(graph, opset_imports=ids, ir_version=8)
+
+
+LIMIT = 256 * 1024 * 1024  # bytes
 
 
 def floats(name: str, *values: float) -> TensorProto:
@@ -425,7 +428,7 @@ def test_a_graph_that_ends_its_process_ends_another(name: str, credit: Path) -> 
     graph, said = DEADLY[name]
 
     with pytest.raises(SandboxFailed, match=said):
-        try_in_sandbox(with_four_numbers(credit), graph.SerializeToString())
+        try_in_sandbox(with_four_numbers(credit), graph.SerializeToString(), max_model_bytes=LIMIT)
 
 
 def test_a_trial_that_says_nothing_came_to_no_good(
@@ -436,7 +439,7 @@ def test_a_trial_that_says_nothing_came_to_no_good(
     bundle = open_bundle(FolderStore(credit))
 
     with pytest.raises(SandboxFailed, match=r"it ends the process that opens it\.$"):
-        try_in_sandbox(bundle.manifest, bundle.read_model())
+        try_in_sandbox(bundle.manifest, bundle.read_model(), max_model_bytes=LIMIT)
 
 
 LEAST = numpy_helper.from_array(np.array([-(2**63)]), "least")
@@ -573,14 +576,14 @@ def test_what_takes_too_long_apart_is_refused(
     bundle = open_bundle(FolderStore(credit))
 
     with pytest.raises(SandboxFailed, match=r"to open it takes over 0\.01 s\.$"):
-        try_in_sandbox(bundle.manifest, bundle.read_model())
+        try_in_sandbox(bundle.manifest, bundle.read_model(), max_model_bytes=LIMIT)
 
 
 def test_a_good_graph_is_good_apart(credit: Path) -> None:
     """And nothing is said."""
     bundle = open_bundle(FolderStore(credit))
 
-    try_in_sandbox(bundle.manifest, bundle.read_model())
+    try_in_sandbox(bundle.manifest, bundle.read_model(), max_model_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -593,7 +596,7 @@ def test_a_graph_that_cannot_answer_is_refused_as_it_is_opened(
     graph, said = HOSTILE[name]
 
     with pytest.raises(BundleError, match=said):
-        open_graph(with_four_numbers(credit), graph.SerializeToString())
+        open_graph(with_four_numbers(credit), graph.SerializeToString(), max_model_bytes=LIMIT)
 
 
 def test_a_file_is_read_by_who_does_not_check(
@@ -634,7 +637,11 @@ def test_a_manifest_that_its_graph_does_not_fit_is_refused(
 
     refusal = r"^(credit .* cannot be served|here contradicts itself): "
     with pytest.raises(BundleError, match=refusal):
-        open_graph(decode_manifest(raw.replace(old, new).encode(), "here"), credit_graph)
+        open_graph(
+            decode_manifest(raw.replace(old, new).encode(), "here"),
+            credit_graph,
+            max_model_bytes=LIMIT,
+        )
 
 
 def read(data: bytes, *, runs: bool) -> list[tuple[int, Any]]:

@@ -20,8 +20,9 @@ import psutil
 import pytest
 import requests
 from onnx import ModelProto, helper, numpy_helper
-from serving.bundle.bundle import Bundle, write_bundle
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import Bundle
+from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.mutants import mutate

@@ -16,8 +16,9 @@ import msgspec
 import psutil
 import pytest
 import requests
-from serving.bundle.bundle import Bundle, open_bundle, write_bundle
 from serving.bundle.manifest import EngineRecord
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.writer import write_bundle
 from serving.errors import Conflict
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store, open_store

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from serving.bundle.bundle import Bundle, copy_bundle, open_bundle, write_bundle
 from serving.bundle.latest import move_latest, read_latest
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.trust import Trust
+from serving.bundle.writer import copy_bundle, write_bundle
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
-from serving.settings import settings
 from serving.stores.folder import FolderStore
 from serving.stores.store import READ_LIMIT, Store, open_store
 
@@ -123,17 +124,15 @@ def test_a_large_model_needs_a_setting(
     credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over MAX_MODEL_BYTES it is not opened; whoever only copies it may."""
-    for variable, value in {**bucket.location.environment, "MAX_MODEL_BYTES": "1000"}.items():
+    for variable, value in bucket.location.environment.items():
         monkeypatch.setenv(variable, value)
-    settings.cache_clear()
     store = open_store(bucket.location.uri, timeout=10)
     copy_bundle(open_bundle(FolderStore(credit)), store, lambda *_: None)
-    bundle = open_bundle(store)
+    bundle = open_bundle(store, trust=Trust(max_model_bytes=1000))
 
     with pytest.raises(BundleError, match=r"model\.onnx has \d+ bytes, over MAX_MODEL_BYTES"):
         bundle.read_model()
     assert len(bundle.read("model.onnx")) > 1000
-    settings.cache_clear()
 
 
 def test_a_pointer_moves_only_from_where_it_was_seen(location: Store) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from serving.bundle.trust import Trust
 from serving.telemetry.logs import line_fields, log
 
 from tests.helpers.platforms import direct
@@ -139,7 +140,7 @@ def test_a_load_says_where_its_time_went(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in bucket.location.environment.items():
             patch.setenv(name, value)
-        publish(str(credit), bucket.location.uri)
+        publish(str(credit), bucket.location.uri, Trust())
     for uri in (credit, f"{bucket.location.uri}/credit"):
         capsys.readouterr()
         with direct(uri, **bucket.location.environment) as send:  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import onnx
 import pandas as pd
 import pytest
 from onnxruntime import InferenceSession
-from serving.bundle.bundle import open_bundle
+from serving.bundle.reader import open_bundle
 from serving.model.schema import MISSING
 from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from serving.bundle.bundle import open_bundle
+from serving.bundle.reader import open_bundle
 from serving.errors import BundleError
 from serving.model.engines.onnx import OnnxEngine
 from serving.stores.folder import FolderStore

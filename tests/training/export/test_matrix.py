@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from serving.bundle.bundle import Bundle
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.pipelines import CASES, Case

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.trust import Trust
 from serving.errors import InvalidInstances
 from serving.model.engines import Scores
 from serving.model.engines.onnx import OnnxEngine
@@ -115,7 +116,7 @@ def test_numbers_far_off_may_overflow_but_not_lie(tmp_path: Path) -> None:
     assert manifest.engine.name == "onnx"
     assert manifest.engine.parity is not None
     assert manifest.engine.parity.refused_rows > 0
-    model = open_model(open_bundle(FolderStore(tmp_path)), allow_pickle=False)
+    model = open_model(open_bundle(FolderStore(tmp_path)))
 
     with pytest.raises(InvalidInstances, match="no finite answer"):
         model.predict([[1e30], [0.0], [0.0]])
@@ -128,7 +129,7 @@ def test_a_threshold_of_its_own_decides_the_label(tmp_path: Path) -> None:
     inner = LogisticRegression(C=0.01)
     pipeline = FixedThresholdClassifier(inner, threshold=0.2).fit(data, target)
     manifest = build(tmp_path, pipeline, data)
-    model = open_model(open_bundle(FolderStore(tmp_path)), allow_pickle=True)
+    model = open_model(open_bundle(FolderStore(tmp_path), trust=Trust(allow_pickle=True)))
     around = pd.DataFrame({"a": np.linspace(-3, 3, 61), "b": 0.0, "c": 0.0})
     answers = model.predict([around[name].tolist() for name in "abc"])
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from serving.bundle.bundle import Bundle
+from serving.bundle.reader import Bundle
 from serving.stores.folder import FolderStore
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType

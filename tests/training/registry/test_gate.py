@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from serving.bundle.bundle import open_bundle
 from serving.bundle.latest import read_latest
-from serving.settings import settings
+from serving.bundle.reader import open_bundle
+from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
 from sklearn import linear_model, svm
 from sklearn.impute import SimpleImputer
@@ -216,7 +216,7 @@ def test_served_figures_are_the_pipelines(tmp_path: Path, kind: str) -> None:
     """Whatever the classes are, and twice the same: neither side of a comparison is favoured."""
     pipeline = linear_model.LogisticRegression().fit(DATA, TARGETS[kind])
     path = built(tmp_path, pipeline)
-    found = compare(path, FolderStore(path), DATA, TARGETS[kind])
+    found = compare(path, FolderStore(path), DATA, TARGETS[kind], Trust())
     expected = evaluate(pipeline, DATA, TARGETS[kind])
 
     assert found.problem is None
@@ -231,7 +231,7 @@ def test_a_regression_is_compared(tmp_path: Path) -> None:
     values = (DATA["a"] * 2 + DATA["b"] % 3).to_numpy()
     pipeline = linear_model.LinearRegression().fit(DATA.to_numpy(), values)
     path = built(tmp_path, pipeline, DATA.to_numpy())
-    found = compare(path, FolderStore(path), DATA.to_numpy(), values)
+    found = compare(path, FolderStore(path), DATA.to_numpy(), values, Trust())
 
     assert found.figures == found.live
     assert set(found.figures) == set(METRICS["regression"])
@@ -241,7 +241,7 @@ def test_a_regression_is_compared(tmp_path: Path) -> None:
 def test_a_classifier_without_probabilities_is_compared(tmp_path: Path) -> None:
     """By its accuracy."""
     pipeline = svm.LinearSVC().fit(DATA, TARGETS["strings"])
-    found = compare(built(tmp_path, pipeline), None, DATA, TARGETS["strings"])
+    found = compare(built(tmp_path, pipeline), None, DATA, TARGETS["strings"], Trust())
 
     assert found.figures == evaluate(pipeline, DATA, TARGETS["strings"])
     assert found.live is None
@@ -253,10 +253,10 @@ def test_a_feature_that_is_new_prevents_no_comparison(tmp_path: Path) -> None:
     more = DATA.assign(c=1.0)
     old = built(tmp_path / "old", linear_model.LogisticRegression().fit(DATA, target))
     new = built(tmp_path / "new", linear_model.LogisticRegression().fit(more, target), more)
-    found = compare(new, FolderStore(old), more, target)
+    found = compare(new, FolderStore(old), more, target, Trust())
 
     assert (found.problem, found.left_out) == (None, 0)
-    assert found.live == compare(old, None, DATA, target).figures
+    assert found.live == compare(old, None, DATA, target, Trust()).figures
 
 
 def test_rows_that_one_refuses_are_left_out_for_both(tmp_path: Path) -> None:
@@ -266,17 +266,17 @@ def test_rows_that_one_refuses_are_left_out_for_both(tmp_path: Path) -> None:
     model = make_pipeline(SimpleImputer(), linear_model.LogisticRegression()).fit(gaps, target)
     new = built(tmp_path / "new", model, gaps)
     old = built(tmp_path / "old", model, gaps[2:])
-    found = compare(new, FolderStore(old), gaps, target)
+    found = compare(new, FolderStore(old), gaps, target, Trust())
     assert (found.left_out, found.problem) == (2, None)
     assert found.figures == found.live
     assert np.sum(found.figures["confusion"]) == 58
 
-    found = compare(new, FolderStore(old), gaps[:30], target[:30])
+    found = compare(new, FolderStore(old), gaps[:30], target[:30], Trust())
     assert found.problem == "The live model cannot be compared: it refuses 2 of the 30 rows."
     assert (found.left_out, found.live) == (0, {})
     assert np.sum(found.figures["confusion"]) == 30
 
-    found = compare(old, FolderStore(new), gaps[:30], target[:30])
+    found = compare(old, FolderStore(new), gaps[:30], target[:30], Trust())
     assert found.problem == (
         "The live model cannot be compared: the new one refuses 2 of the 30 rows."
     )
@@ -381,7 +381,6 @@ def test_the_live_model_is_opened_as_the_server_would(
 ) -> None:
     """A pickle only where the settings allow it, and nothing that does not verify."""
     monkeypatch.delenv("ALLOW_PICKLE", raising=False)
-    settings.cache_clear()
     pickled = "make_pipeline(FunctionTransformer(np.abs), LogisticRegression())"
     assert train(pickled)[0] == 0
     [live] = versions(tmp_path)
@@ -391,9 +390,7 @@ def test_the_live_model_is_opened_as_the_server_would(
     assert any(f"{live} runs on scikit-learn" in line and "ALLOW_PICKLE" in line for line in lines)
 
     monkeypatch.setenv("ALLOW_PICKLE", "1")
-    settings.cache_clear()
     assert train("LogisticRegression(C=2)", *gate)[0] == 0
-    settings.cache_clear()
 
     live = (tmp_path / "models" / "shop" / "latest").read_text().split()[0]
     graph = tmp_path / "models" / "shop" / live / "model.onnx"

@@ -21,9 +21,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from serving.bundle.bundle import Bundle, copy_bundle, open_bundle
 from serving.bundle.latest import read_latest
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.trust import Trust
+from serving.bundle.writer import copy_bundle
 from serving.errors import BundleError
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store, open_store
@@ -240,7 +242,7 @@ def test_promotions_and_prunes_at_once(add: Add, tmp_path: Path) -> None:
             shutil.rmtree(tmp_path / "small", ignore_errors=True)
             add(location, "v1", live=False)
         with ThreadPoolExecutor(2) as pool:
-            promoted = pool.submit(together, lambda: promote(str(location), "v1"))
+            promoted = pool.submit(together, lambda: promote(str(location), "v1", Trust()))
             pruned = pool.submit(together, lambda: prune(str(location), 1, dry_run=False))
         promoted.result()
         pruned.result()
@@ -284,7 +286,7 @@ class Versions(RuleBasedStateMachine):
     def promote(self, data: st.DataObject) -> None:
         """One of those that are there goes live."""
         version = data.draw(st.sampled_from(self.there))
-        promote(str(self.location), version)
+        promote(str(self.location), version, Trust())
         if version != self.live:
             self.live, self.before = version, self.live
 
@@ -293,9 +295,9 @@ class Versions(RuleBasedStateMachine):
         """The two change places, if there are two."""
         if self.before is None:
             with pytest.raises(TrainingError, match="none to go back to"):
-                rollback(str(self.location))
+                rollback(str(self.location), Trust())
         else:
-            rollback(str(self.location))
+            rollback(str(self.location), Trust())
             self.live, self.before = self.before, self.live
 
     @precondition(lambda self: self.live)

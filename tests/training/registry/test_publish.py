@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import requests
-from serving.bundle.bundle import open_bundle, write_bundle
+from serving.bundle.reader import open_bundle
+from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.command import on_a_terminal, run, start

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from serving.bundle.bundle import open_bundle
+from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.bundles import copied, new_signer, public_keys

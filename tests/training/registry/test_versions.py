@@ -89,9 +89,7 @@ def test_a_place_that_holds_no_versions_is_named(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing there, the location of all models, or of one version: one sentence, status 2."""
-    nothing = (
-        f"training: there is no version in {location}; name a model, such as --store "
-    )
+    nothing = f"training: there is no version in {location}; name a model, such as --store "
     for command in (["list"], ["prune", "--keep", "1"]):
         status, [said] = ask(capsys, location, *command)
         assert status == 2

@@ -1,4 +1,4 @@
-"""API keys: the server knows their names, their scopes and their digests, never the keys."""
+"""API keys: the server knows their names, scopes and digests, never the keys themselves."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import NamedTuple
 
 from serving.errors import SettingsError
 
-__all__ = ["KEY_PREFIX", "NAME", "SCOPES", "ApiKey", "digest", "find_api_key", "read_api_keys"]
+__all__ = ["KEY_PREFIX", "NAME", "SCOPE", "ApiKey", "digest", "find_api_key", "read_api_keys"]
 
-#: What a caller may be allowed to do, and what each endpoint but the public ones asks for.
-SCOPES = ("predict", "info")
-#: Keys that we make begin so: people, and scanners for leaked secrets, know them by it.
+#: Generated keys start with this, so that people and scanners for leaked secrets recognise them.
 KEY_PREFIX = "canoa_"
-#: What a key may be called. Shorter than a key or a digest, lest one is taken for a name.
+#: The form of a key's name. It is shorter than a key or a digest, so that neither passes as a name.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+#: The form of a scope, which a function names in its decorator.
+SCOPE = re.compile(r"[a-z][a-z0-9._-]{0,39}")
 
-#: No key that anybody makes is longer; more is not even hashed.
+#: In characters. A longer key is rejected unhashed.
 _LONGEST = 256
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _FORM = "NAME=DIGEST or NAME:SCOPE+SCOPE=DIGEST"
 
 
 class ApiKey(NamedTuple):
-    """What is known of a key."""
+    """What the server knows about a key."""
 
     name: str
-    scopes: frozenset[str]
+    #: None grants everything.
+    scopes: frozenset[str] | None
     #: SHA-256 of the key.
     digest: bytes
 
@@ -38,13 +39,13 @@ def digest(key: str) -> str:
     """
     Return the SHA-256 of *key*, as API_KEYS holds it.
 
-    A fast hash will do: a key is 256 bits of chance, and no list of guesses leads to it.
+    A fast hash is enough: a key has 256 random bits, so nobody can guess it.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def find_api_key(keys: Iterable[ApiKey], sent: str) -> ApiKey | None:
-    """Return which of *keys* was *sent*; the time it takes says nothing of how near it was."""
+    """Return the one of *keys* that was *sent*, in a time that does not depend on the match."""
     if len(sent) > _LONGEST or not sent.isascii():
         return None
     sent_digest = hashlib.sha256(sent.encode()).digest()
@@ -57,12 +58,12 @@ def find_api_key(keys: Iterable[ApiKey], sent: str) -> ApiKey | None:
 
 def read_api_keys(text: str) -> tuple[ApiKey, ...]:
     """
-    Read `web:predict=DIGEST, ops=DIGEST`: no scopes mean all. Commas or blanks stand between.
+    Read `web:predict=DIGEST, ops=DIGEST`, separated by commas or blanks.
 
-    Two keys may have one name, while one takes the other's place.
+    A key without scopes may do everything. Two keys may share a name during a rotation.
 
     Raises:
-        SettingsError: An entry is wrong. It is named, but neither a key nor a digest is repeated.
+        SettingsError: An entry is wrong. The sentence names it without its key or digest.
     """
     keys: list[ApiKey] = []
     for number, entry in enumerate(re.split(r"[\s,]+", text.strip(", \t\r\n")), 1):
@@ -86,10 +87,10 @@ def _read(entry: str, number: int) -> ApiKey:
             f"API_KEYS: after the = of entry {number} ({name}) must be the SHA-256 of the key, in "
             "64 hexadecimal digits; not the key."
         )
-    granted = frozenset(scopes.split("+")) if colon else frozenset(SCOPES)
-    if not granted <= frozenset(SCOPES):
+    granted = frozenset(scopes.split("+")) if colon else None
+    if granted is not None and not all(map(SCOPE.fullmatch, granted)):
         raise SettingsError(
-            f"API_KEYS: entry {number} ({name}) has a scope that is none; there is "
-            f"{' and '.join(SCOPES)}, joined by +."
+            f"API_KEYS: entry {number} ({name}) has a scope that is not a word of small letters, "
+            "digits, '.', '_' and '-'; join several by +."
         )
     return ApiKey(name, granted, bytes.fromhex(hexadecimal))

@@ -2,99 +2,152 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from serving.access.api_keys import KEY_PREFIX, SCOPES, find_api_key
-from serving.errors import Forbidden, Problem, Unauthorized
-from serving.settings import platform, settings
+from serving.access.api_keys import KEY_PREFIX, find_api_key, read_api_keys
+from serving.errors import Forbidden, Problem, SettingsError, Unauthorized
+from serving.settings import Settings
 from serving.telemetry.logs import log
 
-__all__ = ["Caller", "authorize", "identify", "prepare"]
+if TYPE_CHECKING:
+    from serving.access.tokens import TokenVerifier
+
+__all__ = ["Caller", "Gate"]
 
 
 class Caller(NamedTuple):
     """Who sent a request."""
 
-    #: A key's name, or a token's subject; None is a stranger.
+    #: A key's name, or a token's subject; None for an unauthenticated client.
     name: str | None
-    scopes: frozenset[str]
-    #: What a stranger is answered where one may not go.
+    #: What the caller may do; None for everything.
+    scopes: frozenset[str] | None
+    #: What an unauthenticated client is answered where it may not go.
     refusal: Problem | None = None
     #: "key" or "token".
     known_by: str | None = None
 
+    def may(self, scope: str) -> bool:
+        """Whether *scope* is granted."""
+        return self.scopes is None or scope in self.scopes
 
-_EVERYBODY = Caller(None, frozenset(SCOPES))
+    def authorize(self, scope: str) -> None:
+        """
+        Let the caller pass if *scope* is granted.
 
-
-def identify(headers: Mapping[str, str]) -> Caller:
-    """Tell who sent a request with these headers. Raises nothing, whatever stands in them."""
-    if settings().auth != "required":
-        return _EVERYBODY
-    try:
-        return _identify(headers)
-    except Problem as refusal:
-        return Caller(None, frozenset(), refusal)
-
-
-def authorize(caller: Caller, scope: str) -> None:
-    """
-    Let *caller* pass, if they may do what *scope* stands for.
-
-    Raises:
-        Unauthorized: The caller is a stranger.
-        KeysUnavailable: Nobody can tell, for now.
-        Forbidden: The caller is known, and may not.
-    """
-    if caller.refusal:
-        raise caller.refusal
-    if scope not in caller.scopes:
-        raise Forbidden(scope)
+        Raises:
+            Unauthorized: The client is not authenticated.
+            KeysUnavailable: Its token cannot be verified now.
+            Forbidden: The caller is known, and lacks the scope.
+        """
+        if self.refusal:
+            raise self.refusal
+        if not self.may(scope):
+            raise Forbidden(scope)
 
 
-@functools.cache
-def prepare() -> None:
-    """Get ready, once in a process, and say loudly what would surprise an operator."""
-    ours, where = settings(), platform()
-    if ours.jwt_issuer:
-        from serving.access.tokens import provider_keys  # now, not while the first caller waits
-
-        provider_keys()
-    if ours.auth == "none":
-        log("warning", "open: everybody is let in, because AUTH=none")
-    elif ours.auth == "required" and not (ours.api_keys or ours.jwt_issuer):
-        log(
-            "error",
-            "closed: nobody is let in",
-            reason=f"On {where} somebody must say who gets in. Set API_KEYS (python -m training "
-            "key NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; or AUTH=none for everybody.",
-        )
-    if ours.rate_limit and where not in (None, "Heroku"):
-        log("warning", f"RATE_LIMIT does nothing on {where}: its own throttling is what counts")
+_EVERYBODY = Caller(None, None)
 
 
-def _identify(headers: Mapping[str, str]) -> Caller:
-    ours = settings()
-    sent = (ours.api_keys and headers.get("X-API-Key")) or _bearer(headers.get("Authorization"))
-    if not (ours.api_keys or ours.jwt_issuer):
-        raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(sent))
-    if not sent:
-        raise Unauthorized("no credentials", sent=False)
-    if ours.jwt_issuer and sent.count(".") == 2 and not sent.startswith(KEY_PREFIX):
-        from serving.access.tokens import verify
+class Gate:
+    """Authenticates requests by API keys and by tokens of an identity provider."""
 
-        subject, scopes = verify(sent)
-        return Caller(subject, scopes, known_by="token")
-    key = find_api_key(ours.api_keys, sent)
-    if key is None:
-        raise Unauthorized("unknown key" if ours.api_keys else "not a token")
-    return Caller(key.name, key.scopes, known_by="key")
+    def __init__(self, settings: Settings, platform: str | None) -> None:
+        """
+        Read the keys. The identity provider is asked when the first token comes.
+
+        Args:
+            settings: API_KEYS, JWT_…, AUTH and RATE_LIMIT count here.
+            platform: The cloud that runs this process; None on a laptop.
+
+        Raises:
+            SettingsError: API_KEYS cannot be read.
+        """
+        self._auth = settings.auth
+        self._platform = platform
+        self._limited = settings.rate_limit is not None
+        self._keys = read_api_keys(settings.api_keys) if settings.api_keys else ()
+        self._tokens: TokenVerifier | None = None
+        if settings.jwt_issuer:
+            # Imported at the start, so that the first caller does not wait for it.
+            from serving.access.tokens import TokenVerifier
+
+            self._tokens = TokenVerifier(
+                settings.jwt_issuer, settings.jwt_audience or "", settings.jwt_jwks_url
+            )
+
+    @property
+    def closed(self) -> bool:
+        """Whether callers need a key or a token."""
+        return self._auth == "required"
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether there are API keys."""
+        return bool(self._keys)
+
+    def announce(self) -> None:
+        """Log what may surprise an operator: an open API, a closed one, a limit without effect."""
+        if self._auth == "none":
+            log("warning", "open: everybody is let in, because AUTH=none")
+        elif self.closed and not (self._keys or self._tokens):
+            log(
+                "error",
+                "closed: nobody is let in",
+                reason=f"On {self._platform} the API is closed until you say who gets in. Set "
+                "API_KEYS (python -m training key NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; "
+                "or AUTH=none to open it.",
+            )
+        if self._limited and self._platform not in (None, "Heroku"):
+            log(
+                "warning",
+                f"RATE_LIMIT does nothing on {self._platform}: use the platform's throttling",
+            )
+
+    def check_scopes(self, known: Collection[str]) -> None:
+        """
+        Make sure that the keys name only scopes that functions ask for.
+
+        Args:
+            known: The scopes of all functions.
+
+        Raises:
+            SettingsError: A key has another scope, which would let it do nothing.
+        """
+        for key in self._keys:
+            if unknown := sorted((key.scopes or frozenset()).difference(known)):
+                raise SettingsError(
+                    f"API_KEYS: {key.name} has the scope {unknown[0]!r}, but the functions ask for "
+                    f"{', '.join(sorted(known))}."
+                )
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """Return who sent a request with these *headers*. Raises nothing."""
+        if not self.closed:
+            return _EVERYBODY
+        try:
+            return self._identify(headers)
+        except Problem as refusal:
+            return Caller(None, frozenset(), refusal)
+
+    def _identify(self, headers: Mapping[str, str]) -> Caller:
+        sent = (self._keys and headers.get("X-API-Key")) or _bearer(headers.get("Authorization"))
+        if not (self._keys or self._tokens):
+            raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(sent))
+        if not sent:
+            raise Unauthorized("no credentials", sent=False)
+        if self._tokens and sent.count(".") == 2 and not sent.startswith(KEY_PREFIX):
+            subject, scopes = self._tokens.verify(sent)
+            return Caller(subject, scopes, known_by="token")
+        key = find_api_key(self._keys, sent)
+        if key is None:
+            raise Unauthorized("unknown key" if self._keys else "not a token")
+        return Caller(key.name, key.scopes, known_by="key")
 
 
 def _bearer(header: str | None) -> str | None:
-    """Take the credential out of an Authorization header, if it is of that scheme (RFC 6750)."""
+    """Take the credential out of an Authorization header of the Bearer scheme (RFC 6750)."""
     match (header or "").split(None, 1):
         case [scheme, sent] if scheme.lower() == "bearer":
             return sent.strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jwt
@@ -10,21 +9,19 @@ import msgspec
 from jwt import exceptions
 from jwt.utils import base64url_decode
 
-from serving.access.api_keys import SCOPES
 from serving.access.jwks import ALGORITHMS, KeySet
 from serving.errors import Unauthorized
-from serving.settings import settings
 
-__all__ = ["provider_keys", "verify"]
+__all__ = ["TokenVerifier"]
 
-#: How far the provider's clock may be from ours.
+#: How far the provider's clock may differ from ours.
 LEEWAY_SECONDS = 60
-#: More than a server takes in a header.
+#: In characters; more than servers accept in a header.
 LONGEST_TOKEN = 8192
 #: OpenID Connect's own limit.
 LONGEST_SUBJECT = 255
 
-#: Where providers write what a token is good for: words in a string, or a list.
+#: The claims in which providers list scopes: words in a string, or a list.
 _SCOPE_CLAIMS = ("scope", "scp", "permissions")
 _REASONS: dict[type[Exception], str] = {
     exceptions.ExpiredSignatureError: "expired",
@@ -42,54 +39,61 @@ _OPTIONS: Any = {
 }
 
 
-def verify(token: str) -> tuple[str, frozenset[str]]:
-    """
-    Return the subject of *token*, and those of our scopes that it names.
+class TokenVerifier:
+    """Verifies the tokens of one identity provider."""
 
-    Raises:
-        Unauthorized: It is not valid, or not for us.
-        KeysUnavailable: The provider's keys are not here yet.
-    """
-    if len(token) > LONGEST_TOKEN or not token.isascii():
-        raise Unauthorized("malformed")
-    claims = _verify(token)
-    subject = claims["sub"]
-    if not subject or len(subject) > LONGEST_SUBJECT or not subject.isprintable():
-        raise Unauthorized("wrong subject")
-    return subject, frozenset(SCOPES) & _scopes(claims)
+    def __init__(self, issuer: str, audience: str, jwks_url: str | None = None) -> None:
+        """
+        Fetch nothing yet.
 
+        Args:
+            issuer: What the tokens' `iss` must be.
+            audience: What the tokens' `aud` must hold.
+            jwks_url: Where the provider's public keys are; None asks the provider.
+        """
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = KeySet(issuer, jwks_url)
 
-@functools.cache
-def provider_keys() -> KeySet:
-    """Return the keys of JWT_ISSUER, to be fetched when they are first needed."""
-    ours = settings()
-    return KeySet(ours.jwt_issuer or "", ours.jwt_jwks_url)
+    def verify(self, token: str) -> tuple[str, frozenset[str]]:
+        """
+        Return the subject of *token*, and the scopes that it names.
 
+        Raises:
+            Unauthorized: It is not valid, or not for this server.
+            KeysUnavailable: The provider's keys have not arrived yet.
+        """
+        if len(token) > LONGEST_TOKEN or not token.isascii():
+            raise Unauthorized("malformed")
+        claims = self._claims(token)
+        subject = claims["sub"]
+        if not subject or len(subject) > LONGEST_SUBJECT or not subject.isprintable():
+            raise Unauthorized("wrong subject")
+        return subject, _scopes(claims)
 
-def _verify(token: str) -> dict[str, Any]:
-    """Whatever the token says of how to verify it, but for its key's id, goes unheeded."""
-    ours = settings()
-    try:
-        # PyJWT would read all of the token for it, and once more to verify it.
-        header = msgspec.json.decode(base64url_decode(token.partition(".")[0]), type=_Header)
-        if header.alg not in ALGORITHMS:
-            raise Unauthorized("wrong algorithm")
-        key = provider_keys().find(header.kid)
-        if key is None:
-            raise Unauthorized("unknown key")
-        return jwt.decode(
-            token,
-            key,
-            algorithms=ALGORITHMS,
-            audience=ours.jwt_audience,
-            issuer=ours.jwt_issuer,
-            leeway=LEEWAY_SECONDS,
-            options=_OPTIONS,
-        )
-    except exceptions.MissingRequiredClaimError as error:
-        raise Unauthorized(f"no {error.claim}") from None
-    except (exceptions.PyJWTError, ValueError, TypeError, RecursionError) as error:
-        raise Unauthorized(_REASONS.get(type(error), "malformed")) from None
+    def _claims(self, token: str) -> dict[str, Any]:
+        """Verify the signature; of the token's own header only the key's id counts."""
+        try:
+            # PyJWT would decode the whole token to read the header, and again to verify it.
+            header = msgspec.json.decode(base64url_decode(token.partition(".")[0]), type=_Header)
+            if header.alg not in ALGORITHMS:
+                raise Unauthorized("wrong algorithm")
+            key = self._keys.find(header.kid)
+            if key is None:
+                raise Unauthorized("unknown key")
+            return jwt.decode(
+                token,
+                key,
+                algorithms=ALGORITHMS,
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options=_OPTIONS,
+            )
+        except exceptions.MissingRequiredClaimError as error:
+            raise Unauthorized(f"no {error.claim}") from None
+        except (exceptions.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise Unauthorized(_REASONS.get(type(error), "malformed")) from None
 
 
 class _Header(msgspec.Struct):
@@ -97,12 +101,12 @@ class _Header(msgspec.Struct):
     kid: str = ""
 
 
-def _scopes(claims: dict[str, Any]) -> set[str]:
+def _scopes(claims: dict[str, Any]) -> frozenset[str]:
     found: set[str] = set()
     for name in _SCOPE_CLAIMS:
-        said = claims.get(name)
-        if isinstance(said, str):
-            found.update(said.split())
-        elif isinstance(said, list):
-            found.update(scope for scope in said if isinstance(scope, str))
-    return found
+        claim = claims.get(name)
+        if isinstance(claim, str):
+            found.update(claim.split())
+        elif isinstance(claim, list):
+            found.update(scope for scope in claim if isinstance(scope, str))
+    return frozenset(found)

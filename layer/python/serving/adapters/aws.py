@@ -12,14 +12,13 @@ import os
 import re
 from typing import Any, Protocol
 
-from serving import loader
 from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
 from serving.adapters.aws_imports import deferred
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
-from serving.routes import load_functions, not_found
-from serving.settings import settings
+from serving.process import process, stopping
+from serving.routes import load_functions, not_found, scopes
 from serving.telemetry.lifecycle import log_start
 from serving.telemetry.logs import decorate_lines, line_fields
 from serving.telemetry.tracing import flush_telemetry, start_telemetry
@@ -41,9 +40,14 @@ class _Lambda:
 
     def __init__(self) -> None:
         folder = os.path.join(os.environ.get("LAMBDA_TASK_ROOT", "."), "functions")
-        found = load_functions(folder, settings().function_target)
+        here = process()
+        target = here.settings.function_target
+        with stopping():
+            found = load_functions(folder, target)
+            if target is None:
+                here.gate.check_scopes(scopes(found))
         self._by_path = {function.route.path: function for function in found}
-        self._only = found[0] if settings().function_target else None
+        self._only = found[0] if target else None
         self._not_found = not_found([function.route for function in found])
         # Provisioned concurrency starts ahead of any client, who then sees no cold start.
         self._cold = _INITIALIZATION != "provisioned-concurrency"
@@ -88,7 +92,7 @@ def _xray_trace_id() -> str | None:
 def _after_restore() -> None:
     """Renew what a snapshot may have kept too long: the model, if another is live by now."""
     with contextlib.suppress(ModelUnavailable):
-        loader.renew_model()
+        process().model.renew()
 
 
 def _load_model() -> None:
@@ -98,14 +102,14 @@ def _load_model() -> None:
         # numpy imports these for what no prediction does, which takes 5 ms. A failure is in the
         # log, and the first request tries again.
         with deferred("ast", "ctypes", "inspect", "pickle"), contextlib.suppress(ModelUnavailable):
-            loader.load_model()
+            process().model.get()
     finally:
         gc.freeze()
         gc.enable()
 
 
 decorate_lines(add_metrics)
-log_start("AWS Lambda", function=settings().function_target)
+log_start("AWS Lambda", process().settings, function=process().settings.function_target)
 start_telemetry()
 _lambda = _Lambda()
 _load_model()

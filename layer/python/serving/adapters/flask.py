@@ -1,4 +1,4 @@
-"""Every function behind one WSGI app, and /metrics: the Heroku dyno, and the laptop."""
+"""One WSGI app with every function, and /metrics: the Heroku dyno, and the laptop."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from serving.access.gate import Caller
-from serving.endpoint import Function, Limit, Request, Route, respond
-from serving.errors import SettingsError
-from serving.routes import load_functions, not_found
-from serving.settings import platform, settings
-from serving.telemetry.metrics import metrics_endpoint
+from serving.endpoint import Answer, Function, Limit, Request, Route, endpoint, respond
+from serving.process import process, stopping
+from serving.routes import load_functions, not_found, scopes
+from serving.telemetry.metrics import count_requests, render_metrics
 
 __all__ = ["create_app"]
 
 
 def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     """
-    Make the app that serves every function found in the folder *functions*.
+    Make the app that serves every function in the folder *functions*.
 
     Raises:
         SystemExit: A setting cannot be read, or a function cannot be loaded.
     """
     app = flask.Flask("serving", static_folder=None)
+    here = process()
     # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
-    app.config["MAX_CONTENT_LENGTH"] = settings().max_body_bytes + 1
-    app.url_map.merge_slashes = False  # a path that is not a function's is 404, never a redirect
-    found = [*load_functions(functions), metrics_endpoint()]
-    limit = _limit()
+    app.config["MAX_CONTENT_LENGTH"] = here.settings.max_body_bytes + 1
+    app.url_map.merge_slashes = False  # every other path is a 404, never a redirect
+    with stopping():
+        found = [*load_functions(functions), _metrics()]
+        here.gate.check_scopes(scopes(found))
+        limit = _limit(here.settings.rate_limit, here.settings.rate_limit_storage)
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
         app.url_map.add(Rule(function.route.path, endpoint=function.__name__))
@@ -40,35 +42,44 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     return app
 
 
-def _limit() -> Limit | None:
-    """Make the rate limit, if there is to be one: by the caller's name, or else by the address."""
-    ours = settings()
-    if ours.rate_limit is None:
+def _metrics() -> Function:
+    """Make /metrics. It is here, and not in functions/: other platforms count by themselves."""
+    count_requests()
+
+    @endpoint("GET", "/metrics", scope="info")
+    def metrics(_: Request) -> Answer:
+        """Every count, in Prometheus' text form."""
+        body, media_type = render_metrics()
+        return Answer(body, media_type=media_type)
+
+    return metrics
+
+
+def _limit(rate: str | None, storage: str | None) -> Limit | None:
+    """Make the rate limit, if one is set: by the caller's name, or else by the address."""
+    if rate is None:
         return None
     from serving.access.rate_limit import network, open_rate_limit
 
-    try:
-        rate = open_rate_limit(ours.rate_limit, ours.rate_limit_storage)
-    except SettingsError as error:
-        raise SystemExit(f"canoa: {error}") from None
+    limits = open_rate_limit(rate, storage)
 
     def limit(caller: Caller) -> None:
         if caller.name is None:
-            rate.take(f"address {network(_address())}")
+            limits.take(f"address {network(_address())}")
         else:
-            rate.take(f"{caller.known_by} {caller.name}")
+            limits.take(f"{caller.known_by} {caller.name}")
 
     return limit
 
 
 def _address() -> str:
     """
-    Return where the request comes from.
+    Return the address that the request comes from.
 
-    Heroku's router appends the address that it sees to X-Forwarded-For; what stands before is the
-    client's own claim. With no router in front, all of the header is.
+    Heroku's router appends the address that it sees to X-Forwarded-For; the part before it is the
+    client's own claim. Without a router the whole header is.
     """
-    if platform() == "Heroku":
+    if process().platform == "Heroku":
         return flask.request.headers.get("X-Forwarded-For", "").rpartition(",")[2]
     return flask.request.remote_addr or ""
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from gunicorn import __version__ as _gunicorn_version
 
-from serving import loader
 from serving.adapters.malloc import give_back_memory as _give_back_memory
 from serving.errors import ModelUnavailable
-from serving.settings import settings as _settings
+from serving.process import process as _process
 from serving.telemetry.lifecycle import log_start as _log_start
 from serving.telemetry.lifecycle import log_stop as _log_stop
 from serving.telemetry.metrics import share_metrics as _share_metrics
@@ -24,8 +23,8 @@ from serving.telemetry.tracing import start_telemetry as _start_telemetry
 from serving.telemetry.tracing import stop_telemetry as _stop_telemetry
 from serving.telemetry.tracing import wants_telemetry as _wants_telemetry
 
-bind = f"0.0.0.0:{_settings().port}"
-workers = _settings().web_concurrency
+bind = f"0.0.0.0:{_process().settings.port}"
+workers = _process().settings.web_concurrency
 # Few threads: a request keeps a core busy, and comes to a thread whole.
 worker_class = "serving.adapters.gunicorn_worker.BufferingWorker"
 threads = 4
@@ -51,6 +50,7 @@ def when_ready(server: Any) -> None:
     """Load the model in the master, once the socket already takes requests."""
     _log_start(
         f"gunicorn {_gunicorn_version}",
+        _process().settings,
         address=", ".join(map(str, server.LISTENERS)),
         workers=server.num_workers,
         threads=server.cfg.threads,
@@ -59,14 +59,14 @@ def when_ready(server: Any) -> None:
     _metrics = _share_metrics()
     _os.register_at_fork(after_in_parent=_heed_sigterm)
     _wants_telemetry()  # if it cannot be had, that is said once and not by every worker
-    loader.share_model()
+    _process().model.share()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
     _gc.freeze()
 
 
 def on_reload(_: Any) -> None:
     """Load the live model anew, at SIGHUP: gunicorn forks new workers next, and ends the old."""
-    loader.share_model()
+    _process().model.share()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -85,11 +85,12 @@ def post_worker_init(worker: Any) -> None:
     _start_telemetry()
     # A failure is said in the log, and the first request tries again.
     with _suppress(ModelUnavailable):
-        _metrics.metrics.model_served(loader.load_model().manifest)
+        manifest = _process().model.get().manifest
+        _metrics.metrics.model_served(manifest.name, manifest.version, manifest.engine.name)
         # Who takes a dead worker's slot has the master's model, which may be old by now.
-        if worker.age > workers and _settings().model_refresh_seconds:
-            loader.renew_model()
-    loader.keep_fresh()
+        if worker.age > workers and _process().settings.model_refresh_seconds:
+            _process().model.renew()
+    _process().model.keep_fresh()
 
 
 def worker_exit(_: Any, _worker: Any) -> None:

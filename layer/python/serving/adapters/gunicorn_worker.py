@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from serving.adapters.arrival import HEAD_BYTES, Arrival
 from serving.adapters.gunicorn_refusals import problem_of, send_problem
 from serving.errors import HeadersTooLarge, Overloaded, Problem, RequestTimeout, TooLarge
-from serving.settings import settings
+from serving.process import process
 from serving.telemetry.logs import describe, log
 
 __all__ = ["BufferingWorker"]
@@ -46,7 +46,7 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, worker: BufferingWorker, *args: Any) -> None:
         super().__init__(*args)
         self._worker = worker
-        self.arrival = Arrival(settings().max_body_bytes)
+        self.arrival = Arrival(process().settings.max_body_bytes)
         #: The bytes of the request that waits for its answer.
         self.queued = 0
 
@@ -68,7 +68,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._lingering: dict[_Connection, None] = {}
         #: Bytes of requests that have not come whole, and of those that wait for their answer.
         self._held = self._queued = 0
-        self._room = HELD_BODIES * (settings().max_body_bytes + HEAD_BYTES)
+        self._room = HELD_BODIES * (process().settings.max_body_bytes + HEAD_BYTES)
         #: Until when a worker that is to stop accepts.
         self._accepts_until = float("inf")
 
@@ -192,7 +192,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def _await(self, conn: _Connection) -> None:
         seconds = ARRIVAL_SECONDS if self.alive else STOP_KEEPALIVE_LINGER
         conn.timeout = time.monotonic() + seconds
-        conn.arrival = Arrival(settings().max_body_bytes)
+        conn.arrival = Arrival(process().settings.max_body_bytes)
         self._arriving[conn] = None
 
     def _receive(self, conn: _Connection, client: socket.socket) -> None:

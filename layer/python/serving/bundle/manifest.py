@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +30,7 @@ __all__ = [
     "Parity",
     "Task",
     "decode_manifest",
+    "describe_file",
     "encode_manifest",
     "is_field",
 ]
@@ -136,6 +139,11 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+def describe_file(content: bytes) -> File:
+    """Describe a file by its content."""
+    return File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """Where the model came from."""
 
@@ -224,8 +232,8 @@ def _contradiction(manifest: Manifest) -> str | None:
     names = [feature.name for feature in manifest.features]
     if not names:
         return "it has no features"
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice, count = Counter(names).most_common(1)[0]
+    if count > 1:
         return f"the feature {twice!r} stands there twice"
     if strange := next((name for name in names if not is_field(name)), None):
         return f"no JSON field is read by the name {strange!r}"

@@ -1,51 +1,58 @@
-"""Whether a bundle's pickle may be opened: it can run any code that is in it."""
+"""Which bundles this process trusts: whose signature is required, and when a pickle may be opened.
+
+Opening a pickle can run any code that is in it.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from serving.bundle.manifest import MANIFEST_FILE, PIPELINE_FILE
-from serving.errors import BundleError
-from serving.settings import deployed_folder
 
 if TYPE_CHECKING:
-    from serving.bundle.bundle import Bundle
+    from serving.settings import Settings
+    from serving.stores.store import Store
 
-__all__ = ["check_pickle", "may_unpickle"]
+__all__ = ["Trust"]
 
 
-def check_pickle(bundle: Bundle, *, allowed: bool) -> None:
-    """
-    Make sure that the pickle of *bundle* may be opened; *allowed* if the operator answers for it.
+class Trust(NamedTuple):
+    """What this process requires of a bundle."""
 
-    Raises:
-        BundleError: It may not; the sentence says how it could be.
-    """
-    if not may_unpickle(bundle, allowed=allowed, package=deployed_folder()):
-        raise BundleError(
-            f"{bundle.location} runs on scikit-learn, and opening its {PIPELINE_FILE} can run any "
-            "code that is in it. Sign the bundle and set MODEL_PUBLIC_KEYS; or deploy it inside "
-            "the package; or, if you trust whoever can write there, set ALLOW_PICKLE=1."
+    #: Ed25519 public keys, 32 bytes each. A bundle needs a signature by one of them, if there are
+    #: any.
+    public_keys: tuple[bytes, ...] = ()
+    #: Whether the operator vouches for every pickle in the store.
+    allow_pickle: bool = False
+    #: The folder of the deployed package, on platforms where only a deployment can change it.
+    deployed_folder: str | None = None
+    #: The largest model file that is read, in bytes.
+    max_model_bytes: int = 256 * 1024 * 1024
+
+    @classmethod
+    def from_settings(cls, settings: Settings, deployed_folder: str | None = None) -> Trust:
+        """Take what the environment says."""
+        return cls(
+            settings.model_public_keys,
+            settings.allow_pickle,
+            deployed_folder,
+            settings.max_model_bytes,
         )
 
+    def allows_pickle(self, location: Store, *, signed: bool) -> bool:
+        """
+        Whether the pickle at *location* may be opened.
 
-def may_unpickle(bundle: Bundle, *, allowed: bool, package: str | None) -> bool:
-    """
-    Decide it by who can have written the bundle.
+        It may if a trusted key *signed* its bundle, if it was deployed with the code, or if the
+        operator vouches for every pickle.
+        """
+        return self.allow_pickle or signed or self._is_deployed(location)
 
-    Args:
-        bundle: It has a signer only if the signature was verified.
-        allowed: Whether the operator answers for it.
-        package: The deployed package's folder, if this is a platform that has one.
-    """
-    return allowed or bundle.signer is not None or _lies_in(package, bundle)
-
-
-def _lies_in(package: str | None, bundle: Bundle) -> bool:
-    """Links are followed: what counts is where the files are."""
-    if package is None or bundle.location.remote:
-        return False
-    root = os.path.realpath(package)
-    files = (str(bundle.location.at(name)) for name in (MANIFEST_FILE, PIPELINE_FILE))
-    return all(os.path.commonpath([root, os.path.realpath(file)]) == root for file in files)
+    def _is_deployed(self, location: Store) -> bool:
+        """Whether the files lie in the deployed package, after links are followed."""
+        if self.deployed_folder is None or location.remote:
+            return False
+        root = os.path.realpath(self.deployed_folder)
+        files = (str(location.at(name)) for name in (MANIFEST_FILE, PIPELINE_FILE))
+        return all(os.path.commonpath([root, os.path.realpath(file)]) == root for file in files)

@@ -1,16 +1,15 @@
-"""A model that answers: a manifest, the schema compiled from it, and the engine it names."""
+"""A model that answers: a manifest, the schema compiled from it, and the engine that it names."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from serving.bundle.bundle import Bundle
 from serving.bundle.manifest import Manifest
-from serving.bundle.trust import check_pickle
+from serving.bundle.reader import Bundle
 from serving.errors import BundleError, InvalidInstances, Problem
 from serving.model.engines import Columns, Engine
 from serving.model.predictions import to_predictions
@@ -18,18 +17,29 @@ from serving.model.sandbox import try_in_sandbox
 from serving.model.schema import Instances, Schema
 from serving.telemetry.logs import log
 
-__all__ = ["Model", "open_graph", "open_model"]
+__all__ = ["Limits", "Model", "open_graph", "open_model"]
+
+
+class Limits(NamedTuple):
+    """How much one request may ask of a model."""
+
+    #: Rows in one request.
+    max_instances: int = 10_000
+
+
+_DEFAULT = Limits()
 
 
 class Model:
     """One version, whole: whoever holds it gets every part of an answer from it."""
 
-    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, limits: Limits = _DEFAULT) -> None:
         self.manifest = manifest
         self.schema = Schema(manifest)
         self._engine = engine
+        self._limits = limits
 
-    def decode(self, body: bytes, max_instances: int) -> Instances:
+    def decode(self, body: bytes) -> Instances:
         """
         Decode a request body, as `Schema.decode` does.
 
@@ -37,7 +47,7 @@ class Model:
             Problem: This model does not take it.
         """
         try:
-            return self.schema.decode(body, max_instances)
+            return self.schema.decode(body, self._limits.max_instances)
         except Problem as problem:
             problem.model_version = self.manifest.version
             raise
@@ -46,13 +56,16 @@ class Model:
         """
         Score n rows.
 
+        Args:
+            columns: One sequence of n values per feature, in the manifest's order.
+
         Raises:
             InvalidInstances: The pipeline has no finite answer for them.
         """
         try:
             scores = self._engine.score(columns)
         except (ValueError, ArithmeticError) as error:
-            # scikit-learn's word for values that its arithmetic cannot take.
+            # scikit-learn raises these for values that its arithmetic cannot take.
             log("warning", "the pipeline refused values", error=type(error).__name__)
             raise self._refusal("The model cannot score these values.") from None
         try:
@@ -66,25 +79,26 @@ class Model:
         return refusal
 
 
-def open_model(bundle: Bundle, *, allow_pickle: bool, apart: bool = False) -> Model:
+def open_model(bundle: Bundle, limits: Limits = _DEFAULT, *, sandboxed: bool = False) -> Model:
     """
     Open the model of *bundle*.
 
     Args:
         bundle: Its files are verified as they are read.
-        allow_pickle: Whether the operator answers for a pickle, whoever wrote it.
-        apart: Whether a graph is opened in another process first.
+        limits: How much one request may ask of it.
+        sandboxed: Whether a graph is opened in a child process first.
 
     Raises:
         BundleError: What it runs is missing, damaged or not allowed.
     """
-    manifest = bundle.manifest
+    manifest, max_model_bytes = bundle.manifest, bundle.trust.max_model_bytes
     if manifest.engine.name == "onnx":
         graph = bundle.read_model()
-        if apart:
-            try_in_sandbox(manifest, graph)
-        return open_graph(manifest, graph)
-    check_pickle(bundle, allowed=allow_pickle)
+        if sandboxed:
+            try_in_sandbox(manifest, graph, max_model_bytes=max_model_bytes)
+        signed = bundle.signer is not None
+        return open_graph(manifest, graph, limits, max_model_bytes=max_model_bytes, signed=signed)
+    bundle.check_pickle()
     try:
         from serving.model.engines.sklearn import SklearnEngine
     except ImportError as error:
@@ -95,22 +109,36 @@ def open_model(bundle: Bundle, *, allow_pickle: bool, apart: bool = False) -> Mo
 
     pickled = bundle.read_model()
     with _refusing(manifest):
-        return Model(manifest, SklearnEngine.from_bytes(manifest, pickled))
+        return Model(manifest, SklearnEngine.from_bytes(manifest, pickled), limits)
 
 
-def open_graph(manifest: Manifest, graph: bytes) -> Model:
+def open_graph(
+    manifest: Manifest,
+    graph: bytes,
+    limits: Limits = _DEFAULT,
+    *,
+    max_model_bytes: int,
+    signed: bool = False,
+) -> Model:
     """
-    Open the model of a *manifest* and a *graph* that were verified; its example is tried.
+    Open a verified *graph* and score its *manifest*'s example.
+
+    Args:
+        manifest: Verified.
+        graph: An ONNX model, verified.
+        limits: How much one request may ask of it.
+        max_model_bytes: The limit of memory for the tensors of all graphs in this process.
+        signed: Whether a trusted key's signature was verified. Other graphs are audited first.
 
     Raises:
         BundleError: The graph is not allowed, or does not answer; or the two do not fit.
     """
     from serving.model.engines.onnx import OnnxEngine, limit_memory
 
-    limit_memory()
+    limit_memory(max_model_bytes)
     with _refusing(manifest):
-        engine = OnnxEngine(manifest, graph)
-        model = Model(manifest, engine)
+        engine = OnnxEngine(manifest, graph, signed=signed)
+        model = Model(manifest, engine, limits)
         example = model.schema.decode(msgspec.json.encode(manifest.example.instance), 1)
         engine.try_out(example.columns)
     return model
@@ -118,7 +146,7 @@ def open_graph(manifest: Manifest, graph: bytes) -> Model:
 
 @contextlib.contextmanager
 def _refusing(manifest: Manifest) -> Iterator[None]:
-    """Say which model cannot be served, be it for its graph or its manifest."""
+    """Name the model in the error, whether its graph or its manifest is at fault."""
     try:
         yield
     except (BundleError, Problem, ValueError, TypeError) as error:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from serving.errors import BundleError
+from serving.errors import BundleError, SettingsError
 
 __all__ = [
     "READ_LIMIT",
     "Object",
     "Store",
     "Tag",
+    "check_location",
     "check_size",
     "is_location",
     "is_remote",
@@ -154,3 +155,20 @@ def is_location(uri: str) -> bool:
 def is_remote(uri: str) -> bool:
     """Whether *uri* names a bucket, and no folder."""
     return "://" in uri
+
+
+def check_location(uri: str, setting: str) -> None:
+    """
+    Make sure that a *setting* holds a location that `open_store` can open.
+
+    Raises:
+        SettingsError: It does not.
+    """
+    if is_location(uri):
+        return
+    if "@" in uri or "?" in uri:  # it may hold a secret: do not repeat it
+        raise SettingsError(f"{setting} must be a location alone, without credentials or a query.")
+    raise SettingsError(
+        f"{setting} is {uri!r}, but must be a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        "az://container/prefix."
+    )

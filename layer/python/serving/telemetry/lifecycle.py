@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import serving
-from serving.settings import settings
+from serving.settings import Settings
 from serving.telemetry.logs import log
 
 __all__ = ["log_start", "log_stop"]
@@ -25,8 +25,8 @@ _SAID = (
 _started = time.monotonic()
 
 
-def log_start(platform: str, **fields: Any) -> None:
-    """Say what starts on which *platform*."""
+def log_start(platform: str, settings: Settings, **fields: Any) -> None:
+    """Log what starts on which *platform*, and with which *settings*."""
     log(
         "info",
         "start",
@@ -34,8 +34,8 @@ def log_start(platform: str, **fields: Any) -> None:
         python=".".join(map(str, sys.version_info[:3])),
         platform=platform,
         **fields,
-        model_uri=_without_credentials(settings().model_uri),
-        settings={name: value for name in _SAID if (value := getattr(settings(), name))},
+        model_uri=_without_credentials(settings.model_uri),
+        settings={name: value for name in _SAID if (value := getattr(settings, name))},
     )
 
 

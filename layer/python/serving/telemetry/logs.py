@@ -1,4 +1,4 @@
-"""One JSON object a line on standard output. No feature value ever enters it."""
+"""Writes the log: one JSON object a line on standard output, never with a feature value."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from typing import Any
 
 import msgspec
 
-from serving.settings import LEVELS, settings
+from serving.settings import LEVELS
 
-__all__ = ["decorate_lines", "describe", "line_fields", "log"]
+__all__ = ["decorate_lines", "describe", "line_fields", "log", "set_level"]
 
 _fields: ContextVar[dict[str, Any]] = ContextVar("fields", default={})  # noqa: B039  # never changed
 _decorators: list[Callable[[dict[str, Any]], None]] = []
+_silent_below = LEVELS.index("info")
+
+
+def set_level(level: str) -> None:
+    """Silence lines below *level*, which is one of `LEVELS`."""
+    global _silent_below
+    _silent_below = LEVELS.index(level)
 
 
 def log(level: str, message: str, **fields: Any) -> None:
-    """Write one line, unless LOG_LEVEL silences *level*. Fields that are None are left out."""
-    if LEVELS.index(level) < LEVELS.index(settings().log_level):
+    """Write one line, unless *level* is silenced. Fields that are None are left out."""
+    if LEVELS.index(level) < _silent_below:
         return
     now = datetime.now(UTC)
     everything = {"time": now, "level": level, "message": message, **_fields.get(), **fields}

@@ -17,11 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from serving.bundle.manifest import Manifest
-from serving.endpoint import Answer, Function, Request, endpoint
 from serving.telemetry.observers import Served, observers
 
-__all__ = ["Metrics", "metrics_endpoint", "share_metrics"]
+__all__ = ["Metrics", "count_requests", "render_metrics", "share_metrics"]
 
 #: Seconds, from what one row takes to what a router waits for.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -96,17 +94,17 @@ class Metrics:
         if served.rows:
             self._rows.inc(served.rows)
 
-    def model_loaded(self, manifest: Manifest) -> None:
+    def model_loaded(self, name: str, version: str, engine: str) -> None:
         """Count a load."""
         self._loads.labels("loaded").inc()
         if self.serves:
-            self.model_served(manifest)
+            self.model_served(name, version, engine)
 
-    def model_served(self, manifest: Manifest) -> None:
-        """Say which version this process serves, and which it does no more."""
+    def model_served(self, name: str, version: str, engine: str) -> None:
+        """Report the version that this process serves, and drop the one before."""
         if self._served:
             self._served.set(0)
-        self._served = self._serving.labels(manifest.name, manifest.version, manifest.engine.name)
+        self._served = self._serving.labels(name, version, engine)
         self._served.set(1)
 
     def model_refused(self) -> None:
@@ -147,21 +145,23 @@ class share_metrics:  # noqa: N801  # it is used as a function
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def metrics_endpoint() -> Function:
-    """Make the function; with no `share_metrics` it tells what this one process counts."""
-    if not any(isinstance(observer, Metrics) for observer in observers):
-        _count_with(Metrics())
+def render_metrics() -> tuple[bytes, str]:
+    """Return all counts in Prometheus' text form, and the media type."""
+    counted = count_requests()
+    registry = counted.registry
+    if _FOLDER in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
-    @endpoint("GET", "/metrics", scope="info")
-    def metrics(_: Request) -> Answer:
-        """Answer with every count."""
-        [counted] = [observer for observer in observers if isinstance(observer, Metrics)]
-        registry = counted.registry
-        if _FOLDER in os.environ:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
-        return Answer(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
+def count_requests() -> Metrics:
+    """Start to count in this process alone, unless `share_metrics` counts already."""
+    for observer in observers:
+        if isinstance(observer, Metrics):
+            return observer
+    metrics = Metrics()
+    _count_with(metrics)
     return metrics
 
 

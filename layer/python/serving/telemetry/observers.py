@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from serving.telemetry.logs import describe, log
-
-if TYPE_CHECKING:
-    from serving.bundle.manifest import Manifest
 
 __all__ = ["Observer", "Served", "observers", "tell"]
 
@@ -34,7 +31,7 @@ class Observer(Protocol):
     def request_served(self, served: Served) -> None:
         """A request was answered."""
 
-    def model_loaded(self, manifest: Manifest) -> None:
+    def model_loaded(self, name: str, version: str, engine: str) -> None:
         """This process serves another model from now on."""
 
     def model_refused(self) -> None:

@@ -24,7 +24,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 import serving
-from serving.bundle.manifest import Manifest
 from serving.telemetry.observers import Served
 
 __all__ = ["Telemetry"]
@@ -103,9 +102,9 @@ class Telemetry:
         if served.model_version:
             current.set_attribute("canoa.model.version", served.model_version)
 
-    def model_loaded(self, manifest: Manifest) -> None:
+    def model_loaded(self, name: str, version: str, engine: str) -> None:  # noqa: ARG002  # an observer
         """Count a load."""
-        self._loads.add(1, {"outcome": "loaded", "canoa.model.version": manifest.version})
+        self._loads.add(1, {"outcome": "loaded", "canoa.model.version": version})
 
     def model_refused(self) -> None:
         """Count a refusal."""

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from serving.settings import settings
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import observers
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from serving.telemetry.opentelemetry import Telemetry
 
 __all__ = [
+    "configure_telemetry",
     "flush_telemetry",
     "request_span",
     "span",
@@ -30,9 +30,16 @@ __all__ = [
 ]
 
 _lock = threading.Lock()
+_endpoint: str | None = None
 _telemetry: Telemetry | None = None
 _started = False
 _NOTHING = contextlib.nullcontext()
+
+
+def configure_telemetry(endpoint: str | None) -> None:
+    """Send spans and metrics to *endpoint* once `start_telemetry` runs; None sends nothing."""
+    global _endpoint
+    _endpoint = endpoint
 
 
 def span(name: str) -> AbstractContextManager[Any]:
@@ -52,7 +59,7 @@ def request_span(
 @functools.cache
 def wants_telemetry() -> bool:
     """Whether it is asked for, and can be had; if not, the log says so once."""
-    if settings().otel_exporter_otlp_endpoint is None:
+    if _endpoint is None:
         return False
     from importlib.util import find_spec
 

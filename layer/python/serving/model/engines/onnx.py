@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import os
@@ -20,7 +19,6 @@ from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
 from serving.model.engines import Columns, Scores
 from serving.model.schema import MISSING
-from serving.settings import settings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,15 +42,21 @@ class _Input(NamedTuple):
 class OnnxEngine:
     """Scores rows through the graph."""
 
-    def __init__(self, manifest: Manifest, graph: bytes) -> None:
+    def __init__(self, manifest: Manifest, graph: bytes, *, signed: bool = False) -> None:
         """
         Open *graph*.
 
+        Args:
+            manifest: The features and the task that the graph must fit.
+            graph: An ONNX model.
+            signed: Whether a trusted key's signature was verified. Other graphs are audited first.
+
         Raises:
-            BundleError: It is more than arithmetic, onnxruntime refuses it, or its inputs are not
-                the manifest's features.
+            BundleError: The audit or onnxruntime rejects the graph, or its inputs are not the
+                manifest's features.
         """
-        audit_graph(graph)
+        if not signed:
+            audit_graph(graph)
         options = ort.SessionOptions()
         # Or bytes of another format, which nobody has checked, would be told by how they begin.
         options.add_session_config_entry("session.load_model_format", "ONNX")
@@ -185,15 +189,19 @@ def _first_best(probabilities: list[float], tie: float) -> int:
     return place
 
 
-@functools.cache
-def limit_memory() -> None:
-    """Let the numbers in all graphs of this process together take MAX_MODEL_BYTES, and no more."""
+_memory_is_limited = False
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Limit the memory of the tensors of all graphs in this process. The first call decides."""
+    global _memory_is_limited
+    if _memory_is_limited:
+        return
+    _memory_is_limited = True
     info = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(
-        info, ort.OrtArenaCfg({"max_mem": settings().max_model_bytes})
-    )
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"max_mem": max_bytes}))
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,119 @@
+"""JSON Schemas of requests and predictions, made from the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from serving.bundle.manifest import Feature, Label, Manifest
+from serving.errors import FieldError
+from serving.model.predictions import label_key
+from serving.model.schema import FLOAT32_MAX, MISSING
+
+__all__ = ["INSTANCES", "PREDICTIONS", "Json", "ModelSchema", "object_schema", "ref"]
+
+Json = dict[str, Any]
+
+
+class ModelSchema(NamedTuple):
+    """A type that depends on the model: `@endpoint` takes it as *body* or *answer*."""
+
+    #: The schema's name in /openapi.json.
+    name: str
+    #: Takes the manifest and MAX_INSTANCES; returns this schema and those it refers to, by name.
+    describe: Callable[[Manifest, int], dict[str, Json]]
+    #: Takes the manifest; returns an example.
+    example: Callable[[Manifest], Any] | None = None
+
+
+def object_schema(properties: Json, optional: tuple[str, ...] = ()) -> Json:
+    """Describe an object with these *properties* and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def ref(name: str) -> Json:
+    """Refer to a schema by name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _instances(manifest: Manifest, max_instances: int) -> dict[str, Json]:
+    rows = {"oneOf": [ref("Instance"), ref("Row")]}
+    batch = object_schema(
+        {"instances": {"type": "array", "items": rows, "minItems": 1, "maxItems": max_instances}}
+    )
+    features = manifest.features
+    return {
+        "Body": {"oneOf": [batch, ref("Instance")]},
+        "Instance": object_schema({feature.name: _value(feature) for feature in features}),
+        "Row": {
+            "type": "array",
+            "description": "The values in feature order.",
+            "prefixItems": [_value(feature) for feature in features],
+            "items": False,
+            "minItems": len(features),
+        },
+    }
+
+
+def _predictions(manifest: Manifest, _: int) -> dict[str, Json]:
+    common = {
+        "model": ref("Model"),
+        "warnings": {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100},
+    }
+    many = {"predictions": {"type": "array", "items": ref("Prediction"), "minItems": 1}}
+    one = {"prediction": ref("Prediction")}
+    string = {"type": "string"}
+    return {
+        "Answer": {
+            "oneOf": [object_schema({**part, **common}, ("warnings",)) for part in (many, one)]
+        },
+        "Model": object_schema({"name": string, "version": string}),
+        "Prediction": _prediction(manifest),
+    }
+
+
+def _value(feature: Feature) -> Json:
+    if feature.kind == "category":
+        schema: Json = {"type": "string"}
+        if feature.accepts_unseen:
+            schema["not"] = {"const": MISSING}
+            schema["examples"] = list(feature.categories or [])[:20]
+        else:
+            # null is one of the values where it is allowed: an enum holds for every type.
+            schema["enum"] = [*(feature.categories or []), *([None] if feature.nullable else [])]
+    elif feature.kind == "boolean":
+        schema = {"type": "boolean"}
+    else:
+        schema = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
+        if feature.minimum is not None and feature.maximum is not None:
+            seen = f"{feature.minimum:g} to {feature.maximum:g}"
+            schema["description"] = f"Seen in training: {seen}."
+    if feature.nullable:
+        schema["type"] = [schema["type"], "null"]
+    return schema
+
+
+def _prediction(manifest: Manifest) -> Json:
+    if manifest.classes is None:
+        return object_schema({"value": {"type": "number"}})
+    fields: Json = {"label": {"enum": manifest.classes}}
+    if manifest.has_probabilities:
+        fields["probability"] = {"type": "number"}
+        fields["probabilities"] = _probabilities(manifest.classes)
+    return object_schema(fields)
+
+
+def _probabilities(classes: list[Label]) -> Json:
+    return object_schema({label_key(label): {"type": "number"} for label in classes})
+
+
+#: The body of /v0/predict, and its answer.
+INSTANCES = ModelSchema(
+    "Body", _instances, lambda manifest: {"instances": [manifest.example.instance]}
+)
+PREDICTIONS = ModelSchema("Answer", _predictions)

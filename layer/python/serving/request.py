@@ -1,0 +1,105 @@
+"""What a function may use of a request, and the checks of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
+
+__all__ = ["Request", "check_body", "decode"]
+
+T = TypeVar("T")
+
+
+class Request(Protocol):
+    """What a function may use of a request: as much as every platform offers."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, in upper case."""
+
+    @property
+    def path(self) -> str:
+        """The path, without the query string."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by name; case does not matter."""
+
+    @property
+    def args(self) -> Mapping[str, str]:
+        """The parameters of the query string."""
+
+    def get_data(self) -> bytes:
+        """Return the body."""
+
+
+def decode(request: Request, kind: type[T]) -> T:
+    """
+    Decode the JSON body of *request* as a msgspec type.
+
+    Raises:
+        Malformed: It is not JSON.
+        InvalidBody: It does not fit *kind*.
+    """
+    try:
+        return msgspec.json.decode(request.get_data(), type=kind)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$")
+        pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+        raise InvalidBody("See errors.", errors=[FieldError(pointer, detail)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Malformed("The body is not JSON in UTF-8.") from None
+
+
+def check_body(request: Request, limit: int) -> int:
+    """
+    Reject a body of the wrong type or size, unread where possible.
+
+    Args:
+        request: The request.
+        limit: The largest body, in bytes.
+
+    Returns:
+        The body's size in bytes.
+
+    Raises:
+        UnsupportedMedia: It is declared to be something other than JSON in UTF-8.
+        TooLarge: It is larger than *limit*.
+        Malformed: It ended early.
+    """
+    headers = request.headers
+    _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"))
+    length = headers.get("Content-Length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+    try:
+        body = request.get_data()
+    except Exception as error:  # Werkzeug's, which must not be imported here
+        if getattr(error, "code", None) == 413:
+            raise _too_large(limit) from None
+        raise Malformed("The body ended before all of it had come.") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return len(body)
+
+
+def _check_type(content_type: str | None, encoding: str | None) -> None:
+    if encoding and encoding.lower() != "identity":
+        raise UnsupportedMedia("Send the body as it is, without a Content-Encoding.")
+    if content_type is None or content_type == "application/json":
+        return
+    media, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    if media != "application/json":
+        raise UnsupportedMedia("Send JSON, and say so: Content-Type: application/json.")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
+            raise UnsupportedMedia("Send JSON in UTF-8.")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"At most {limit} bytes are taken.")
