@@ -1,3 +1,3 @@
 """What every Canoa function shares. Importing this loads nothing else."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
