@@ -1,4 +1,4 @@
-"""Cross-origin requests (the Fetch standard): browsers of listed origins may read the answers."""
+"""CORS headers (the Fetch standard): pages of the listed origins may read the answers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 
 __all__ = ["cors_headers", "preflight_headers"]
 
-#: What a page may send, and what it may read, beyond what every page may. By name: no * stands for
-#: Authorization.
+#: The headers that a page may send and read. They are listed by name: `*` excludes Authorization.
 ALLOWED = "Authorization, Content-Type, X-API-Key, X-Request-Id, traceparent"
 EXPOSED = "Retry-After, WWW-Authenticate, X-Request-Id"
 
 
 def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[str, str]:
-    """Return what lets a listed origin read the response; nothing where no origin is listed."""
+    """Return the headers that let a listed origin read the response; none without *origins*."""
     if not origins:
         return {}
     if "*" in origins:
@@ -32,7 +31,7 @@ def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[st
 def preflight_headers(
     headers: Mapping[str, str], methods: Iterable[str], granted: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what OPTIONS answers: Allow, and to a preflight of a granted origin the rest."""
+    """Return the headers of an answer to OPTIONS; a preflight of a granted origin gets them all."""
     allow = ", ".join(methods)
     answer = {"Allow": allow}
     if headers.get("Access-Control-Request-Method") and "Access-Control-Allow-Origin" in granted:

@@ -1,6 +1,6 @@
-"""The pointer: `latest` in a model's location names the live version, and the one before it.
+"""The `latest` file in a model's location: it names the live version, and the one before it.
 
-It is the one object that ever changes, and only by a write that is conditional on what was seen.
+It is the only object that ever changes, and only by a conditional write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LATEST_FILE = "latest"
 
 
 class Latest(NamedTuple):
-    """Which version is live, which was before, and the tag that a move is conditional on."""
+    """The live version, the version before it, and the tag that a conditional write needs."""
 
     version: str
     previous: str | None
@@ -37,18 +37,18 @@ def read_latest(model: Store) -> Latest:
     Read which version of *model* is live.
 
     Raises:
-        ObjectMissing: None is yet.
-        BundleError: The pointer cannot be read, or (BundleRefused) names no version.
+        ObjectMissing: No version is live yet.
+        BundleError: The file cannot be read, or (BundleRefused) names no version.
     """
     return _to_latest(model, model.read(LATEST_FILE))
 
 
 def read_latest_if_changed(model: Store, seen: Tag | None) -> Latest | None:
     """
-    Read which version is live, unless the pointer is still the one of the tag *seen*: then None.
+    Read which version is live; None if the file still has the tag *seen*.
 
     Raises:
-        As `read_latest`.
+        ObjectMissing, BundleError: As for `read_latest`.
     """
     found = model.read_if_changed(LATEST_FILE, seen) if seen else model.read(LATEST_FILE)
     return None if found is None else _to_latest(model, found)
@@ -56,10 +56,10 @@ def read_latest_if_changed(model: Store, seen: Tag | None) -> Latest | None:
 
 def move_latest(model: Store, version: str, seen: Latest | None) -> None:
     """
-    Make *version* the live one, unless the pointer has moved since it was *seen*.
+    Make *version* the live one.
 
     Raises:
-        Conflict: It has.
+        Conflict: Someone else changed the file since it was *seen*. It is left as it is.
     """
     lines = [version] if seen is None else [version, seen.version]
     content = _content(lines)
@@ -69,7 +69,7 @@ def move_latest(model: Store, version: str, seen: Latest | None) -> None:
         else:
             model.replace(LATEST_FILE, content, seen.tag)
     except Conflict as error:
-        # Our own write may have arrived, and only its answer not: then all is well.
+        # Perhaps our write arrived and only its answer was lost. Then all is well.
         now = read_latest(model).version
         if now != version:
             raise Conflict(
@@ -79,10 +79,10 @@ def move_latest(model: Store, version: str, seen: Latest | None) -> None:
 
 def restore_latest(model: Store, seen: Latest) -> None:
     """
-    Undo a move: point to what was live, and remember what was live before that.
+    Undo a move: write what was *seen* before it.
 
     Raises:
-        Conflict: The pointer has moved again.
+        Conflict: Someone else changed the file again.
     """
     lines = [seen.version, *([seen.previous] if seen.previous else [])]
     moved = read_latest(model)

@@ -1,8 +1,8 @@
 """Signatures of bundles: Ed25519 over the manifest, which holds every file's digest.
 
-One small file for each key lies beside the manifest, named after the key: keys rotate by another
-file, and nothing that is there changes. What is not signed is the pointer: who may write that can
-make another signed version of the same model live, such as an old one, and nothing else.
+Each key's signature is a small file beside the manifest, named after the key. A new key adds a
+file, so keys rotate without changing what is written. The `latest` file is not signed: anyone who
+can write it can make another signed version of the same model live, such as an old one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ __all__ = [
     "signer_of",
 ]
 
-#: So that a signature over a manifest is a signature over nothing else.
+#: Precedes the manifest, so that no signature for another purpose counts.
 _PURPOSE = b"canoa manifest v1\n"
 _FILE = re.compile(r"\Amanifest\.([0-9a-f]{16})\.sig\Z")
-#: A signature is 64 bytes, in base64 and with a line's end.
+#: In bytes. A signature has 64 bytes, in base64 and with a line's end.
 _LIMIT = 200
 
 
 def begin_verification(location: Store, keys: Sequence[bytes]) -> Callable[[bytes], str | None]:
     """
-    Begin to fetch the signatures at *location* by any of *keys*.
+    Begin to fetch the signatures at *location* by any of the public *keys*.
 
     Returns:
-        A call that takes the manifest's bytes and returns the id of the key that signed them; None
-        without *keys*, and then nothing is verified. It raises BundleError if none of them did.
+        A function that takes the manifest's bytes and returns the id of the key that signed them.
+        It raises BundleError if none of the keys did. Without *keys* it verifies nothing and
+        returns None.
     """
     begun = [(key, location.begin(signature_file(key), limit=_LIMIT)) for key in keys]
 
@@ -47,7 +48,7 @@ def begin_verification(location: Store, keys: Sequence[bytes]) -> Callable[[byte
             try:
                 signature = result().content
             except (ObjectMissing, AccessDenied):
-                continue  # signed by another of the keys, as a rule
+                continue  # another of the keys may have signed
             if is_valid(key, signature, manifest):
                 return key_id(key)
             wrong = key
@@ -59,28 +60,28 @@ def begin_verification(location: Store, keys: Sequence[bytes]) -> Callable[[byte
 
 
 def key_id(key: bytes) -> str:
-    """Name a public key, which is its 32 bytes."""
+    """Return the id of a public key, which has 32 bytes."""
     return hashlib.sha256(key).hexdigest()[:16]
 
 
 def signature_file(key: bytes) -> str:
-    """Name the file that holds the signature by a public key."""
+    """Return the name of the file with the signature by a public key."""
     return f"manifest.{key_id(key)}.sig"
 
 
 def signer_of(file: str) -> str | None:
-    """Return the id of the key that a file's name says it is signed by; None for other files."""
+    """Return the id of the key in a signature file's name; None for other files."""
     match = _FILE.match(file)
     return match[1] if match else None
 
 
 def signed_bytes(manifest: bytes) -> bytes:
-    """Return what is signed for a manifest."""
+    """Return the bytes that are signed for a manifest."""
     return _PURPOSE + manifest
 
 
 def is_valid(key: bytes, signature: bytes, manifest: bytes) -> bool:
-    """Whether a signature file's content is by the private half of *key*, over *manifest*."""
+    """Whether *signature*, a signature file's content, is by *key* and over *manifest*."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

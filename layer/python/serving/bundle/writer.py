@@ -31,22 +31,22 @@ def write_bundle(
     promote: bool = True,
 ) -> Path:
     """
-    Write a bundle under *folder* (`models/credit`), and point `latest` at it.
+    Write a bundle under *folder* (`models/credit`), and make it the live version.
 
-    The version's folder appears in one step, whole or not at all; an interrupt leaves nothing.
+    The version's folder appears in one step: an interrupt leaves nothing behind.
 
     Args:
-        folder: The model's; made if it is not there.
-        manifest: Its `files` field is filled in here, from *files*.
-        files: Name to content.
-        sign: Gets the manifest's bytes, and returns the signature's file and what is in it.
-        promote: Whether the pointer moves.
+        folder: The model's folder. It is made if it does not exist.
+        manifest: Its `files` field is filled in here.
+        files: The files' contents by name.
+        sign: Signs the manifest.
+        promote: Whether the version goes live.
 
     Returns:
         The new folder, `<folder>/<version>`.
 
     Raises:
-        BundleError: That version is there already, or the manifest would not read back.
+        BundleError: The version exists already, or the manifest would not read back.
     """
     manifest = msgspec.structs.replace(
         manifest, files={name: describe_file(content) for name, content in files.items()}
@@ -83,18 +83,19 @@ def write_bundle(
 
 def copy_bundle(bundle: Bundle, target: Store, report: Callable[[str, int], None]) -> None:
     """
-    Write *bundle* to *target*: files, signatures, manifest, each read back before the next.
+    Copy *bundle* to *target*: files, signatures, then the manifest. Each is read back.
 
-    What is there already, the same to the byte, is left: so it may be repeated, two may do it at
-    once, and a bundle that was signed since gets its signature.
+    An object that exists with the same content is left alone. So a copy may be repeated, and two
+    copies may run at once.
 
     Args:
-        bundle: The bundle.
+        bundle: The bundle to copy.
         target: The version's location.
-        report: Told of each step, and of how many bytes: twice for each byte, sent and checked.
+        report: Called for each step with a text and a number of bytes: once when an object was
+            sent, and once when it was checked.
 
     Raises:
-        BundleError: Something else is there, or what arrived is not what was sent.
+        BundleError: Another object is there, or it arrived damaged.
     """
     for name in bundle.manifest.files:
         _copy(name, bundle.read(name), target, report)

@@ -1,4 +1,4 @@
-"""What libraries log by Python's own logging becomes lines of ours: one form, one stream."""
+"""Turns records of Python's logging into our log lines: one form, one stream."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ __all__ = ["LineHandler", "capture_libraries"]
 
 
 class LineHandler(logging.Handler):
-    """Writes records as lines; of an exception where it arose, not its text."""
+    """Writes records as lines. Of an exception it writes the place, not the text."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one."""
+        """Write one record."""
         try:
             error = record.exc_info[1] if record.exc_info else None
             fields = describe(error) if error else {}
             log(_level(record), record.getMessage(), logger=record.name, **fields)
-        except Exception:  # as every handler does: a line that fails must not fail a request
+        except Exception:  # like every handler: a line must never fail a request
             self.handleError(record)
 
 
 def capture_libraries() -> None:
-    """Have every warning and error of a library, which would go to standard error, be a line."""
+    """Write libraries' warnings and errors as lines, instead of to standard error."""
     root = logging.getLogger()
     if not any(isinstance(handler, LineHandler) for handler in root.handlers):
         root.addHandler(LineHandler())
 
 
 def _level(record: logging.LogRecord) -> str:
-    """Translate a level; what a library tells of its own doings is for who debugs."""
+    """Translate a level. A library's information is for debugging."""
     if record.levelno >= logging.ERROR:
         return "error"
     return "warning" if record.levelno >= logging.WARNING else "debug"

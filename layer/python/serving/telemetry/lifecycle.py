@@ -1,4 +1,4 @@
-"""The lines at a process's start and at its stop: what runs, on what, how set, and how it ended."""
+"""The log lines at a process's start and stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.telemetry.logs import log
 
 __all__ = ["log_start", "log_stop"]
 
-#: Settings that a reader of the log may know. What is not here is not written: it may be secret.
+#: The settings that the log shows. Others may be secret.
 _SAID = (
     "allow_pickle",
     "cors_origins",
@@ -40,12 +40,12 @@ def log_start(platform: str, settings: Settings, **fields: Any) -> None:
 
 
 def log_stop(reason: str | None) -> None:
-    """Say why it stops, and how long it had run."""
+    """Log why the process stops, and how long it ran."""
     log("info", "stop", reason=reason, seconds=round(time.monotonic() - _started, 1))
 
 
 def _without_credentials(uri: str) -> str:
-    """Leave out what some write into an address: a name and a password, or a signed query."""
+    """Remove a user name, a password and a query from *uri*."""
     scheme, separator, rest = uri.partition("?")[0].rpartition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2] if scheme else host}{slash}{path}"

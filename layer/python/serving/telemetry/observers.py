@@ -1,4 +1,4 @@
-"""Who is told of what happens: what counts requests and loads, where a platform does not."""
+"""Observers: metrics and traces are told of requests and of models."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Observer", "Served", "observers", "tell"]
 class Served(NamedTuple):
     """A request that was answered."""
 
-    #: One of those that there are, or "other".
+    #: One of HTTP's methods, or "other".
     method: str
-    #: A function's path; None for every path that is none.
+    #: A function's path; None for any other path.
     route: str | None
     status: int
     seconds: float
@@ -26,24 +26,24 @@ class Served(NamedTuple):
 
 
 class Observer(Protocol):
-    """Is told, in the thread and at the time that it happens; so it must be quick."""
+    """Is called in the thread where something happens, so it must be quick."""
 
     def request_served(self, served: Served) -> None:
         """A request was answered."""
 
     def model_loaded(self, name: str, version: str, engine: str) -> None:
-        """This process serves another model from now on."""
+        """This process serves another model from now on; all three are labels for metrics."""
 
     def model_refused(self) -> None:
         """A model could not be loaded."""
 
 
-#: Those of this process; who wants to be told adds itself.
+#: The observers of this process.
 observers: list[Observer] = []
 
 
 def tell(what: Callable[[Observer], None]) -> None:
-    """Tell every observer; what fails there is nobody else's failure."""
+    """Call *what* with every observer. An observer that fails is logged, and harms nothing else."""
     for observer in observers:
         try:
             what(observer)

@@ -1,7 +1,7 @@
 """OpenTelemetry: spans and metrics of this process, sent by OTLP over HTTP.
 
-Its own variables (OTEL_…) say where to, how often and with what headers. No attribute holds what a
-client sent, and no exception's text, which may quote it, is recorded.
+OpenTelemetry's own variables (OTEL_…) configure it. No attribute holds what a client sent. The text
+of an exception is not recorded, because it may quote the client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from serving.telemetry.observers import Served
 
 __all__ = ["Telemetry"]
 
-#: How long a stop, and an invocation of Lambda's, waits for the collector.
+#: How long a stop, and an invocation of a Lambda, waits for the collector.
 SECONDS = 4.0
 #: Seconds, as OpenTelemetry's conventions for HTTP advise.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -36,7 +36,7 @@ _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class Telemetry:
-    """Makes spans, and counts as an observer."""
+    """Makes spans. As an observer it also counts."""
 
     def __init__(self) -> None:
         resource = _resource()
@@ -68,7 +68,7 @@ class Telemetry:
     def request_span(
         self, method: str, route: str | None, headers: Mapping[str, str]
     ) -> AbstractContextManager[Span]:
-        """Time a request; its parent is the one that *headers* name."""
+        """Time a request, within the span that *headers* name."""
         carrier = {name: sent for name in _TRACE_HEADERS if (sent := headers.get(name))}
         return self._tracer.start_as_current_span(
             f"{method} {route}" if route else method,
@@ -79,7 +79,7 @@ class Telemetry:
         )
 
     def request_served(self, served: Served) -> None:
-        """Say what became of the request, in its span and in the metrics."""
+        """Record a request's outcome in its span and in the metrics."""
         attributes: dict[str, str | int] = {
             "http.request.method": _method(served.method),
             "http.response.status_code": served.status,
@@ -111,16 +111,16 @@ class Telemetry:
         self._loads.add(1, {"outcome": "refused"})
 
     def flush(self) -> None:
-        """Send what has gathered."""
+        """Send everything that is buffered."""
         _together(self._spans.force_flush, self._metrics.force_flush)
 
     def stop(self) -> None:
-        """Send what has gathered, and end."""
+        """Send everything that is buffered, and stop."""
         _together(self._spans.shutdown, self._metrics.shutdown)
 
 
 def _together(*calls: Callable[[], object]) -> None:
-    """Make all *calls*, and wait a while: a collector that is silent may not hold up a stop."""
+    """Run all *calls* at once with a deadline: a silent collector must not delay a stop."""
     threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
@@ -130,12 +130,12 @@ def _together(*calls: Callable[[], object]) -> None:
 
 
 def _method(method: str) -> str:
-    """Write a method that is none of HTTP's as the conventions have it."""
+    """Return the convention's name for a method that is not HTTP's."""
     return "_OTHER" if method == "other" else method
 
 
 def _resource() -> Resource:
-    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say stands."""
+    """Describe this process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
     given = Resource.create({"service.version": serving.__version__})
     ours = {"service.instance.id": str(uuid.uuid4())}  # workers' counts are kept apart
     if str(given.attributes["service.name"]).startswith("unknown_service"):

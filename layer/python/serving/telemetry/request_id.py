@@ -1,4 +1,4 @@
-"""The id under which a request is found again, in the client's hands and in the log."""
+"""The request id, which the client gets and the log shows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _AMZN_TRACE = re.compile(r"(?:.{0,200};)?Root=(1-[0-9a-f]{8}-[0-9a-f]{24})(?:;.{
 
 def request_id(headers: Mapping[str, str]) -> str:
     """
-    Take the id that the client or its platform sent, or make one.
+    Return the id that the client or its platform sent, or a new one.
 
-    One that is not of its header's form is passed over: it would be written into logs.
+    An id that does not have its header's form is ignored, because it would get into the log.
     """
     for name, form in (
         ("X-Request-Id", _PLAIN),

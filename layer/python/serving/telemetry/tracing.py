@@ -1,7 +1,7 @@
-"""Spans, where OpenTelemetry is asked for and installed; elsewhere nothing, and nothing imported.
+"""Spans, if OpenTelemetry is configured and installed. Otherwise nothing is imported.
 
-`OTEL_EXPORTER_OTLP_ENDPOINT` asks for it. Its threads must be started after a fork, so it begins in
-each process by itself: at the first request, or when an adapter says so.
+`OTEL_EXPORTER_OTLP_ENDPOINT` configures it. Its threads do not survive a fork, so every process
+starts it by itself: at the first request, or when an adapter calls `start_telemetry`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def request_span(
 
 @functools.cache
 def wants_telemetry() -> bool:
-    """Whether it is asked for, and can be had; if not, the log says so once."""
+    """Whether it is configured and installed. If it is only configured, the log says so once."""
     if _endpoint is None:
         return False
     from importlib.util import find_spec
@@ -77,7 +77,7 @@ def wants_telemetry() -> bool:
 
 
 def start_telemetry() -> None:
-    """Begin, in this process; never ahead of a fork."""
+    """Start in this process. Never call it before a fork."""
     global _telemetry, _started
     with _lock:
         if not _started and wants_telemetry():
@@ -86,19 +86,19 @@ def start_telemetry() -> None:
 
                 _telemetry = Telemetry()
                 observers.append(_telemetry)
-            except Exception as error:  # one of its variables cannot be read: serving goes on
+            except Exception as error:  # an OTEL_ variable cannot be read: serving goes on
                 log("error", "no telemetry", **describe(error))
         _started = True
 
 
 def flush_telemetry() -> None:
-    """Send what has gathered: the process may be frozen next."""
+    """Send everything that is buffered, before the platform freezes the process."""
     if _telemetry is not None:
         _telemetry.flush()
 
 
 def stop_telemetry() -> None:
-    """Send what has gathered, and end."""
+    """Send everything that is buffered, and stop."""
     global _telemetry
     if _telemetry is not None:
         observers.remove(_telemetry)
