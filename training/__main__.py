@@ -24,6 +24,7 @@ from serving.settings import Settings, read_settings
 from training.errors import TrainingError
 
 NOT_PROMOTED = 3
+_FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,7 +127,7 @@ def _sign(options: argparse.Namespace) -> None:
 def _key(options: argparse.Namespace) -> None:
     from training.api_key import make_api_key
 
-    known = scopes(load_functions("functions"))
+    known = scopes(load_functions(_FUNCTIONS))
     make_api_key(options.name, options.scope, known)
 
 

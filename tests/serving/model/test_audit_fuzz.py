@@ -71,7 +71,7 @@ while header := given.read(8):
     manifest = decode_manifest(manifest, "here")
     row = [[manifest.example.instance[feature.name]] * 50 for feature in manifest.features]
     try:
-        model = open_graph(manifest, graph)
+        model = open_graph(manifest, graph, max_model_bytes=2**28)
         said = b"S"
         try:
             model.predict(row)
