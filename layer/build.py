@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path, PurePath
 
@@ -78,8 +78,6 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
     owners = _owners(folder)
     before = _sizes(folder, owners)
     _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
-    _empty(folder, trim["emptied"])
-    _patch(folder, trim["patched"])
     how = compile_layer(folder, target.python, kept="serving", terse=trim["terse"])
     _rewrite_records(folder)
     check_shared_objects(folder, target)
@@ -134,21 +132,6 @@ def _trim(folder: Path, patterns: Iterable[str]) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-
-
-def _empty(folder: Path, patterns: Iterable[str]) -> None:
-    spec = pathspec.GitIgnoreSpec.from_lines(patterns)
-    for file in spec.match_files(_files(folder)):
-        (folder / file).write_bytes(b"")
-
-
-def _patch(folder: Path, patches: Mapping[str, Mapping[str, str]]) -> None:
-    for name, patch in patches.items():
-        file = folder / name
-        source = file.read_text("utf-8") if file.is_file() else ""
-        if source.count(patch["old"]) != 1:
-            raise BuildError(f"{name} has not, or not once, {patch['old']!r}: see layer/trim.toml.")
-        file.write_text(source.replace(patch["old"], patch["new"]), "utf-8")
 
 
 def _rewrite_records(folder: Path) -> None:

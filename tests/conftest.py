@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from serving.stores.folder import FolderStore
-from serving.stores.store import Store, open_store
+from serving.stores.location import open_store
+from serving.stores.store import Store
 
 from tests.helpers.servers import ROOT, Server
 from tests.helpers.stores import Bucket, Location, azure, s3

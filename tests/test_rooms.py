@@ -20,7 +20,6 @@ HEAVY = {
 OWN = {
     "access/jwks.py": {"jwt"},
     "access/rate_limit.py": {"limits"},
-    "access/token_bucket.py": {"limits"},
     "access/tokens.py": {"jwt"},
     "adapters/flask.py": {"flask", "werkzeug"},
     "model/engines/sklearn.py": {"joblib", "pandas"},
@@ -134,47 +133,3 @@ def test_importing_serving_is_free() -> None:
     )
 
     assert run.stdout.split() == ["serving"]
-
-
-def test_a_deferred_module_is_read_when_it_is_asked() -> None:
-    """Who imports it meanwhile gets what is in it; afterwards it is a module as any other."""
-    script = """
-import sys
-from serving.adapters.aws_imports import deferred
-import colorsys as there
-with deferred("colorsys", "fractions", "wave", "html", "ctypes", "nowhere", "calendar"):
-    import calendar as held
-    import fractions, html, nowhere
-    import wave as early
-    assert sys.modules["colorsys"] is there
-    assert "decimal" not in sys.modules
-    assert fractions.Fraction(1, 2) + fractions.Fraction(1, 3) == fractions.Fraction(5, 6)
-    assert "decimal" in sys.modules
-    from html.entities import html5
-    import wave
-    assert html5["amp"] == html.unescape("&amp;") == "&"
-    assert early.open is wave.open and not hasattr(early, "nothing")
-    assert sys.modules["wave"] is not early
-    from ctypes import *
-    import ctypes.util
-    assert sizeof(c_int64) == 8 and ctypes.util.find_library
-assert "calendar" not in sys.modules
-assert [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
-import calendar, importlib.util
-assert importlib.util.find_spec("calendar") and calendar.__doc__ and calendar is not held
-calendar.EPOCH = 1969
-assert held.EPOCH == 1969 and not hasattr(held, "nothing") and calendar.EPOCH == 1969
-try:
-    nowhere.x
-except ModuleNotFoundError as error:
-    print(error)
-"""
-    run = subprocess.run(
-        [sys.executable, "-S", "-c", script],
-        env={"PYTHONPATH": str(ROOT / "layer" / "python")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (run.stdout, run.stderr) == ("No module named 'nowhere'\n", "")

@@ -75,11 +75,11 @@ def measure_lambda(figures: Figures, bundle: Path, body: bytes, rounds: int) -> 
         functions = _functions(Path(name), bundle, remote)
         cold = _cold_starts(functions, event, rounds)
         ours, fetched = cold["canoa"], cold["canoa, model in S3"]
-        figures.compare("Lambda, cold", ours, ("joblib", cold["joblib"]), 1 / 6, unit="ms")
+        figures.compare("Lambda, cold", ours, ("joblib", cold["joblib"]), 1 / 5, unit="ms")
         figures.compare("Lambda, cold", ours, ("bare", cold["bare"]), 1.3, unit="ms")
         figures.compare("Lambda, fetch from S3", fetched - ours, ("bound", 0.150), 1.0, unit="ms")
         warm, memory = _warm(functions["canoa, timed"], event)
-        figures.compare("Lambda, warm, our part", warm, ("bound", 150e-6), 1.0, unit="µs")
+        figures.compare("Lambda, warm, our part", warm, ("bound", 160e-6), 1.0, unit="µs")
         figures.compare("Lambda, peak memory", memory, ("bound", 150e6), 1.0, unit="MB")
         return _costs(functions, event, rounds)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from serving.bundle.latest import Latest, read_latest
 from serving.errors import ObjectMissing
-from serving.stores.store import Store, open_store
+from serving.stores.location import open_store
+from serving.stores.store import Store
 
 __all__ = ["find_live", "open_location"]
 

@@ -13,7 +13,7 @@ from serving.errors import CanoaError
 from serving.model.live import LiveModel
 from serving.model.model import Limits
 from serving.settings import Settings, deployed_folder, platform, read_settings
-from serving.stores.store import check_location
+from serving.stores.location import check_location
 from serving.telemetry.logs import set_level
 from serving.telemetry.tracing import configure_telemetry
 

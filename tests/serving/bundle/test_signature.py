@@ -19,7 +19,7 @@ from serving.bundle.trust import Trust
 from serving.errors import BundleError, SettingsError
 from serving.settings import read_settings
 from serving.stores.folder import FolderStore
-from serving.stores.store import open_store
+from serving.stores.location import open_store
 
 from tests.helpers.aws.lambdas import http_event
 from tests.helpers.bundles import copied, new_signer, public_keys

@@ -21,7 +21,8 @@ from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.writer import write_bundle
 from serving.errors import Conflict
 from serving.stores.folder import FolderStore
-from serving.stores.store import Store, open_store
+from serving.stores.location import open_store
+from serving.stores.store import Store
 
 from tests.helpers.proxy import Answer, Asked
 from tests.helpers.servers import ROOT, clean_environment, serving

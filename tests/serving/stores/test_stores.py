@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +18,8 @@ from serving.bundle.trust import Trust
 from serving.bundle.writer import copy_bundle, write_bundle
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.stores.folder import FolderStore
-from serving.stores.store import READ_LIMIT, Store, open_store
+from serving.stores.location import open_store
+from serving.stores.store import READ_LIMIT, Store
 
 from tests.helpers.servers import free_port
 from tests.helpers.stores import SECRETS, Bucket
@@ -56,15 +61,15 @@ def test_an_object_is_created_once(location: Store) -> None:
     assert location.read("contended").content == b"%d" % created.index(True)
 
 
-def test_an_object_is_replaced_by_who_saw_it(location: Store) -> None:
-    """A tag is good for one replacement, and each content has its own."""
+def test_an_object_is_replaced_if_it_has_the_tag(location: Store) -> None:
+    """A tag allows one replacement; new content has a new tag."""
     location.create("x", b"one")
     seen = location.read("x")
     location.replace("x", b"two", seen.tag)
 
     assert location.read("x").content == b"two"
     assert location.read("x").tag != seen.tag
-    with pytest.raises(Conflict, match=r"x is another by now\.$"):
+    with pytest.raises(Conflict, match=r"x has changed\.$"):
         location.replace("x", b"three", seen.tag)
     assert location.read("x").content == b"two"
 
@@ -193,6 +198,34 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
     assert sum(replaced) == 1
     assert store.read("x").content == b"%d" % replaced.index(True)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["latest", "model.onnx"])
+@pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "device", "socket", "folder"])
+def test_a_file_that_is_not_regular_is_rejected(
+    kind: str, name: str, credit: Path, tmp_path: Path
+) -> None:
+    """Neither a FIFO, which would block for ever, nor a device is opened."""
+    model = tmp_path / "credit"
+    shutil.copytree(credit, model)
+    version = read_latest(FolderStore(model)).version
+    path = model / (name if name == "latest" else f"{version}/{name}")
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+            server.bind(name)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        fifo = tmp_path / "fifo" if kind.startswith("link") else path
+        os.mkfifo(fifo)
+        if fifo != path:
+            path.symlink_to(fifo)
+
+    with pytest.raises(BundleError, match=rf"{name} is not a regular file\.$"):
+        open_bundle(FolderStore(model)).read("model.onnx")
 
 
 @pytest.mark.parametrize("uri", ["http://x/y", "s3://", "s3:///x", "s4://bucket", "gs://a b/c"])

@@ -28,7 +28,8 @@ from serving.bundle.trust import Trust
 from serving.bundle.writer import copy_bundle
 from serving.errors import BundleError
 from serving.stores.folder import FolderStore
-from serving.stores.store import Store, open_store
+from serving.stores.location import open_store
+from serving.stores.store import Store
 
 from tests.helpers.proxy import Asked
 from tests.helpers.stores import Bucket

@@ -13,7 +13,6 @@ import re
 from typing import Any, Protocol
 
 from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
-from serving.adapters.aws_imports import deferred
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
@@ -96,12 +95,10 @@ def _after_restore() -> None:
 
 
 def _load_model() -> None:
-    """Load it with no garbage looked for: what is there by then stays, and is looked at no more."""
+    """Load the model without garbage collection, and exempt all that is loaded from later ones."""
     gc.disable()
     try:
-        # numpy imports these for what no prediction does, which takes 5 ms. A failure is in the
-        # log, and the first request tries again.
-        with deferred("ast", "ctypes", "inspect", "pickle"), contextlib.suppress(ModelUnavailable):
+        with contextlib.suppress(ModelUnavailable):  # logged; the first request tries again
             process().model.get()
     finally:
         gc.freeze()

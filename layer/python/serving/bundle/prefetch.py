@@ -8,7 +8,7 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
 from serving.errors import BundleError
-from serving.stores.store import is_remote, open_store
+from serving.stores.location import is_remote, open_store
 
 __all__ = ["Fetched", "fetch"]
 

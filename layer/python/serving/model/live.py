@@ -22,7 +22,8 @@ from serving.errors import (
 )
 from serving.model.model import Limits, Model, open_graph, open_model
 from serving.model.sandbox import try_in_sandbox
-from serving.stores.store import Store, Tag, is_remote, open_store
+from serving.stores.location import is_remote, open_store
+from serving.stores.store import Store, Tag
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import tell
 

@@ -1,1 +1,1 @@
-"""Where bundles lie: a folder, or a bucket in an object store."""
+"""The stores of bundles: a folder, or a bucket in an object store."""

@@ -1,11 +1,12 @@
-"""A bucket as a store of bundles: S3 and its like, Google Cloud Storage, Azure, through obstore.
+"""A bucket as a store of bundles, through obstore: S3 and compatible, Google Cloud Storage, Azure.
 
-Credentials and addresses come from the environment, under the stores' own names for them.
+obstore reads credentials and addresses from the environment, under the clouds' own names.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -26,12 +27,11 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
-from serving.stores.container_credentials import container_credentials, in_snapshot
 from serving.stores.store import READ_LIMIT, Object, Tag, check_size
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode, UpdateVersion
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 __all__ = ["BucketStore", "open_bucket"]
 
@@ -45,15 +45,15 @@ _Result = TypeVar("_Result")
 
 def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> BucketStore:
     """
-    Open a bucket, which asks it nothing yet.
+    Open a bucket. This sends no request yet.
 
     Raises:
-        BundleError: The environment lacks what such a store needs, or holds what it cannot use.
+        BundleError: The environment lacks a value that the store needs, or has an invalid one.
     """
     client_options: ClientConfig = {
         "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, timeout)),
         "timeout": timedelta(seconds=timeout),
-        # The stores' own addresses are https; http is only what an endpoint asks for by name.
+        # The clouds' addresses are https. Plain http is used only if an endpoint's URL says so.
         "allow_http": True,
     }
     retry_config: RetryConfig = {
@@ -61,17 +61,32 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Buc
         "retry_timeout": timedelta(seconds=timeout),
     }
     address = f"{scheme}://{bucket}"
-    more = (
-        {"credential_provider": container_credentials} if scheme == "s3" and in_snapshot() else {}
-    )
     try:
         client = _STORES[scheme](
-            bucket, client_options=client_options, retry_config=retry_config, **more
+            bucket,
+            client_options=client_options,
+            retry_config=retry_config,
+            **(_snapstart_token() if scheme == "s3" else {}),
         )
     except (BaseError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise BundleError(f"{address} cannot be opened: {reason}.") from error
     return BucketStore(client, address, prefix, timeout)
+
+
+def _snapstart_token() -> S3Config:
+    """
+    Pass on the token that Lambda with SnapStart sets; obstore takes the name of a file.
+
+    The file is in memory, and stays open, because obstore reads it again for new credentials.
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html
+    """
+    token = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+    if token is None or "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    file = os.memfd_create("token")
+    os.write(file, token.encode())
+    return {"container_authorization_token_file": f"/proc/self/fd/{file}"}
 
 
 class BucketStore:
@@ -93,7 +108,7 @@ class BucketStore:
         return BucketStore(self._client, self._bucket, self._key(name), self._timeout)
 
     def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
-        """Begin to read an object."""
+        """Start to read an object."""
         return self._begin(lambda: self._get(name, limit=limit), name)
 
     def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
@@ -101,7 +116,7 @@ class BucketStore:
         return self._begin(lambda: self._get(name, size, limit), name)()
 
     def read_if_changed(self, name: str, tag: Tag) -> Object | None:
-        """Read an object, unless it is still the one of this *tag*."""
+        """Read an object, or return None if it still has this *tag*."""
 
         def get() -> Object | None:
             try:
@@ -112,19 +127,19 @@ class BucketStore:
         return self._begin(get, name)()
 
     def create(self, name: str, content: bytes) -> None:
-        """Write an object, if there is none."""
+        """Write a new object."""
         for wait in (0.2, 0.5, None):
             try:
                 self._put(name, content, "create")
                 return
             except Conflict:
-                # S3 says so too of two writes at once, of which neither may have come to pass.
+                # S3 also answers this to concurrent writes, of which none may have succeeded.
                 if wait is None or self._is_there(name):
                     raise
                 time.sleep(wait)
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
-        """Write an object, if it is still the one of this *tag*."""
+        """Replace an object if it still has this *tag*."""
         known: UpdateVersion = {}
         if tag.e_tag is not None:
             known["e_tag"] = tag.e_tag
@@ -133,7 +148,7 @@ class BucketStore:
         self._put(name, content, known)
 
     def delete(self, name: str) -> None:
-        """Remove an object, if there is one."""
+        """Remove an object if it exists."""
 
         def delete() -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -142,7 +157,7 @@ class BucketStore:
         self._begin(delete, name)()
 
     def names(self) -> list[str]:
-        """List objects and prefixes."""
+        """Return the names of objects and prefixes, sorted."""
 
         def collect() -> list[str]:
             found = obstore.list_with_delimiter(self._client, self._prefix or None)
@@ -180,23 +195,23 @@ class BucketStore:
         self._begin(put, name)()
 
     def _begin(self, work: Callable[[], _Result], name: str) -> Callable[[], _Result]:
-        """Start *work* on a thread; the call waits for it no longer than the deadline."""
+        """Start *work* on a thread; the returned call waits for it until the deadline."""
         deadline = time.monotonic() + self._timeout
         future: Future[_Result] = Future()
 
         def run() -> None:
             try:
                 future.set_result(work())
-            except Exception as error:  # whoever waits for the result is given it
+            except Exception as error:  # raised again where the result is awaited
                 future.set_exception(error)
-            except BaseException:  # a panic of obstore's is no Exception; it has said so by itself
+            except BaseException:  # a panic in obstore, which printed its own report
                 message = (
                     f"{self.at(name)}: the address or the credentials cannot be used; "
-                    "look for a blank, a line's end or a missing http:// in what is set for them."
+                    "look for a blank, a line break or a missing http:// in their variables."
                 )
                 future.set_exception(BundleError(message))
 
-        # A process that is to end does not wait for it.
+        # A daemon, so that the process can end before it.
         threading.Thread(target=run, daemon=True).start()
 
         def result() -> _Result:
@@ -214,30 +229,28 @@ class BucketStore:
         return f"{self._prefix}/{name}".strip("/")
 
 
-#: What obstore calls container_credentials() when that fails.
-_PROVIDER = "External AWS credential provider"
 _NO_BUCKET = "NoSuchBucket|ContainerNotFound"
-#: How the causes read in obstore's text, the first that fits; it has no class for most of them.
+_NO_CREDENTIALS = "no credentials were found"
+#: Causes by a pattern in obstore's text; the first match counts. Most have no class of their own.
 _CAUSES = {
     _NO_BUCKET: "there is no such bucket",
-    _PROVIDER: "no credentials were found",
-    # What comes after the environment is a machine's own service, and here there is none.
-    "token request|169[.]254[.]|/latest/api/token|/computeMetadata/": "no credentials were found",
+    # Besides the environment, credentials come from an address of the machine.
+    "kind: Decode|token request|169[.]254[.]|/latest/api/token|/computeMetadata/": _NO_CREDENTIALS,
     "TimedOut|kind: Timeout": "the store did not answer in time",
     "kind: Connect": "the store cannot be reached",
     "IncompleteMessage|IncompleteBody|NoContentRange|kind: Body": "the connection broke off",
     "BareRedirect": "the bucket is in another region; set AWS_REGION",
     r"status: \d+": "the store answered with an error",
 }
-#: What is worth telling beside: the store's address, the HTTP status and the store's own word.
+#: Details to show beside the cause: the store's host, the HTTP status and the store's error code.
 _DETAILS = (r"https?://(?:[^/@\s]*@)?([^/\s?]+)", r"status: (\d+)", r"<Code>(\w+)</Code>")
 
 
 def _explain(error: Exception, where: str) -> BundleError:
     """
-    Say what failed, in a sentence for the operator.
+    Turn an error of obstore into a sentence for the operator.
 
-    obstore's own text is not passed on: it runs over pages, and quotes requests and answers.
+    obstore's own text is left out: it is pages long, and quotes requests and answers.
     """
     text = str(error)
     found = [match[1] for pattern in _DETAILS if (match := re.search(pattern, text))]
@@ -245,13 +258,13 @@ def _explain(error: Exception, where: str) -> BundleError:
     if isinstance(error, AlreadyExistsError):
         return Conflict(f"{where} is there already.")
     if isinstance(error, PreconditionError):
-        return Conflict(f"{where} is another by now.")
-    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if refused and _PROVIDER not in text:
+        return Conflict(f"{where} has changed.")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return AccessDenied(f"{where}: access was denied{told}.")
     if isinstance(error, FileNotFoundError) and not re.search(_NO_BUCKET, text):
         return ObjectMissing(f"{where} is not there.")
-    for pattern, cause in _CAUSES.items():
+    credentials = re.escape(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or "\0")
+    for pattern, cause in {credentials: _NO_CREDENTIALS, **_CAUSES}.items():
         if re.search(pattern, text):
             return BundleError(f"{where}: {cause}{told}.")
     return BundleError(f"{where}: {type(error).__name__}{told}.")

@@ -1,10 +1,12 @@
-"""A folder as a location for bundles: atomic and conditional writes on an ordinary file system."""
+"""A folder as a store of bundles, with atomic and conditional writes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from serving.errors import AccessDenied, BundleError, Conflict, ObjectMissing
 from serving.stores.store import READ_LIMIT, Object, Tag, check_size
@@ -29,24 +31,24 @@ class FolderStore:
         return FolderStore(self._path(name))
 
     def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
-        """Return what will read a file; to begin early gains nothing here."""
+        """Return a call that reads the file. A folder gains nothing from an early start."""
         return lambda: self.read(name, limit=limit)
 
     def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """Read a file."""
         path = self._path(name)
-        with _explained(path), open(path, "rb") as file:
+        with _explained(path), _open_regular(path) as file:
             status = os.fstat(file.fileno())
             check_size(path, status.st_size, size, limit)
             return Object(file.read(status.st_size), _tag(status))
 
     def read_if_changed(self, name: str, tag: Tag) -> Object | None:
-        """Read a file, unless it is still the one of this *tag*."""
+        """Read a file, or return None if it still has this *tag*."""
         found = self.read(name)
         return None if found.tag == tag else found
 
     def create(self, name: str, content: bytes) -> None:
-        """Write a file, if there is none."""
+        """Write a new file."""
         path = self._path(name)
         with _explained(path), self._scratch(content) as scratch:
             try:
@@ -55,15 +57,15 @@ class FolderStore:
                 raise Conflict(f"{path} is there already.") from None
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
-        """Write a file, if it is still the one of this *tag*."""
+        """Replace a file if it still has this *tag*."""
         path = self._path(name)
         with _explained(path), self._scratch(content) as scratch, self._locked():
             if _tag(os.stat(path)) != tag:
-                raise Conflict(f"{path} is another by now.")
+                raise Conflict(f"{path} has changed.")
             os.replace(scratch, path)
 
     def delete(self, name: str) -> None:
-        """Remove a file, and the folder with its last one."""
+        """Remove a file if it exists, and the folder if it is then empty."""
         path = self._path(name)
         with _explained(path):
             with contextlib.suppress(FileNotFoundError):
@@ -72,7 +74,7 @@ class FolderStore:
                 os.rmdir(self._folder)
 
     def names(self) -> list[str]:
-        """List files and folders."""
+        """Return the names of files and folders, sorted, without hidden ones."""
         with _explained(self._folder):
             return sorted(name for name in os.listdir(self._folder) if not name.startswith("."))
 
@@ -81,8 +83,8 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _scratch(self, content: bytes) -> Iterator[str]:
-        """Write a file of another name, all of it to the disk; it is gone afterwards."""
-        import tempfile  # a server, which only reads, starts without it
+        """Write *content* to a temporary file, through to the disk; remove it afterwards."""
+        import tempfile  # only writers need it
 
         os.makedirs(self._folder, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
@@ -99,7 +101,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other writers out; a file system has no conditional write."""
+        """Lock out other writers, since file systems have no conditional write."""
         import fcntl
 
         handle = os.open(self._folder, os.O_RDONLY)
@@ -110,13 +112,24 @@ class FolderStore:
             os.close(handle)
 
 
+def _open_regular(path: str) -> BinaryIO:
+    """Open a file. A FIFO or a device is not opened: that could block, or act on the device."""
+    if stat.S_ISREG(os.stat(path).st_mode):
+        # Not blocking, in case that a FIFO has just taken the file's name.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    raise BundleError(f"{path} is not a regular file.")
+
+
 def _tag(status: os.stat_result) -> Tag:
     return Tag(f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
 
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Say in our words what the operating system refuses."""
+    """Turn errors of the operating system into BundleErrors that name *path*."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,174 +1,104 @@
-"""Where bundles lie: one interface over a folder and a bucket."""
+"""The interface of a store of bundles, which folders and buckets implement."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from serving.errors import BundleError, SettingsError
+from serving.errors import BundleError
 
-__all__ = [
-    "READ_LIMIT",
-    "Object",
-    "Store",
-    "Tag",
-    "check_location",
-    "check_size",
-    "is_location",
-    "is_remote",
-    "open_store",
-]
+__all__ = ["READ_LIMIT", "Object", "Store", "Tag", "check_size"]
 
-#: In bytes. A manifest is the largest that is read without its size being known: 8 MiB are some
+#: Bytes. The manifest is the largest object that is read before its size is known; 8 MiB hold some
 #: hundred thousand categories.
 READ_LIMIT = 8 * 1024 * 1024
 
-#: What stands behind "?" is a token, as a rule, and would get into logs.
-_BUCKET = re.compile(
-    r"(?P<scheme>s3|gs|az)://(?P<bucket>[A-Za-z0-9][\w.-]*)(/(?P<prefix>[^\x00-\x1f\x7f?#]*))?"
-)
-#: A letter alone is a drive.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-
 
 class Tag(NamedTuple):
-    """Which content an object had; what a conditional write is conditional on."""
+    """Identifies one content of an object. Conditional reads and writes compare it."""
 
     e_tag: str | None
-    #: Google Cloud Storage compares this, the object's generation, in place of an ETag.
+    #: The object's generation, which Google Cloud Storage compares instead of the ETag.
     version: str | None = None
 
 
 class Object(NamedTuple):
-    """What was read, and its tag."""
+    """The content of an object, and its tag."""
 
     content: bytes
     tag: Tag
 
 
 class Store(Protocol):
-    """Objects by name. Every method may raise BundleError, with a sentence that says where."""
+    """
+    A location that holds objects by name.
+
+    Every method may raise BundleError. Its sentence begins with the address of the object.
+    """
 
     @property
     def remote(self) -> bool:
-        """Whether it lies behind a network: reads are begun early, and not ahead of a fork."""
+        """Whether the store is behind a network: reads start early, and never before a fork."""
 
     def at(self, name: str) -> Store:
         """Return the location *name* within this one. Its str() is its address."""
 
     def begin(self, name: str, *, limit: int = READ_LIMIT) -> Callable[[], Object]:
-        """Begin to read an object; the call returns it. Several may be under way at once."""
+        """Start to read an object; the returned call waits for it. Reads may overlap."""
 
     def read(self, name: str, *, size: int | None = None, limit: int = READ_LIMIT) -> Object:
         """
         Read an object.
 
         Args:
-            name: The object's.
-            size: In bytes; an object of another size is refused unread.
-            limit: In bytes, where the size is not known; a larger object is refused unread.
+            name: The object's name.
+            size: Bytes that the object must have. Another size is rejected before the read.
+            limit: Bytes that the object may have if *size* is not given.
 
         Raises:
-            ObjectMissing: There is none.
-            AccessDenied: We may not; or there is none, and we may not know that.
+            ObjectMissing: The object does not exist.
+            AccessDenied: The store denies access. Some stores also say so of a missing object.
         """
 
     def read_if_changed(self, name: str, tag: Tag) -> Object | None:
         """
-        Read an object, unless it is still the one of this *tag*; then nothing is sent.
+        Read an object, or return None if it still has this *tag*.
 
         Raises:
-            ObjectMissing: There is none.
+            ObjectMissing: The object does not exist.
         """
 
     def create(self, name: str, content: bytes) -> None:
         """
-        Write an object, whole or not at all, if there is none.
+        Write a new object atomically.
 
         Raises:
-            Conflict: There is one.
+            Conflict: The object exists already.
         """
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
         """
-        Write an object, whole or not at all, if it is still the one of this *tag*.
+        Replace an object atomically if it still has this *tag*.
 
         Raises:
-            Conflict: It is another by now.
+            Conflict: The object has changed.
         """
 
     def delete(self, name: str) -> None:
-        """Remove an object, if there is one. A location with nothing left in it is no more."""
+        """Remove an object if it exists. An empty location disappears."""
 
     def names(self) -> list[str]:
-        """List what lies directly in this location, sorted: objects, and places within it."""
-
-
-def open_store(uri: str, *, timeout: float) -> Store:
-    """
-    Open the location *uri*: `s3://bucket/prefix`, `gs://…`, `az://container/…`, a folder.
-
-    Args:
-        uri: The location.
-        timeout: Seconds that one operation may take, all its retries included; for buckets.
-
-    Raises:
-        BundleError: It is no such address, or its settings are incomplete.
-    """
-    if not is_location(uri):
-        told = uri.partition("?")[0].rpartition("@")[2]
-        raise BundleError(f"{told!r} is neither a folder nor s3://…, gs://… or az://….")
-    match = _BUCKET.fullmatch(uri)
-    if match is None:
-        from serving.stores.folder import FolderStore
-
-        return FolderStore(uri)
-    from serving.stores.bucket import open_bucket  # obstore is imported for who needs it
-
-    prefix = (match["prefix"] or "").strip("/")
-    return open_bucket(match["scheme"], match["bucket"], prefix, timeout=timeout)
+        """Return the names of the objects and locations directly in this one, sorted."""
 
 
 def check_size(where: object, found: int, size: int | None, limit: int) -> None:
     """
-    Refuse an object of another size, or of more than the limit, before it is read.
+    Check the size of an object before it is read; see `Store.read`.
 
     Raises:
-        BundleError: It says which object, and how many bytes it has.
+        BundleError: The object has another size, or more bytes than the limit.
     """
     if size is not None and found != size:
         raise BundleError(f"{where} has {found} bytes, but should have {size}.")
     if size is None and found > limit:
         raise BundleError(f"{where} has {found} bytes, but at most {limit} are read.")
-
-
-def is_location(uri: str) -> bool:
-    """Whether `open_store` would know what *uri* means."""
-    match = _BUCKET.fullmatch(uri)
-    if match is None:
-        return uri != "" and not _SCHEME.match(uri)
-    parts = (match["prefix"] or "").strip("/").split("/")
-    return parts == [""] or not {"", ".", ".."} & set(parts)
-
-
-def is_remote(uri: str) -> bool:
-    """Whether *uri* names a bucket, and no folder."""
-    return "://" in uri
-
-
-def check_location(uri: str, setting: str) -> None:
-    """
-    Make sure that a *setting* holds a location that `open_store` can open.
-
-    Raises:
-        SettingsError: It does not.
-    """
-    if is_location(uri):
-        return
-    if "@" in uri or "?" in uri:  # it may hold a secret: do not repeat it
-        raise SettingsError(f"{setting} must be a location alone, without credentials or a query.")
-    raise SettingsError(
-        f"{setting} is {uri!r}, but must be a folder, s3://bucket/prefix, gs://bucket/prefix or "
-        "az://container/prefix."
-    )
