@@ -133,7 +133,7 @@ def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager
 
 
 @contextlib.contextmanager
-def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., dict[str, Any]]]:
+def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., Any]]:
     """Start the Lambda handler anew in this process."""
     with _environment(model, **environment):
         from serving.adapters import aws

@@ -118,8 +118,6 @@ def test_a_load_balancer_gets_its_status_line(handler: Any) -> None:
 
 def test_repeated_headers_cookies_and_parameters_arrive() -> None:
     """Each kind has its own way with them; a function sees one."""
-    from serving.adapters.aws_events import read_event
-
     two = read_event(
         http_event(
             "get", "/", None, {"X-A": "1,2"}, cookies=["a=1", "b=2"], rawQueryString="q=1&q=2&e="
@@ -153,7 +151,7 @@ def test_repeated_headers_cookies_and_parameters_arrive() -> None:
         [],
         {},
         "text",
-        {"Records": [{"s3": "secret-value"}]},
+        {"source": "secret-value"},
         {"requestContext": {"http": "secret-value"}},
         {"requestContext": {"elb": {}}, "httpMethod": 7, "path": "/"},
         {**rest_event("GET", "/", None, {}), "headers": {"a": 1}},
@@ -168,15 +166,22 @@ def test_an_unknown_event_is_one_line_and_400(
     [line] = capsys.readouterr().out.splitlines()
 
     assert answer["statusCode"] == 400
-    assert json.loads(answer["body"])["detail"] == "The event is no HTTP request."
+    assert json.loads(answer["body"])["detail"] == "The event is not an HTTP request."
     assert json.loads(line)["event"]
     assert "secret-value" not in line
 
 
+#: Any text that JSON can spell, half a surrogate pair included.
+texts = st.text(st.characters(exclude_categories=()), max_size=5)
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner),
     max_leaves=5,
+)
+FIELDS = (
+    *("headers", "body", "isBase64Encoded", "path", "rawPath", "rawQueryString", "requestContext"),
+    *("cookies", "httpMethod", "multiValueHeaders", "queryStringParameters"),
+    "multiValueQueryStringParameters",
 )
 
 
@@ -185,23 +190,129 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     method=st.sampled_from(["GET", "POST", "OPTIONS", "PUT", "x"]),
     path=st.sampled_from(["/v0/predict", "/health", "/", ""]),
     changes=st.dictionaries(
-        st.sampled_from(
-            ["headers", "body", "isBase64Encoded", "path", "rawPath", "requestContext", "cookies"]
-        ),
-        json_values | st.text(),
-        max_size=2,
+        st.sampled_from(FIELDS) | texts,
+        json_values | st.dictionaries(texts, texts) | st.dictionaries(texts, st.lists(texts)),
+        max_size=3,
     ),
 )
+@hypothesis.example(http_event, "POST", "/v0/predict", {"\ud800": 1})
+@hypothesis.example(http_event, "POST", "/v0/predict", {"headers": {"origin": "\ud800"}})
+@hypothesis.example(http_event, "POST", "/v0/predict", {"body": "\udfff"})
+@hypothesis.example(balancer_event, "GET", "/health", {"queryStringParameters": {"\ud800": "1"}})
 @hypothesis.settings(
-    deadline=None, max_examples=50, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    deadline=None, max_examples=200, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 def test_no_event_raises(handler: Any, build: Any, method: str, path: str, changes: Any) -> None:
-    """Events with any value in any place get an answer below 500."""
+    """Events with any value in any place get an answer below 500, which UTF-8 can encode."""
     answer = handler({**build(method, path, b"{}", JSON), **changes})
 
     assert answer["statusCode"] < 500
+    json.dumps(answer, ensure_ascii=False).encode()
     if answer["body"]:
         json.loads(answer["body"])
+
+
+@pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
+@pytest.mark.parametrize("field", ["headers", "body", "query", "path", "method", "cookies"])
+def test_half_a_surrogate_pair_is_400(handler: Any, build: Any, field: str) -> None:
+    """JSON can spell text that is not Unicode; wherever it stands, the answer is clean."""
+    event = build("POST", "/v0/predict", b"{}", JSON)
+    event |= {
+        "headers": {"headers": {"origin": "\ud800"}, "multiValueHeaders": {"\ud800": ["x"]}},
+        "body": {"body": "\udfff"},
+        "query": {"rawQueryString": "q=\ud800", "queryStringParameters": {"q": "\ud800"}},
+        "path": {"path": "/\ud800", "rawPath": "/\ud800"},
+        "method": {"httpMethod": "\ud800"},
+        "cookies": {"cookies": ["\ud800"], "multiValueHeaders": {"cookie": ["\ud800"]}},
+    }[field]
+    if field == "method" and "http" in event["requestContext"]:
+        event["requestContext"]["http"]["method"] = "\ud800"
+    answer = handler(event)
+
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["detail"] == "The event is not an HTTP request."
+
+
+SCHEDULED = {"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"source": "serverless-plugin-warmup"}, {"warmup": True}, {"warmer": True}, SCHEDULED],
+)
+def test_a_warm_up_event_is_answered_null_quietly(
+    handler: Any, capsys: pytest.CaptureFixture[str], event: Any
+) -> None:
+    """It is neither an error nor a request: no line at level info, no metric."""
+    capsys.readouterr()
+
+    assert handler(event) is None
+    assert capsys.readouterr().out == ""
+
+
+def test_a_warm_up_takes_the_cold_start(credit: Path) -> None:
+    """It is a line at level debug, and the request after it starts warm."""
+    with runtime({"MODEL_URI": str(credit), "LOG_LEVEL": "debug"}) as api:
+        assert api.invoke(SCHEDULED) is None
+        api.invoke(http_event("GET", "/health", None, {}))
+        [warm_up] = [line for line in lines(api) if line["message"] == "warm-up event"]
+        [request] = lines(api, "request")
+
+    assert (warm_up["level"], warm_up["cold_start"], request["cold_start"]) == (
+        "debug",
+        True,
+        False,
+    )
+    assert "_aws" not in warm_up
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ({"Records": [{"eventSource": "aws:sqs", "body": "secret"}] * 3}, "records from aws:sqs"),
+        ({"Records": [{"eventSource": "aws:kinesis"}]}, "records from aws:kinesis"),
+        ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "records from aws:sns"),
+        ({"Records": [{"eventSource": "secret"}]}, "a batch of records. It failed"),
+        ({"Records": ["secret"]}, "a batch of records. It failed"),
+        ({"Records": []}, "a batch of records. It failed"),
+        ({"detail-type": "Object Created", "detail": {"k": "secret"}}, "an event of EventBridge"),
+    ],
+)
+def test_a_batch_is_not_lost(handler: Any, event: Any, said: str) -> None:
+    """An answer would make Lambda delete it from its queue; an error keeps it, and says why."""
+    with pytest.raises(Exception, match=said) as failed:
+        handler(event)
+
+    assert "secret" not in str(failed.value)
+
+
+def test_a_batch_is_lambda_s_own_error(credit: Path) -> None:
+    """Lambda is told of the error, and the next event is answered."""
+    with runtime({"MODEL_URI": str(credit)}) as api:
+        with pytest.raises(RuntimeError, match=r"UnservedEventError.*a batch of records from aws:sqs"):
+            api.invoke({"Records": [{"eventSource": "aws:sqs"}]})
+        assert api.invoke(http_event("GET", "/health", None, {}))["statusCode"] == 200
+
+
+def test_a_base_path_comes_before_every_route(credit: Path, example: bytes) -> None:
+    """Only paths below BASE_PATH are served, and /health without it too; the 404 lists them."""
+    sent = [
+        ("POST", "/ml/v0/predict", example, 200),
+        ("POST", "/v0/predict", example, 404),
+        ("GET", "/ml/health", None, 200),
+        ("GET", "/health", None, 200),
+        ("GET", "/ml/openapi.json", None, 200),
+        ("GET", "/ml", None, 404),
+    ]
+    with runtime({"MODEL_URI": str(credit), "BASE_PATH": "/ml/"}) as api:
+        for build in EVENTS.values():
+            answers = [
+                api.invoke(build(method, path, body, JSON)) for method, path, body, _ in sent
+            ]
+
+            assert [a["statusCode"] for a in answers] == [status for *_, status in sent]
+            assert "GET /ml/health, " in json.loads(answers[-1]["body"])["detail"]
+            assert json.loads(answers[-2]["body"])["servers"] == [{"url": "/ml"}]
 
 
 def test_the_line_carries_ids_and_metrics(credit: Path, example: bytes) -> None:
@@ -250,6 +361,8 @@ def test_the_target_alone_is_served(credit: Path) -> None:
     ("variable", "value", "reasons"),
     [
         ("FUNCTION_TARGET", "nope", ("'nope'", "predict")),
+        ("BASE_PATH", "ml", ("BASE_PATH is 'ml'", "a path such as /ml")),
+        ("BASE_PATH", "/ml/<x>", ("BASE_PATH is '/ml/<x>'", "a path such as /ml")),
         ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "a whole number")),
         ("MODEL_URI", "ftp://host/models", ("MODEL_URI is 'ftp://host/models'", "s3://")),
     ],
@@ -307,7 +420,7 @@ def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path:
         assert api.invoke(event)["statusCode"] == 200
 
 
-@pytest.mark.parametrize("event", [{"\ud800": 1}, {"k" * 1_000_000: 1}, {"Records": []}])
+@pytest.mark.parametrize("event", [{"\ud800": 1}, {"k" * 1_000_000: 1}, {"records": []}])
 def test_an_unknown_event_is_one_short_line(
     handler: Any, event: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def describe_api(
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
+        "servers": [{"url": settings.base_path or "/"}],
         "info": {
             "title": f"Model {manifest.name}",
             "version": manifest.version,

@@ -11,7 +11,10 @@ from typing import cast
 from serving.endpoint import Answer, Function, Request, Route
 from serving.errors import FunctionsError, NotFound
 
-__all__ = ["load_functions", "not_found", "scopes"]
+__all__ = ["load_functions", "not_found", "scopes", "served_paths"]
+
+#: The health checks of platforms also find it without BASE_PATH.
+_HEALTH = "/health"
 
 
 def load_functions(folder: str | os.PathLike[str], target: str | None = None) -> list[Function]:
@@ -42,14 +45,20 @@ def load_functions(folder: str | os.PathLike[str], target: str | None = None) ->
     return [_load(os.path.join(folder, f"{name}.py"), name) for name in names]
 
 
-def not_found(routes: list[Route]) -> Callable[[Request], Answer]:
-    """Return a handler for all other paths. It answers 404 and lists *routes*."""
-    listed = ", ".join(f"{route.method} {route.path}" for route in routes)
+def served_paths(route: Route, base: str) -> list[str]:
+    """Return the paths that lead to *route*: below *base* (BASE_PATH), and /health also without."""
+    paths = [base + route.path]
+    return [*paths, _HEALTH] if base and route.path == _HEALTH else paths
 
-    def refuse(_: Request) -> Answer:
+
+def not_found(routes: list[Route], base: str) -> Callable[[Request], Answer]:
+    """Return a handler for all other paths. It answers 404 and lists *routes* below *base*."""
+    listed = ", ".join(f"{route.method} {base}{route.path}" for route in routes)
+
+    def reject(_: Request) -> Answer:
         raise NotFound(f"There is {listed}.")
 
-    return refuse
+    return reject
 
 
 def scopes(functions: Iterable[Function]) -> list[str]:

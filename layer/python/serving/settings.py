@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings, with their defaults. Field x is the environment variable X."""
 
     model_uri: str = "models/credit"
+    base_path: str = ""
     store_timeout_seconds: int = 5
     model_refresh_seconds: float | None = None
     max_body_bytes: int = 4 * 1024 * 1024
@@ -77,6 +79,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     readers: dict[str, Callable[[str], Any]] = {
         "MODEL_URI": str,
+        "BASE_PATH": _base_path,
         "STORE_TIMEOUT_SECONDS": _positive,
         "MODEL_REFRESH_SECONDS": _seconds,
         "MAX_BODY_BYTES": _positive,
@@ -141,6 +144,13 @@ def _check_together(values: Mapping[str, Any]) -> None:
     ):
         if name in values and other not in values:
             raise SettingsError(f"{name.upper()} is set, so {other.upper()} must be set too.")
+
+
+def _base_path(text: str) -> str:
+    path = text.rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path):
+        raise ValueError("a path such as /ml, of letters, digits and -._~")
+    return path
 
 
 def _positive(text: str) -> int:

@@ -136,6 +136,18 @@ def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFi
     assert not any(value in output for value in ("zanzibar", "98765", "sixty"))
 
 
+def test_a_base_path_comes_before_every_route(credit: Path) -> None:
+    """Only paths below BASE_PATH are served, and /health without it too; the 404 lists them."""
+    with serving(credit, BASE_PATH="/ml") as server:
+        found = {
+            path: requests.get(server + path, timeout=10)
+            for path in ("/ml/v0/model_info", "/v0/model_info", "/ml/health", "/health", "/ml/x")
+        }
+
+    assert [answer.status_code for answer in found.values()] == [200, 404, 200, 200, 404]
+    assert "POST /ml/v0/predict" in found["/ml/x"].json()["detail"]
+
+
 _START = """
 from serving.routes import load_functions
 load_functions("functions")
@@ -155,6 +167,8 @@ load_functions("functions")
         ("ALLOW_PICKLE", "yes"),
         ("WEB_CONCURRENCY", "-1"),
         ("MODEL_URI", "s3:///models"),
+        ("BASE_PATH", "ml"),
+        ("BASE_PATH", "/../ml"),
         ("STORE_TIMEOUT_SECONDS", "soon"),
     ],
 )

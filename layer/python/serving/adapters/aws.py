@@ -1,7 +1,7 @@
-"""AWS Lambda: `handler` answers events through the functions, with no web framework.
+"""AWS Lambda: `handler` answers events through the functions, without a web framework.
 
-FUNCTION_TARGET names the function; without it this one Lambda serves every route. Importing this
-module is Lambda's init phase: it loads the functions and the model, also for SnapStart's snapshot.
+FUNCTION_TARGET names the function to serve; without it, one Lambda serves every route. Lambda's
+init phase imports this module, which loads the functions and the model, also for SnapStart.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 import re
 from typing import Any, Protocol
 
-from serving.adapters.aws_events import EventRequest, UnknownEventError, read_event
+from serving.adapters.aws_events import EventRequest, UnknownEventError, is_warm_up, read_event
 from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
 from serving.process import process, stopping
-from serving.routes import load_functions, not_found, scopes
+from serving.routes import load_functions, not_found, scopes, served_paths
 from serving.telemetry.lifecycle import log_start
-from serving.telemetry.logs import decorate_lines, line_fields
+from serving.telemetry.logs import decorate_lines, line_fields, log
 from serving.telemetry.tracing import flush_telemetry, start_telemetry
 
 __all__ = ["handler"]
@@ -29,13 +29,13 @@ _TRACE_ROOT = re.compile(r"(?:^|;)Root=([\w-]+)")
 
 
 class Context(Protocol):
-    """What Lambda tells of an invocation."""
+    """The part of Lambda's context that is used."""
 
     aws_request_id: str
 
 
 class _Lambda:
-    """The functions of this process, and whether an invocation is its first."""
+    """The functions of this process, and whether the next invocation is its first."""
 
     def __init__(self) -> None:
         folder = os.path.join(os.environ.get("LAMBDA_TASK_ROOT", "."), "functions")
@@ -45,13 +45,14 @@ class _Lambda:
             found = load_functions(folder, target)
             if target is None:
                 here.gate.check_scopes(scopes(found))
-        self._by_path = {function.route.path: function for function in found}
+        base = here.settings.base_path
+        self._by_path = {path: f for f in found for path in served_paths(f.route, base)}
         self._only = found[0] if target else None
-        self._not_found = not_found([function.route for function in found])
-        # Provisioned concurrency starts ahead of any client, who then sees no cold start.
+        self._not_found = not_found([function.route for function in found], base)
+        # With provisioned concurrency the start is over before a client sends a request.
         self._cold = _INITIALIZATION != "provisioned-concurrency"
 
-    def answer(self, event: Any, context: Context | None) -> dict[str, Any]:
+    def answer(self, event: Any, context: Context | None) -> dict[str, Any] | None:
         cold, self._cold = self._cold, False
         fields = {
             "function_request_id": getattr(context, "aws_request_id", None),
@@ -59,37 +60,40 @@ class _Lambda:
             "cold_start": cold,
         }
         with line_fields(**fields):
+            if is_warm_up(event):
+                log("debug", "warm-up event")
+                return None
             try:
                 known = read_event(event)
             except UnknownEventError as error:
-                return _refuse(error)
+                return _reject(error)
             return known.answer(self._respond(known.request()))
 
     def _respond(self, request: EventRequest) -> Response:
         function = self._only or self._by_path.get(request.path)
         response = function(request) if function else respond(request, self._not_found, None)
-        # Servers leave out the body of an answer to HEAD; here nobody else does.
+        # Web servers drop the body of an answer to HEAD. Lambda does not.
         return response if request.method != "HEAD" else (b"", *response[1:])
 
 
-def _refuse(error: UnknownEventError) -> dict[str, Any]:
-    def refuse(_: Request) -> Answer:
-        raise UnknownEvent("The event is no HTTP request.")
+def _reject(error: UnknownEventError) -> dict[str, Any]:
+    def reject(_: Request) -> Answer:
+        raise UnknownEvent("The event is not an HTTP request.")
 
     with line_fields(event=str(error)):
-        nobody = EventRequest("", "", {}, dict, bytes)
-        body, status, headers = respond(nobody, refuse, None)
+        empty = EventRequest("", "", {}, dict, bytes)
+        body, status, headers = respond(empty, reject, None)
     return {"statusCode": status, "headers": headers, "body": body.decode()}
 
 
 def _xray_trace_id() -> str | None:
-    """Read the trace's root off what the runtime sets for each invocation."""
+    """Return the root of the trace, from the variable that the runtime sets for each event."""
     found = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
     return found[1] if found else None
 
 
 def _after_restore() -> None:
-    """Renew what a snapshot may have kept too long: the model, if another is live by now."""
+    """Load the live model if it is newer than the snapshot's."""
     with contextlib.suppress(ModelUnavailable):
         process().model.renew()
 
@@ -116,18 +120,23 @@ if _INITIALIZATION == "snap-start":
     register_after_restore(_after_restore)
 
 
-def handler(event: Any, context: Context | None = None) -> dict[str, Any]:
+def handler(event: Any, context: Context | None = None) -> dict[str, Any] | None:
     """
     Answer one event.
 
     Args:
-        event: API Gateway's (HTTP API 2.0, REST API 1.0), a function URL's or a load balancer's.
-        context: Lambda's.
+        event: From API Gateway (HTTP API 2.0, REST API 1.0), a function URL or a load balancer.
+        context: From Lambda.
 
     Returns:
-        The answer in the shape that the sender of the event expects; 400 to any other event.
+        The answer in the shape that the event's sender expects; None for a warm-up event; 400 for
+        any other event.
+
+    Raises:
+        UnservedEventError: The event is a batch of records or an event of EventBridge. Lambda then
+            keeps it for a retry.
     """
     try:
         return _lambda.answer(event, context)
     finally:
-        flush_telemetry()  # what is left would wait for the next event, frozen
+        flush_telemetry()  # Lambda freezes the process until the next event

@@ -1,6 +1,6 @@
-"""AWS's events and answers: API Gateway (HTTP and REST), function URLs, load balancers.
+"""Reads AWS's events and shapes their answers: API Gateway, function URLs, load balancers.
 
-Each kind of event is a struct that knows its request and the shape of its answer.
+Each kind of event is a struct that makes its request and the shape of its answer.
 https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,15 +16,30 @@ import msgspec
 
 from serving.endpoint import Response
 
-__all__ = ["Event", "EventRequest", "Headers", "UnknownEventError", "read_event"]
+__all__ = [
+    "Event",
+    "EventRequest",
+    "Headers",
+    "UnknownEventError",
+    "UnservedEventError",
+    "is_warm_up",
+    "read_event",
+]
+
+#: The senders of Lambda's batches are named so: aws:sqs, aws:kinesis, aws:s3.
+_SENDER = re.compile(r"aws:[a-z0-9-]{1,20}")
 
 
 class UnknownEventError(Exception):
-    """The event is no request over HTTP; the text says what it is like, without its values."""
+    """The event is not an HTTP request. The text describes it, without its values."""
+
+
+class UnservedEventError(Exception):
+    """The event carries data that would be lost if Lambda took it for done."""
 
 
 class Headers(Mapping[str, str]):
-    """HTTP headers by name, in any case."""
+    """HTTP headers by name, in any letter case."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = {name.lower(): value for name, value in headers.items()}
@@ -32,7 +48,7 @@ class Headers(Mapping[str, str]):
         return self._headers[name.lower()]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a header; unlike Mapping's own, without an exception for each that is missing."""
+        """Return a header. Mapping's own `get` would raise and catch for each missing one."""
         return self._headers.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
@@ -43,7 +59,7 @@ class Headers(Mapping[str, str]):
 
 
 class EventRequest:
-    """As much of a Werkzeug request as a function may use."""
+    """The part of a Werkzeug request that functions may use."""
 
     def __init__(
         self,
@@ -56,7 +72,7 @@ class EventRequest:
         self.method = method.upper()
         self.path = path
         self.headers = Headers(headers)
-        self._read_query = read_query  # when it is asked for: most functions never do
+        self._read_query = read_query  # called late, as most functions read no query
         self._read_body = read_body
         self._body: bytes | None = None
 
@@ -70,7 +86,7 @@ class EventRequest:
         Return the body.
 
         Raises:
-            ValueError: It is not the base64, or the text, that the event says it is.
+            ValueError: The event says that the body is base64, and it is not.
         """
         if self._body is None:
             self._body = self._read_body()
@@ -78,25 +94,25 @@ class EventRequest:
 
 
 class _Event(msgspec.Struct, rename="camel", kw_only=True):
-    """What all kinds share."""
+    """The fields that all kinds of events share."""
 
     headers: dict[str, str] | None = None
     body: str | None = None
     is_base64_encoded: bool = False
 
     def answer(self, response: Response) -> dict[str, Any]:
-        """Put *response* into the shape that this kind expects."""
+        """Return *response* in the shape that this kind expects."""
         body, status, headers = response
         return {
             "statusCode": status,
             "headers": headers,
-            # Every answer of ours is JSON, and so text.
+            # Every answer is JSON, and so text.
             "body": body.decode(),
             "isBase64Encoded": False,
         }
 
     def _content(self) -> bytes:
-        """Read the body late: a fault in it is the client's, and gets a client's answer."""
+        """Decode the body. This runs within the request, so that a fault gets a client's answer."""
         body = self.body or ""
         if self.is_base64_encoded:
             return binascii.a2b_base64(body, strict_mode=True)
@@ -113,7 +129,7 @@ class _HttpContext(msgspec.Struct):
 
 
 class HttpEvent(_Event, rename="camel", kw_only=True):
-    """API Gateway's HTTP API with payload 2.0, and function URLs."""
+    """An event of API Gateway's HTTP API with payload 2.0, or of a function URL."""
 
     raw_path: str
     request_context: _HttpContext
@@ -121,7 +137,7 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
     cookies: list[str] | None = None
 
     def request(self) -> EventRequest:
-        """Return the request; repeated headers come joined by commas, cookies apart."""
+        """Return the request. Repeated headers arrive joined by commas, cookies in a list."""
         headers = dict(self.headers or {})
         if self.cookies:
             headers["cookie"] = "; ".join(self.cookies)
@@ -131,13 +147,13 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
         return EventRequest(method, path, headers, self._query, self._content)
 
     def _query(self) -> dict[str, str]:
-        from urllib.parse import parse_qsl  # a prediction asks for no query
+        from urllib.parse import parse_qsl  # a prediction needs no query
 
         return dict(reversed(parse_qsl(self.raw_query_string, keep_blank_values=True)))
 
 
 class _MultiValueEvent(_Event, rename="camel", kw_only=True):
-    """What may send every header, and every parameter, as a list of values."""
+    """An event that may list several values of a header or a parameter."""
 
     http_method: str
     path: str
@@ -146,14 +162,14 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
     multi_value_query_string_parameters: dict[str, list[str]] | None = None
 
     def request(self) -> EventRequest:
-        """Return the request, repeated headers joined."""
+        """Return the request, with repeated headers joined."""
         headers = dict(self.headers or {})
         for name, values in (self.multi_value_headers or {}).items():
             headers[name] = ("; " if name.lower() == "cookie" else ", ").join(values)
         return EventRequest(self.http_method, self._path(), headers, self._query, self._content)
 
     def answer(self, response: Response) -> dict[str, Any]:
-        """Answer with lists where the request had them."""
+        """Return *response* in this shape; with lists of header values if the request had them."""
         answer = super().answer(response)
         if self.multi_value_headers is not None:
             headers = answer.pop("headers")
@@ -161,7 +177,7 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
         return answer
 
     def _query(self) -> dict[str, str]:
-        """Of a repeated parameter the first value, as Werkzeug does."""
+        """Return the parameters; of a repeated one the first value, as Werkzeug does."""
         query = dict(self.query_string_parameters or {})
         for name, values in (self.multi_value_query_string_parameters or {}).items():
             query[name] = values[0] if values else ""
@@ -180,35 +196,39 @@ class _RestContext(msgspec.Struct):
 
 
 class RestEvent(_MultiValueEvent, rename="camel", kw_only=True):
-    """API Gateway's REST API, and its HTTP API with payload 1.0."""
+    """An event of API Gateway's REST API, or of its HTTP API with payload 1.0."""
 
     request_context: _RestContext
 
     def _path(self) -> str:
-        """Leave out the stage, if it stands there: the context's path always begins with it."""
+        """Return the path without the stage, with which the context's path always begins."""
         context = self.request_context
         return _without(context.stage, self.path) if context.path == self.path else self.path
 
 
+class _Balancer(msgspec.Struct):
+    """None of its fields is needed."""
+
+
 class _BalancerContext(msgspec.Struct):
-    elb: dict[str, Any]
+    elb: _Balancer
 
 
 class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
-    """An Application Load Balancer's event."""
+    """An event of an Application Load Balancer."""
 
     request_context: _BalancerContext
 
     def answer(self, response: Response) -> dict[str, Any]:
-        """Add the status line that a load balancer wants."""
-        from http import HTTPStatus  # no other kind of event needs it
+        """Return *response* in this shape, with the status line that a load balancer requires."""
+        from http import HTTPStatus  # only this kind of event needs it
 
         status = HTTPStatus(response[1])
         described = {"statusDescription": f"{status.value} {status.phrase}"}
         return super().answer(response) | described
 
     def _text(self, parameter: str) -> str:
-        """Decode what a load balancer, unlike a gateway, leaves as it came."""
+        """Decode a parameter. A load balancer, unlike a gateway, leaves it percent-encoded."""
         from urllib.parse import unquote_plus
 
         return unquote_plus(parameter)
@@ -219,13 +239,15 @@ Event = HttpEvent | RestEvent | BalancerEvent
 
 def read_event(event: Any) -> Event:
     """
-    Tell which kind of event this is, and read it.
+    Recognise the kind of *event*, and read it.
 
     Raises:
-        UnknownEventError: It is none of them.
+        UnservedEventError: It is a batch of records, or an event of EventBridge.
+        UnknownEventError: It is no HTTP request of any kind, or holds text that is not Unicode.
     """
     context = event.get("requestContext") if isinstance(event, dict) else None
     if not isinstance(context, dict):
+        _check_unserved(event)
         raise UnknownEventError(_describe(event))
     kind: type[Event] = RestEvent
     if "http" in context:
@@ -233,9 +255,42 @@ def read_event(event: Any) -> Event:
     elif "elb" in context:
         kind = BalancerEvent
     try:
-        return msgspec.convert(event, kind)
+        found = msgspec.convert(event, kind)
+        msgspec.json.encode(found)  # raises on half a surrogate pair, anywhere
     except msgspec.ValidationError as error:
         raise UnknownEventError(f"{kind.__name__}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise UnknownEventError(f"{kind.__name__}: it holds text that is not Unicode") from error
+    return found
+
+
+def is_warm_up(event: Any) -> bool:
+    """Whether *event* only keeps the function warm: a plugin's ping, or EventBridge's schedule."""
+    return isinstance(event, dict) and (
+        event.get("source") == "serverless-plugin-warmup"
+        or event.get("detail-type") == "Scheduled Event"
+        or event.get("warmup") is True
+        or event.get("warmer") is True
+    )
+
+
+def _check_unserved(event: Any) -> None:
+    if not isinstance(event, dict):
+        return
+    records = event.get("Records")
+    if isinstance(records, list):
+        first = records[0] if records and isinstance(records[0], dict) else {}
+        sender = str(first.get("eventSource") or first.get("EventSource"))
+        named = f" from {sender}" if _SENDER.fullmatch(sender) else ""
+        what = f"a batch of records{named}"
+    elif "detail-type" in event:
+        what = "an event of EventBridge"
+    else:
+        return
+    raise UnservedEventError(
+        f"This function answers HTTP requests, and got {what}. It failed so that the event is not "
+        "lost: connect its source to another function."
+    )
 
 
 def _describe(event: Any) -> str:

@@ -1,7 +1,7 @@
-"""CloudWatch metrics out of log lines: the embedded metric format, with no agent and no call.
+"""Makes log lines CloudWatch metrics, in the embedded metric format: no agent, no call.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-Names are those of Powertools for AWS Lambda where it has one.
+Names follow Powertools for AWS Lambda where it has one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ERRORS = {"Name": "Errors", "Unit": "Count"}
 
 
 def add_metrics(line: dict[str, Any]) -> None:
-    """Mark the figures of a request's *line* as metrics; leave other lines as they are."""
+    """Mark the figures of a request's *line* as metrics. Other lines stay as they are."""
     if line["message"] != "request" or _FUNCTION_NAME is None:
         return
     line["function_name"] = _FUNCTION_NAME
@@ -40,7 +40,7 @@ def add_metrics(line: dict[str, Any]) -> None:
 
 @functools.cache
 def _directives(*, rows: bool, cold: bool, failed: bool) -> msgspec.Raw:
-    """Say which fields are metrics; encoded ahead, as there are eight ways at most."""
+    """Return which fields are metrics, encoded; cached, as there are at most eight cases."""
     metrics = [_DURATION, *[_ROWS] * rows, *[_COLD_START] * cold]
     directives = [_directive(metrics), *[_directive([_ERRORS], "error")] * failed]
     return msgspec.Raw(msgspec.json.encode(directives))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -10,9 +11,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from serving.access.gate import Caller
-from serving.endpoint import Answer, Function, Limit, Request, Route, endpoint, respond
+from serving.endpoint import Answer, Function, Limit, Request, endpoint, respond
 from serving.process import process, stopping
-from serving.routes import load_functions, not_found, scopes
+from serving.routes import load_functions, not_found, scopes, served_paths
 from serving.telemetry.metrics import count_requests, render_metrics
 
 __all__ = ["create_app"]
@@ -36,9 +37,11 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
         limit = _limit(here.settings.rate_limit, here.settings.rate_limit_storage)
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
-        app.url_map.add(Rule(function.route.path, endpoint=function.__name__))
+        for path in served_paths(function.route, here.settings.base_path):
+            app.url_map.add(Rule(path, endpoint=function.__name__))
         app.view_functions[function.__name__] = _view(function, limit)
-    app.register_error_handler(HTTPException, _not_found([function.route for function in found]))
+    missing = not_found([function.route for function in found], here.settings.base_path)
+    app.register_error_handler(HTTPException, _not_found(missing))
     return app
 
 
@@ -91,9 +94,9 @@ def _view(function: Function, limit: Limit | None) -> flask.typing.RouteCallable
     return view
 
 
-def _not_found(routes: list[Route]) -> flask.typing.ErrorHandlerCallable:
+def _not_found(handler: Callable[[Request], Answer]) -> flask.typing.ErrorHandlerCallable:
     def handle(_: Exception) -> ResponseReturnValue:
-        return respond(_request(), not_found(routes), None)
+        return respond(_request(), handler, None)
 
     return handle
 
