@@ -1,7 +1,7 @@
 """Builds the AWS Lambda layer: python -m layer.build --arch arm64 --python 3.13 --engine onnx.
 
-Wheels for Lambda's platform, less what no function touches, as bytecode: the same inputs give the
-same zip, byte for byte, on any machine.
+The layer holds wheels for Lambda's platform, without the files that trim.toml lists, as bytecode.
+The same inputs give the same zip, byte for byte, on any machine.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["assemble", "build", "main", "write_zip"]
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MIB = 1024 * 1024
-#: Unzipped. AWS takes 250 MiB, the functions and every other layer included.
+#: Bytes unzipped, by engine. AWS allows 250 MiB for the code and all its layers.
 BUDGETS = {"onnx": 110 * MIB, "sklearn": 200 * MIB}
-#: The first that a zip can hold. Nothing reads it.
+#: The earliest date that a zip can hold. Nothing reads it.
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def build(target: Target, output: Path, console: Console) -> None:
     """
-    Write the layer's zip to *output*, and show on *console* what is in it.
+    Write the layer's zip to *output*, and print the size of each package on *console*.
 
     Raises:
-        BuildError: It cannot be made, or is over its budget; then *output* stays as it was.
+        BuildError: The layer cannot be built or is over its budget. *output* is unchanged.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -62,10 +62,10 @@ def build(target: Target, output: Path, console: Console) -> None:
 
 def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], str]:
     """
-    Lay the layer out in *folder*.
+    Build the layer's content in *folder*.
 
     Returns:
-        Bytes by package, as its wheel has it and as the layer does, and what made the bytecode.
+        Bytes by package in its wheel; bytes by package in the layer; the name of the compiler.
 
     Raises:
         BuildError: See `build`.
@@ -86,13 +86,13 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
 
 
 def write_zip(folder: Path, output: Path) -> None:
-    """Zip *folder* as `python/`, in order of name, with one date and one mode for all."""
+    """Zip *folder* as `python/`: files sorted by name, all with the same date and mode."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".part")
     with zipfile.ZipFile(partial, "w") as archive:
         for name in sorted(file.as_posix() for file in _files(folder)):
             entry = zipfile.ZipInfo(f"python/{name}", DATE)
-            entry.create_system = 3  # Unix, whatever this is
+            entry.create_system = 3  # Unix, on every machine
             entry.external_attr = 0o100644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, (folder / name).read_bytes())
@@ -104,7 +104,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _owners(folder: Path) -> dict[str, str]:
-    """Return the distribution that each entry of *folder* came with."""
+    """Return the distribution of each entry of *folder*."""
     return {
         _entry(file): distribution.name
         for distribution in distributions(path=[str(folder)])
@@ -113,7 +113,7 @@ def _owners(folder: Path) -> dict[str, str]:
 
 
 def _entry(file: PurePath) -> str:
-    """Return the name in *folder* that *file* belongs to, be it source or bytecode."""
+    """Return the entry of the layer's folder that *file*, source or bytecode, belongs to."""
     return file.parts[0].removesuffix(".pyc").removesuffix(".py")
 
 
@@ -135,7 +135,7 @@ def _trim(folder: Path, patterns: Iterable[str]) -> None:
 
 
 def _rewrite_records(folder: Path) -> None:
-    """Make each RECORD list what is there: importlib.metadata answers from it."""
+    """Make each RECORD list the layer's files, since importlib.metadata reads it."""
     for record in folder.glob("*.dist-info/RECORD"):
         lines = []
         for line in record.read_text("utf-8").splitlines():
@@ -160,12 +160,12 @@ def _table(target: Target, before: Counter[str], after: Counter[str]) -> Table:
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"3\.\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version such as 3.13")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 3.13")
     return text
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, and build."""
+    """Read the command line and build the layer."""
     parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__)
     parser.add_argument("--arch", choices=MACHINES, default="arm64")
     parser.add_argument("--python", default="3.13", type=_version, help="Lambda's, such as 3.13")
@@ -176,8 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     if tuple(map(int, target.python.split("."))) < (3, 12):
         console.print(
-            f"Lambda's Python {target.python} is on Amazon Linux 2, whose glibc is too old for "
-            "these wheels: this layer is for tests."
+            f"Lambda runs Python {target.python} on Amazon Linux 2, whose glibc is too old for "
+            "these wheels. Use this layer for tests only."
         )
     default = HERE / "dist" / f"{target.engine}-{target.arch}-{target.python}.zip"
     try:

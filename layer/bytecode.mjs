@@ -1,4 +1,4 @@
-// Runs bytecode.py in pyodide: CPython compiled to WebAssembly, whose bytecode is any CPython's.
+// Runs bytecode.py in pyodide, which is CPython in WebAssembly and makes the same bytecode.
 // node bytecode.mjs PYODIDE SCRIPT VERSION FOLDER KEPT TERSE…
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";

@@ -1,9 +1,9 @@
-"""Compiles a folder for one Python, once and for all. Runs alone, under an interpreter of that one.
+"""Compiles the layer's folder for one Python version. Runs as a script, under that version.
 
-The zip gives every file the same date, and `/opt` is read-only: bytecode that is checked against
-its source's date would be compiled again at every cold start. So it is hash-based and unchecked
-(PEP 552). Libraries lose their sources, which nobody reads there, and the largest what `python -OO`
-leaves out. What is *kept* stays readable, beside its bytecode.
+The zip gives every file the same date, and `/opt` is read-only. Python would compile files whose
+date differs again at every cold start, so the bytecode is hash-based and unchecked (PEP 552).
+Libraries keep only their bytecode, the largest without docstrings and assertions. The package
+*kept* also keeps its sources, so that tracebacks show its lines.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 from collections.abc import Container
 from pathlib import Path
 
-#: Where Lambda unpacks the layer. Tracebacks name the files there.
+#: Lambda unpacks the layer here. Tracebacks show this path.
 HOME = "/opt/python"
 UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 
 
 def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
-    """Compile every source in *folder*: *kept* keeps its own; *terse* packages as -OO does."""
-    # In one order, by one process: what marshal shares depends on what it saw before.
+    """Compile every source in *folder*; packages in *terse* as `python -OO` does."""
+    # One process, in a fixed order: the bytes that marshal writes depend on earlier files.
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
         source = path.read_bytes()
@@ -35,7 +35,7 @@ def compile_folder(folder: Path, kept: str, terse: Container[str]) -> None:
 
 
 def bytecode(source: bytes, filename: str, *, optimize: int) -> bytes:
-    """Return the content of the .pyc: the header of PEP 552, and the code."""
+    """Return the content of a .pyc: the header of PEP 552, then the code."""
     code = compile(source, filename, "exec", dont_inherit=True, optimize=optimize)
     header = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source)
     return header + marshal.dumps(code)

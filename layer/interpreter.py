@@ -1,4 +1,4 @@
-"""Finds an interpreter of the layer's Python, and has it compile the layer."""
+"""Compiles the layer with an interpreter of its Python version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PYODIDE", "compile_layer"]
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE / "bytecode.py"
-#: Releases of npm's pyodide, CPython in WebAssembly, by the Python that is in them.
+#: Releases of npm's pyodide (CPython in WebAssembly) by their Python version.
 PYODIDE = {"3.12": "0.27.7", "3.13": "0.29.5", "3.14": "314.0.7"}
 
 Command = Sequence[str | Path]
@@ -25,13 +25,13 @@ Command = Sequence[str | Path]
 
 def compile_layer(folder: Path, python: str, kept: str, terse: Iterable[str]) -> str:
     """
-    Compile *folder* for *python* as bytecode.py says; return the name of what did it.
+    Compile *folder* for *python* with bytecode.py; return the name of the interpreter.
 
-    Pyodide comes first: it is pinned, so every machine makes the same bytecode, whereas patch
-    releases of one Python differ in theirs.
+    Pyodide is preferred because it is pinned: every machine makes the same bytecode, while patch
+    releases of a Python version may differ.
 
     Raises:
-        BuildError: There is neither node for it, nor such a Python.
+        BuildError: This machine has neither node and npm nor that Python version.
     """
     pinned = python in PYODIDE and shutil.which("node") and shutil.which("npm")
     command, name = _pyodide(python) if pinned else _local(python)
@@ -40,7 +40,7 @@ def compile_layer(folder: Path, python: str, kept: str, terse: Iterable[str]) ->
 
 
 def _pyodide(python: str) -> tuple[Command, str]:
-    """Install it on first use."""
+    """Return the command for pyodide, installed on first use, and its name."""
     release = PYODIDE[python]
     prefix = HERE / ".cache" / f"pyodide-{release}"
     package = prefix / "node_modules" / "pyodide"
@@ -51,7 +51,7 @@ def _pyodide(python: str) -> tuple[Command, str]:
 
 
 def _local(python: str) -> tuple[Command, str]:
-    """Take this Python, or one that is on the path, or that pyenv, uv or the like made."""
+    """Return the command for a local Python: this one, or one on the path, of pyenv or of uv."""
     if python == "{}.{}".format(*sys.version_info):
         executable, version = sys.executable, sys.version.split()[0]
     elif found := findpython.find(python, implementation="cpython"):

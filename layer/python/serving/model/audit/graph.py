@@ -1,7 +1,7 @@
-"""Looks through a graph before onnxruntime opens it: plain arithmetic on tables, or nothing.
+"""Audits a graph before onnxruntime opens it: only plain arithmetic on tables passes.
 
-A graph comes from whoever can write where the models lie, and an operator is code: one may loop
-for ever, another read a file. Those that skl2onnx writes are allowed, and no others.
+Anyone who can write to the model store can write a graph, and operators are code: one may loop for
+ever, another may read a file. So only the operators that skl2onnx writes are allowed.
 Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -47,10 +47,10 @@ OPERATORS = {"": frozenset(_STANDARD.split()), "ai.onnx.ml": frozenset(_MACHINE_
 
 def audit_graph(graph: bytes) -> None:
     """
-    Make sure that *graph*, an ONNX model, is plain arithmetic.
+    Check that *graph*, an ONNX model, is plain arithmetic.
 
     Raises:
-        BundleError: It is not, or it is no ONNX model; the sentence says what was found.
+        BundleError: It is not, or it is not an ONNX model. The sentence says what was found.
     """
     try:
         _Check(graph).model()
@@ -59,7 +59,7 @@ def audit_graph(graph: bytes) -> None:
 
 
 class _Attribute:
-    """What of a node's attribute is looked at: its numbers, which strings say LEAF, its graphs."""
+    """The audited parts of a node's attribute: numbers, which strings are LEAF, graphs."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -69,7 +69,7 @@ class _Attribute:
         self.graphs: list[slice] = []
 
     def given(self, name: str) -> Given:
-        """Say what it tells of types."""
+        """Return what the attribute *name* says about types."""
         whole = bool(self.numbers) or any(kind in INTEGER_TYPES for kind in self.tensor_types)
         return Given(self.number, whole or (name == "value_int" and self.number is not None))
 
@@ -78,7 +78,7 @@ _Attributes = dict[str, _Attribute]
 
 
 class _Check:
-    """One walk over a model. The method of a message's name reads one."""
+    """One walk over a model. Each method reads the message that it is named after."""
 
     def __init__(self, graph: bytes) -> None:
         self._data = graph
@@ -96,7 +96,7 @@ class _Check:
                 _refuse("defines functions of its own")
 
     def _graph(self, part: slice, *, within_scan: bool) -> list[int | None]:
-        """Look through a graph; the types that its outputs are said to have."""
+        """Audit a graph; return the declared types of its outputs."""
         nodes, outputs = [], []
         for number, value in self._reader.fields(part):
             if number == 1:
@@ -158,7 +158,7 @@ class _Check:
     def _inner_graphs(
         self, operator: str, attributes: _Attributes, *, within_scan: bool
     ) -> list[int | None]:
-        """Look through what a Scan repeats; the types of what it answers."""
+        """Audit the graphs that a Scan repeats; return the types of their outputs."""
         kinds = []
         for graph in [graph for attribute in attributes.values() for graph in attribute.graphs]:
             if operator != "Scan" or within_scan:
@@ -197,7 +197,7 @@ class _Check:
         return name, data_type
 
     def _is_divisor(self, part: slice) -> bool:
-        """Whether a tensor of int64 holds neither 0 nor -1, as far as it is told how to read it."""
+        """Whether a tensor of int64 has values, in one field, and none of them is 0 or -1."""
         found = [
             self._numbers(value) if number == 7 else self._raw_numbers(value)
             for number, value in self._reader.fields(part, runs=True)
@@ -206,7 +206,7 @@ class _Check:
         return len(found) == 1 and not np.isin(found[0], (0, -1)).any() and found[0].size > 0
 
     def _value(self, part: slice) -> tuple[str, int | None]:
-        """Read an input's name and, of a tensor, its type."""
+        """Return an input's name and, if it is a tensor, its type."""
         name, data_type = "", None
         for number, value in self._reader.fields(part):
             if number == 1:
@@ -237,7 +237,7 @@ class _Check:
         return np.frombuffer(raw, "<i8")
 
     def _only(self, before: str | None, value: Any) -> str:
-        """Read a text that comes once; of two, readers differ which one counts."""
+        """Read a text that may appear once. Readers differ on which of two counts."""
         if before is not None:
             _refuse(f"says {before!r} and something else in one place")
         return self._text(value)[:100]

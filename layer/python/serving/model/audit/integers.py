@@ -1,7 +1,7 @@
-"""Follows whole numbers through a graph, to the divisions that a processor answers with a signal.
+"""Follows integers through a graph, to find integer divisions that may end the process.
 
-onnxruntime divides whole numbers as C does: the least one by -1 ends the process. Which values are
-whole is told by constants and by operators, and handed on by what computes with them.
+onnxruntime divides integers as C does: by 0, or the least integer by -1, ends the process with a
+signal. Constants and operators make integers, and operators pass them on.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _DIVISIONS = frozenset({"Div", "Mod"})
 _MAKING = frozenset({"CastMap", "ArgMax", "ArgMin", "NonZero", "Shape", "Size"})
 _CLASSIFIERS = frozenset({"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"})
 _OF_FRACTIONS = frozenset({"LinearRegressor", "SVMRegressor", "TreeEnsembleRegressor"})
-#: Their output is as what their attributes hold.
+#: Their outputs have the type of their attributes' values.
 _BY_ATTRIBUTES = frozenset({"Constant", "ConstantOfShape", "LabelEncoder", "CategoryMapper"})
-#: Which input the output is like, where that is not the first.
+#: The index of the input whose type the output has, where that is not 0.
 _LIKE = {"Where": 1, "CastLike": 1}
 
 
 class Given(NamedTuple):
-    """What an attribute says of types."""
+    """What an attribute says about types."""
 
-    #: A single whole number: of Cast and EyeLike, the type that it makes.
+    #: A single integer: for Cast and EyeLike, the type of the output.
     number: int | None
-    #: Whether it holds whole numbers, be it as a list or as a tensor.
+    #: Whether it holds integers, as a list or as a tensor.
     whole: bool
 
 
 class Integers:
-    """The names of values that may be whole numbers."""
+    """The names of values that may be integers."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -42,14 +42,14 @@ class Integers:
         self._seen: set[str] = set()
 
     def add(self, name: str, data_type: int | None) -> None:
-        """Take in a constant, or an input; of no type it may be anything."""
+        """Record a constant or an input. Without a type it may be an integer."""
         self._divisors.discard(name)
         self._seen.add(name)
         if data_type is None or data_type in INTEGER_TYPES:
             self._names.add(name)
 
     def add_divisor(self, name: str, data_type: int) -> None:
-        """Take in a constant that anything may be divided by, unless the name stands twice."""
+        """Record a constant that is safe to divide by, unless its name appears twice."""
         first = name not in self._seen
         self.add(name, data_type)
         if first:
@@ -62,7 +62,7 @@ class Integers:
         inputs: Sequence[str],
         outputs: Sequence[str],
     ) -> bool:
-        """Take in a node, those before it being known; whether it divides whole numbers badly."""
+        """Record a node, after all nodes before it; return whether it divides integers unsafely."""
         whole = [name in self._names for name in inputs]
         safe = self._divisors.issuperset(inputs[1:])
         self._divisors.difference_update(outputs)

@@ -1,4 +1,4 @@
-"""Reads protobuf's wire format: fields by number, with no schema, of bytes from anyone.
+"""Reads protobuf's wire format, from untrusted bytes: fields by number, without a schema.
 
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "WireError", "varints"]
 
-#: One by one, at most; what comes in long runs is taken at once.
+#: The most fields that are read one by one. Long runs are read at once.
 MAX_FIELDS = 4_000_000
-#: A run is looked for where so many bytes are left, and for so many bytes at a time.
+#: Bytes: a run is searched where more than _LONG are left, in at most _WINDOW at a time.
 _LONG, _WINDOW = 128, 2**14
-#: A message whose runs are shorter is read one by one: looking for each would take for ever.
+#: Fields: where a run is shorter, the rest of the message is read one by one, which is faster.
 _SHORT = 50
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MASK = 2**64 - 1
 
 
 class WireError(ValueError):
-    """The bytes are no protobuf message."""
+    """The bytes are not a protobuf message."""
 
 
 class Reader:
-    """The fields of one message, and of those within it."""
+    """Reads the fields of one message, and of the messages within it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -39,18 +39,18 @@ class Reader:
 
     def fields(self, part: slice, *, runs: bool = False) -> Iterator[tuple[int, Any]]:
         """
-        Yield each field in *part* of the data, in order, as its number and its value.
+        Yield the number and the value of each field in *part* of the data, in order.
 
-        A value is a whole number (of 64 bits, without a sign), a slice of the data where a string
-        or a message is, or None for a fraction.
+        A value is an unsigned integer of 64 bits, the slice of the data that holds a string or a
+        message, or None for a floating-point number.
 
         Args:
-            part: Where the message is.
-            runs: Whether many numbers of one field that follow one another may come at once, as an
-                array of int64, and many fractions as one None.
+            part: The message's bytes.
+            runs: Whether consecutive integers of one field may be yielded as one array of int64,
+                and consecutive floating-point numbers as one None.
 
         Raises:
-            WireError: It is cut short, or holds what no message does.
+            WireError: The message is cut short or malformed.
         """
         data, position, end = self.data, part.start, part.stop
         while position < end:
@@ -61,7 +61,7 @@ class Reader:
             tag, position = data[position], position + 1
             if tag >= 0x80:
                 tag, position = self._varint(start, end)
-                if tag >= 2**32:  # other readers see its lower half only
+                if tag >= 2**32:  # other readers take its lower half
                     raise WireError("it has a field with too large a number")
             kind = tag & 7
             value: Any
@@ -82,7 +82,7 @@ class Reader:
             yield tag >> 3, value
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
-        """Read a number of seven bits a byte, lowest first; and the position after it."""
+        """Return an integer of seven bits a byte, lowest first, and the position after it."""
         data, value, shift = self.data, 0, 0
         while position < end:
             byte = data[position]
@@ -96,7 +96,7 @@ class Reader:
         raise WireError("it is cut short")
 
     def _run(self, tag: int, start: int, end: int) -> tuple[Any, int, int]:
-        """Take all that follows with the same *tag*: the numbers, the place after, how many."""
+        """Read all fields with the same *tag* in a row: values, the position after, the count."""
         data = self._bytes[start : min(end, start + _WINDOW)]
         if tag & 7 == _FIXED32:
             count = _leading(data[: data.size // 5 * 5 : 5] == tag)
@@ -120,10 +120,10 @@ class Reader:
 
 def varints(packed: bytes) -> npt.NDArray[np.int64]:
     """
-    Read numbers that stand one after another, as a packed field has them.
+    Return the integers of a packed field, as an array of int64.
 
     Raises:
-        WireError: The last is cut short, or one has more than 64 bits.
+        WireError: The last one is cut short, or one has more than 64 bits.
     """
     data = np.frombuffer(packed, np.uint8)
     starts, ends = _bounds(data)
@@ -133,7 +133,7 @@ def varints(packed: bytes) -> npt.NDArray[np.int64]:
 
 
 def _bounds(data: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
-    """Find where each number starts and ends: with a byte below 128."""
+    """Return the first and the last position of each integer; the last byte is below 128."""
     ends = np.flatnonzero(data < 0x80)
     starts = np.zeros_like(ends)
     starts[1:] = ends[:-1] + 1
@@ -155,5 +155,5 @@ def _decode(data: npt.NDArray[np.uint8], starts: Any, ends: Any) -> npt.NDArray[
 
 
 def _leading(flags: npt.NDArray[np.bool_]) -> int:
-    """Count how many are true before the first that is not."""
+    """Count the flags before the first that is false."""
     return int(flags.size if flags.all() else flags.argmin())

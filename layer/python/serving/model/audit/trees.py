@@ -1,4 +1,4 @@
-"""Follows the trees of a graph: onnxruntime opens them by recursion, and a deep one ends it."""
+"""Measures the trees of a graph. onnxruntime recurses into them; a deep one ends the process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    #: The whole numbers that a node's attributes hold, in parts, by the attribute's name.
+    #: The integers in a node's attributes, in parts, by the attribute's name.
     _Numbers = Mapping[str, Sequence[npt.NDArray[np.int64]]]
-    #: For each node the two that may come next, -1 where that is a leaf; and those to start from.
+    #: For each node its true and its false child, -1 if that is a leaf; and the nodes to start at.
     _Trees = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 __all__ = ["MAX_TREE_DEPTH", "TREES", "TreesError", "check_depth"]
@@ -21,20 +21,20 @@ MAX_TREE_DEPTH = 1_000
 
 
 class TreesError(Exception):
-    """The text says what the trees do that they may not."""
+    """The trees are rejected. The text continues a sentence about them."""
 
 
 def check_depth(operator: str, numbers: _Numbers, leaves: Sequence[bool]) -> None:
     """
-    Go down all trees of a node at once, a level at a time.
+    Walk down all trees of a graph's node at once, level by level.
 
     Args:
         operator: One of `TREES`.
-        numbers: Its attributes.
-        leaves: Which of its nodes are called a leaf, where nodes have a mode.
+        numbers: The integers in its attributes.
+        leaves: For each tree node, whether its mode is LEAF; empty if nodes have no mode.
 
     Raises:
-        TreesError: They are too deep, or are no trees.
+        TreesError: The trees are too deep, or are not trees.
     """
     true, false, level = TREES[operator](numbers, np.array(leaves, bool))
     for _ in range(MAX_TREE_DEPTH):
@@ -50,7 +50,7 @@ def check_depth(operator: str, numbers: _Numbers, leaves: Sequence[bool]) -> Non
 
 
 def _trees(numbers: _Numbers, _: npt.NDArray[np.bool_]) -> _Trees:
-    """Read TreeEnsemble, which numbers the branches of all its trees in one row."""
+    """Read a TreeEnsemble, which numbers the branches of all its trees in one sequence."""
     if "membership_values" in numbers:
         raise TreesError("ask for members of sets")
     count = len(_joined(numbers, "nodes_truenodeids"))
@@ -78,7 +78,7 @@ def _older_trees(numbers: _Numbers, leaf: npt.NDArray[np.bool_]) -> _Trees:
     return sides[0], sides[1], np.flatnonzero(~leaf)
 
 
-#: How the trees of each operator that has some are read.
+#: The reader of the trees of each operator.
 TREES: dict[str, Callable[[_Numbers, npt.NDArray[np.bool_]], _Trees]] = {
     "TreeEnsemble": _trees,
     "TreeEnsembleClassifier": _older_trees,
@@ -94,7 +94,7 @@ def _joined(numbers: _Numbers, name: str, count: int | None = None) -> Any:
 
 
 def _keys(trees: Any, nodes: Any) -> Any:
-    """Join two numbers below 2³¹ into one."""
+    """Join pairs of integers below 2³¹ into one integer each."""
     for part in (trees, nodes):
         if part.size and not 0 <= part.min() <= part.max() < 2**31:
             raise TreesError("have numbers out of range")
