@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from serving.errors import FunctionsError
 from serving.routes import load_functions
 
 from tests.helpers.platforms import direct
@@ -196,14 +197,14 @@ def test_a_folder_without_functions_stops_the_start(
     (tmp_path / "empty" / "_helper.py").touch()
     (tmp_path / "file").touch()
     for name in ("empty", "file", "gone"):
-        with pytest.raises(SystemExit, match=f"^canoa: no functions in {tmp_path}/{name}: start"):
+        with pytest.raises(FunctionsError, match=f"^no functions in {tmp_path}/{name}: start"):
             load_functions(tmp_path / name)
 
     def denied(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "listdir", denied)
-    with pytest.raises(SystemExit, match=f"^canoa: no functions in {ROOT}/functions: start"):
+    with pytest.raises(FunctionsError, match=f"^no functions in {ROOT}/functions: start"):
         load_functions(ROOT / "functions")
 
 
