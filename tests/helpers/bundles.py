@@ -11,13 +11,22 @@ import joblib
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Manifest
-from serving.bundle.reader import open_bundle
+from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.writer import Sign, write_bundle
 from serving.stores.folder import FolderStore
 
+from tests.helpers.stores import Bucket
 from training.registry.signing_key import Signer
 
-__all__ = ["copied", "manifest_of", "new_signer", "public_keys", "trap"]
+__all__ = [
+    "copied",
+    "manifest_of",
+    "new_signer",
+    "public_keys",
+    "trap",
+    "upload",
+    "upload_folder",
+]
 
 
 def new_signer() -> Signer:
@@ -84,3 +93,20 @@ def trap(path: Path) -> dict[str, Any]:
     engine = EngineRecord(name="sklearn", reason="a test")
     # A last byte that nothing reads, for who wants to change one.
     return {"engine": engine, "files": {PIPELINE_FILE: pickled.getvalue() + b"0"}}
+
+
+def upload(bundle: Bundle, bucket: Bucket, model: str = "credit") -> None:
+    """Put a bundle into *bucket* and point at it."""
+    prefix = f"{model}/{bundle.manifest.version}"
+    for name in bundle.manifest.files:
+        bucket.put(f"{prefix}/{name}", bundle.read(name))
+    bucket.put(f"{prefix}/manifest.json", bundle.raw)
+    bucket.put(f"{model}/latest", bundle.manifest.version.encode())
+
+
+def upload_folder(folder: Path, bucket: Bucket) -> str:
+    """Put a model's folder into *bucket*; its address."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            bucket.put(path.relative_to(folder.parent).as_posix(), path.read_bytes())
+    return f"{bucket.location.uri}/{folder.name}"

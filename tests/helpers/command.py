@@ -6,11 +6,12 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.helpers.servers import ROOT, clean_environment
 from tests.helpers.stores import SECRETS, Location
 
-__all__ = ["on_a_terminal", "run", "start"]
+__all__ = ["assert_refused", "on_a_terminal", "run", "run_in", "start"]
 
 _PATH = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
 
@@ -55,3 +56,29 @@ def on_a_terminal(location: Location, *arguments: str, columns: int = 120) -> st
     os.close(ours)
     assert process.wait(10) == 0, said
     return said.decode()
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in *folder*."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        str(ROOT / p) if p == "layer/python" else p for p in path.split(os.pathsep)
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Exit status 2 and one clear sentence, no traceback."""
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("training: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import pytest
 from serving.settings import Settings
 
@@ -23,6 +25,7 @@ __all__ = [
     "Server",
     "clean_environment",
     "emulator",
+    "end_a_worker",
     "free_port",
     "lines",
     "opened",
@@ -30,6 +33,7 @@ __all__ = [
     "serving",
     "start",
     "wait_for",
+    "workers",
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +130,21 @@ def program(name: str) -> str:
     if not path.exists() and "CI" not in os.environ:  # CI may not do without
         pytest.skip(f"{name} is not installed: make test does it, given npm")
     return str(path)
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """List the workers that there are."""
+    return psutil.Process(server.process.pid).children()
+
+
+def end_a_worker(server: Server, by: signal.Signals) -> None:
+    """Send a signal to one of two workers, and wait until two others than it are there."""
+    victim = random.choice(workers(server))
+    victim.send_signal(by)
+    deadline = time.monotonic() + 30
+    while victim.is_running() or len(workers(server)) < 2:
+        assert time.monotonic() < deadline, "the worker was not replaced"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

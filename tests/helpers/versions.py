@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import pytest
 from serving.bundle.manifest import Manifest
-from serving.bundle.reader import Bundle
+from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 
 from training.__main__ import main
 
-__all__ = ["Add", "ask", "small"]
+__all__ = ["Add", "another", "ask", "small", "versions_of"]
 
 
 class Add(Protocol):
@@ -42,3 +44,21 @@ def ask(
     status = main([*arguments, "--store", str(location)])
     written = capsys.readouterr()
     return status, (written.out + written.err).splitlines()
+
+
+def another(credit: Path, folder: Path, version: str) -> Path:
+    """Make a model's folder with the same model as another *version*; its bundle's folder."""
+    bundle = open_bundle(FolderStore(credit))
+    manifest = msgspec.structs.replace(bundle.manifest, version=version)
+    return write_bundle(folder, manifest, {n: bundle.read(n) for n in manifest.files})
+
+
+def versions_of(credit: Path, folder: Path, names: list[str]) -> Path:
+    """Copy the example's bundle under other versions; the model's folder."""
+    original = credit / (credit / "latest").read_text().strip()
+    for name in names:
+        shutil.copytree(original, folder / name)
+        manifest = json.loads((folder / name / "manifest.json").read_text())
+        (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
+    (folder / "latest").write_text(names[0])
+    return folder

@@ -10,25 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.helpers.platforms import PLATFORMS, Platform, Reply
+from tests.helpers.example import ROW, assert_problem, post
+from tests.helpers.platforms import PLATFORMS, Platform
 from tests.helpers.servers import serving
-
-JSON = {"Content_Type": "application/json"}
-ROW: dict[str, Any] = {
-    "seniority": 9,
-    "home": "rent",
-    "time": 60,
-    "age": 30,
-    "marital": "married",
-    "records": "no",
-    "job": "freelance",
-    "expenses": 73,
-    "income": 129,
-    "assets": 0,
-    "debt": 0,
-    "amount": 800,
-    "price": 846,
-}
 
 
 @pytest.fixture(scope="module", params=PLATFORMS)
@@ -55,25 +39,6 @@ def offline_faults(request: pytest.FixtureRequest) -> None:
     """Expect a test to fail where its emulator is at fault, and say why."""
     if reason := OFFLINE_FAULTS.get(request.node.name):
         request.applymarker(pytest.mark.xfail(reason=f"serverless-offline: {reason}"))
-
-
-def post(send: Platform, data: Any, **headers: str) -> Reply:
-    """Send *data* to predict: as it is if it is bytes, else as JSON."""
-    body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return send("predict", "POST", body, **{**JSON, **headers})
-
-
-def assert_problem(reply: Reply, status: int, code: str) -> Any:
-    """One error shape for all: RFC 9457, with the request's id, and no trace of a traceback."""
-    assert reply.status == status, reply.body
-    assert reply.headers["Content-Type"] == "application/problem+json"
-    problem = reply.json()
-    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "request_id"}
-    assert problem["type"] == f"urn:canoa:problem:{code}"
-    assert problem["status"] == status
-    assert problem["request_id"] == reply.headers["X-Request-Id"]
-    assert b"Traceback" not in reply.body
-    return problem
 
 
 def test_instances_are_answered_in_order(send: Platform) -> None:

@@ -7,8 +7,8 @@ import random
 import time
 from pathlib import Path
 
+from tests.helpers.example import JSON, ROW
 from tests.helpers.platforms import direct, gunicorn
-from tests.platforms.test_conformance import JSON, ROW
 
 SEED = 20261124
 ANSWERS = {200, 400, 413, 422}

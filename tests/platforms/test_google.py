@@ -11,8 +11,8 @@ import pathspec
 import pytest
 import requests
 
+from tests.helpers.example import ROW
 from tests.helpers.servers import ROOT, start
-from tests.platforms.test_conformance import ROW
 
 
 @pytest.fixture(scope="module")

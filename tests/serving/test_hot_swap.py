@@ -23,10 +23,10 @@ from serving.bundle.reader import Bundle
 from serving.stores.folder import FolderStore
 from sklearn.ensemble import RandomForestRegressor
 
+from tests.helpers.bundles import upload
 from tests.helpers.proxy import Answer, Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.serving.stores.test_faults import upload
 from training.export.build import build_bundle
 
 SWAPS, ROLLBACKS = 20, 5

@@ -34,7 +34,7 @@ KEYS = {
 @contextlib.contextmanager
 def aws() -> Iterator[Server]:
     """Run the server."""
-    program = "from tests.aws import serve; serve()"
+    program = "from tests.helpers.aws.account import serve; serve()"
     command = [sys.executable, "-c", program, "-H", "127.0.0.1", "-p", "{port}"]
     with start(command, KEYS) as server:
         yield server

@@ -14,7 +14,7 @@ from serving.access.gate import Gate
 from serving.errors import SettingsError
 from serving.settings import read_settings
 
-from tests.helpers.keys import API_KEYS
+from tests.helpers.access.keys import API_KEYS
 from tests.helpers.servers import ROOT, clean_environment
 
 ONE, TWO = digest("one"), digest("two")
@@ -130,7 +130,10 @@ def test_a_key_of_ones_own_is_taken() -> None:
     ("environment", "says"),
     [
         ({"API_KEYS": API_KEYS, "AUTH": "none"}, "AUTH=none opens the API, and API_KEYS"),
-        ({"JWT_ISSUER": "https://x", "JWT_AUDIENCE": "a", "AUTH": "none"}, "and JWT_ISSUER restricts"),
+        (
+            {"JWT_ISSUER": "https://x", "JWT_AUDIENCE": "a", "AUTH": "none"},
+            "and JWT_ISSUER restricts",
+        ),
         ({"JWT_ISSUER": "https://x"}, "JWT_AUDIENCE must be set too"),
         ({"JWT_AUDIENCE": "a"}, "JWT_ISSUER must be set too"),
         ({"JWT_JWKS_URL": "https://x"}, "JWT_ISSUER must be set too"),

@@ -25,19 +25,13 @@ from serving.bundle.reader import Bundle
 from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 
-from tests.helpers.mutants import mutate
+from tests.helpers.bundles import upload
+from tests.helpers.graphs.hostile import DEADLY, HOSTILE, with_four_numbers
+from tests.helpers.graphs.made import chain, model, older_chain
+from tests.helpers.graphs.mutants import mutate
 from tests.helpers.pipelines import CASES
 from tests.helpers.servers import ROOT, Server, clean_environment, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.serving.model.test_audit import (
-    DEADLY,
-    HOSTILE,
-    chain,
-    model,
-    older_chain,
-    with_four_numbers,
-)
-from tests.serving.stores.test_faults import upload
 from training.export.build import build_bundle
 
 MUTANTS = 10_000
