@@ -178,3 +178,31 @@ except ModuleNotFoundError as error:
     )
 
     assert (run.stdout, run.stderr) == ("No module named 'nowhere'\n", "")
+
+
+def modules(folder: Path) -> list[Path]:
+    """List the modules of *folder* itself, but its `__init__.py`."""
+    return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+
+def test_no_test_module_imports_from_another() -> None:
+    """What several files need lives in tests/helpers, twelve modules to a folder at most."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        if "node_modules" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = f"{node.module}.{'.'.join(alias.name for alias in node.names)}".split(".")
+                assert not [n for n in names if n.startswith("test_") and names[0] == "tests"], path
+    for folder in (ROOT / "tests" / "helpers", *(ROOT / "tests" / "helpers").rglob("*/")):
+        assert len(modules(folder)) <= 12, folder
+
+
+@pytest.mark.parametrize(
+    ("tests", "rooms"), [("serving", "layer/python/serving"), ("training", "training")]
+)
+def test_the_tests_have_the_same_rooms(tests: str, rooms: str) -> None:
+    """A folder of tests is named like the room that it tests."""
+    for path in (ROOT / "tests" / tests).rglob("test_*.py"):
+        room = path.parent.relative_to(ROOT / "tests" / tests)
+        assert modules(ROOT / rooms / room), f"{path} tests no room of {rooms}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -38,6 +39,9 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
+_FIRST_PORT = 10_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+#: Another run on this machine most likely begins elsewhere in the range.
+_ports = (_FIRST_PORT + number % 1_000 for number in itertools.count(os.getpid()))
 
 
 class Server(str):
@@ -148,9 +152,18 @@ def end_a_worker(server: Server, by: signal.Signals) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """
+    Return a port of 127.0.0.1 that nobody listens on.
+
+    It lies below those that the kernel gives to clients, and in a range that is this worker's of
+    pytest-xdist alone: nothing takes it before the server does.
+    """
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", next(_ports))) as probe,
+        ):
+            return int(probe.getsockname()[1])
 
 
 def clean_environment() -> dict[str, str]:

@@ -41,6 +41,7 @@ def offline_faults(request: pytest.FixtureRequest) -> None:
         request.applymarker(pytest.mark.xfail(reason=f"serverless-offline: {reason}"))
 
 
+@pytest.mark.everywhere
 def test_instances_are_answered_in_order(send: Platform) -> None:
     """Many instances get as many predictions, with the model's name and version."""
     reply = post(send, {"instances": [ROW, {**ROW, "records": "yes"}]})
@@ -57,6 +58,7 @@ def test_instances_are_answered_in_order(send: Platform) -> None:
     assert second["probabilities"]["bad"] > first["probabilities"]["bad"]
 
 
+@pytest.mark.everywhere
 def test_one_bare_instance_is_answered_in_the_singular(send: Platform) -> None:
     """A bare object is one instance; its answer is the one that a list would hold."""
     single = post(send, ROW).json()
@@ -84,6 +86,7 @@ def test_null_is_taken_where_training_saw_gaps(send: Platform) -> None:
     assert post(send, {**ROW, **gaps}).status == 200
 
 
+@pytest.mark.everywhere
 def test_a_category_never_seen_is_answered_with_a_warning(send: Platform) -> None:
     """The pipeline handles the category, and the answer says that it was new."""
     answer = post(send, {"instances": [ROW, {**ROW, "home": "houseboat"}]}).json()
@@ -153,6 +156,7 @@ def test_numbers_beyond_double_are_invalid_not_malformed(send: Platform) -> None
     assert [error["pointer"] for error in problem["errors"]] == ["/age"]
 
 
+@pytest.mark.everywhere
 def test_a_missing_field_is_named(send: Platform) -> None:
     """What lacks a feature is told which, and what it takes."""
     row = {name: value for name, value in ROW.items() if name != "income"}
@@ -170,6 +174,7 @@ def test_at_most_a_hundred_faults_are_listed(send: Platform) -> None:
     assert len(problem["errors"]) == 100
 
 
+@pytest.mark.everywhere
 def test_too_many_bytes_or_instances(send: Platform) -> None:
     """Over MAX_BODY_BYTES or MAX_INSTANCES: 413."""
     assert_problem(post(send, b" " * 20001), 413, "too-large")
@@ -206,6 +211,7 @@ def test_json_may_name_its_charset(send: Platform, charset: str) -> None:
     assert post(send, ROW, Content_Type="application/json" + charset).status == 200
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize(
     ("function", "method", "allow"),
     [
@@ -224,6 +230,7 @@ def test_other_methods_are_refused(send: Platform, function: str, method: str, a
     assert reply.headers["Allow"] == allow
 
 
+@pytest.mark.everywhere
 def test_health_names_the_version(send: Platform) -> None:
     """Health answers with the version that predictions come from."""
     model = post(send, ROW).json()["model"]
@@ -258,6 +265,7 @@ def test_the_request_id_is_given_back(send: Platform, sent: dict[str, str], expe
     assert send("health", "GET", None, **sent).headers["X-Request-Id"] == expected
 
 
+@pytest.mark.everywhere
 def test_a_listed_origin_may_read(send: Platform) -> None:
     """CORS: the listed origin is named, preflight included; errors too."""
     origin = "https://shop.example"
@@ -274,6 +282,7 @@ def test_a_listed_origin_may_read(send: Platform) -> None:
         assert post(send, data, Origin=origin).headers["Access-Control-Allow-Origin"] == origin
 
 
+@pytest.mark.everywhere
 def test_other_origins_may_not(send: Platform) -> None:
     """CORS: another origin gets no permission, and caches are told that it matters."""
     for method in ("OPTIONS", "GET"):
