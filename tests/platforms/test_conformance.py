@@ -14,8 +14,22 @@ from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import PLATFORMS, Platform
 from tests.helpers.servers import serving
 
+#: `make test` runs all of the contract on these; elsewhere it runs what is marked `everywhere`.
+WHOLE = {"direct", "lambda, HTTP API"}
 
-@pytest.fixture(scope="module", params=PLATFORMS)
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test on every platform, most of them in `make test-all` only."""
+    if "send" in metafunc.fixturenames:
+        whole = metafunc.definition.get_closest_marker("everywhere") is not None
+        platforms = [
+            pytest.param(name, marks=[] if whole or name in WHOLE else pytest.mark.slow)
+            for name in PLATFORMS
+        ]
+        metafunc.parametrize("send", platforms, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def send(request: pytest.FixtureRequest, credit: Path) -> Iterator[Platform]:
     """Yield each platform in turn, with limits small enough to be met."""
     limits = {"MAX_BODY_BYTES": "20000", "MAX_INSTANCES": "50"}

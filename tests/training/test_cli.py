@@ -63,32 +63,36 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
     assert graphs[0] == graphs[1]
 
 
+#: What is wrong with the data → words of the message.
+WRONG = [
+    ("target[:] = 'even'", ["one class", "even"]),
+    ("target = target[:-1]", ["60", "59"]),
+    ("target = pd.Series(target).where(data['a'] > 3)", ["missing", "4 rows"]),
+    ("data.columns = ['a', 'a']", ["twice", "a"]),
+    ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
+    ("target = np.stack([target, target], axis=1)", ["one value a row"]),
+    ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
+    ("data['c'] = [[1]] * 60", ["column c"]),
+    ("data['c'] = 1e300", ["column c", "float32"]),
+    ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
+    ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
+    ("data = data.rename(columns={'a': 'height (\")'})", ["column name", "rename it"]),
+    ("data = data.set_axis([1, '1'], axis=1)", ["column names must differ", "1 stands there"]),
+    ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
+    ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
+    ("return data", ["two things"]),
+    ("data = data.to_numpy().tolist()[0]", ["a table"]),
+    ("data = __import__('scipy.sparse').sparse.csr_matrix(data)", ["a table", "csr_matrix"]),
+    ("target = np.array([1, 'x'] * 30, dtype=object)", ["one kind only"]),
+    ("target = data['a'] / 7", ["fractions", "regressor"]),
+    ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
+    ("data, target = data[:4], ['p', 'p', 'n', 'n']", ["cannot be split"]),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        ("target[:] = 'even'", ["one class", "even"]),
-        ("target = target[:-1]", ["60", "59"]),
-        ("target = pd.Series(target).where(data['a'] > 3)", ["missing", "4 rows"]),
-        ("data.columns = ['a', 'a']", ["twice", "a"]),
-        ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
-        ("target = np.stack([target, target], axis=1)", ["one value a row"]),
-        ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
-        ("data['c'] = [[1]] * 60", ["column c"]),
-        ("data['c'] = 1e300", ["column c", "float32"]),
-        ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
-        ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
-        ("data = data.rename(columns={'a': 'height (\")'})", ["column name", "rename it"]),
-        ("data = data.set_axis([1, '1'], axis=1)", ["column names must differ", "1 stands there"]),
-        ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
-        ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
-        ("return data", ["two things"]),
-        ("data = data.to_numpy().tolist()[0]", ["a table"]),
-        ("data = __import__('scipy.sparse').sparse.csr_matrix(data)", ["a table", "csr_matrix"]),
-        ("target = np.array([1, 'x'] * 30, dtype=object)", ["one kind only"]),
-        ("target = data['a'] / 7", ["fractions", "regressor"]),
-        ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
-        ("data, target = data[:4], ['p', 'p', 'n', 'n']", ["cannot be split"]),
-    ],
+    [*WRONG[:6], *(pytest.param(*case, marks=pytest.mark.slow) for case in WRONG[6:])],
 )
 def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
     """What is wrong with the data is said, and nothing is written."""

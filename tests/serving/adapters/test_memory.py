@@ -20,6 +20,8 @@ from tests.helpers.control_group import Limited, memory_limit
 from tests.helpers.example import JSON, ROW
 from tests.helpers.servers import start
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 BODY = 4 * MIB
 ROWS = json.dumps({"instances": [ROW] * 10_000}).encode()

@@ -166,6 +166,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
     return found
 
 
+@pytest.mark.slow
 def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None:
     """Each is opened and scores rows, or is refused; none crashes, hangs, or raises otherwise."""
     chance = random.Random(4)
@@ -185,6 +186,7 @@ def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None
     assert came["served"] > MUTANTS / 20
 
 
+@pytest.mark.slow
 def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: without the check, a deep tree ends the process."""
     unchecked = OPENER.replace(
@@ -199,6 +201,7 @@ def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.Monke
     opener.close()
 
 
+@pytest.mark.slow
 def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) -> None:
     """Each is made live, and refused; the same process goes on answering from the one before."""
     manifest = with_four_numbers(credit)

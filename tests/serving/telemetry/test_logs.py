@@ -28,7 +28,7 @@ def log_of(server: Server) -> list[dict[str, Any]]:
     return decoded
 
 
-@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize("level", ["info", pytest.param("debug", marks=pytest.mark.slow)])
 def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
     """Every line of it is JSON, through traffic, refusals, a swap, a crash and the stop."""
     model = versions_of(credit, tmp_path / "models", ["1", "2", "3"])
