@@ -1,4 +1,4 @@
-"""The files around the code say what is true: CHANGELOG, CONTRIBUTING, Makefile."""
+"""The files around the code say what is true: CONTRIBUTING and the Makefile."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import re
 import subprocess
 import sys
 
-import serving
-
 from tests.helpers.example import ROW
 from tests.helpers.servers import ROOT
 
@@ -16,13 +14,6 @@ from tests.helpers.servers import ROOT
 def read(name: str) -> str:
     """Read a file at the root."""
     return (ROOT / name).read_text("utf-8")
-
-
-def test_the_changelog_names_the_version() -> None:
-    """The newest version of CHANGELOG.md is the package's."""
-    versions = re.findall(r"^## \[?(\d+\.\d+\.\d+)\]?", read("CHANGELOG.md"), re.MULTILINE)
-
-    assert versions[0] == serving.__version__
 
 
 def test_contributing_lists_what_make_test_leaves_out() -> None:
