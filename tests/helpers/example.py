@@ -29,13 +29,13 @@ ROW: dict[str, Any] = {
 
 
 def post(send: Platform, data: Any, **headers: str) -> Reply:
-    """Send *data* to predict: as it is if it is bytes, else as JSON."""
+    """Send *data* to predict: bytes unchanged, anything else as JSON."""
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     return send("predict", "POST", body, **{**JSON, **headers})
 
 
 def assert_problem(reply: Reply, status: int, code: str) -> Any:
-    """One error shape for all: RFC 9457, with the request's id, and no trace of a traceback."""
+    """Check that a reply is an RFC 9457 problem with the request's id; return its JSON."""
     assert reply.status == status, reply.body
     assert reply.headers["Content-Type"] == "application/problem+json"
     problem = reply.json()

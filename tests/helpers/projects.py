@@ -27,7 +27,7 @@ def build_pipeline():
 
 
 def project(folder: Path, change: str = "", model: str = "LogisticRegression()") -> str:
-    """Write a project file; its module's name."""
+    """Write a project file; return the name of its module."""
     (folder / "shop.py").write_text(PROJECT.format(change=change, model=model))
     return "shop"
 

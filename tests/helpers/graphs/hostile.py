@@ -40,7 +40,7 @@ SHAPE = numpy_helper.from_array(np.array([10**9]), "shape")
 
 
 def doubling(times: int) -> list[NodeProto]:
-    """Join the rows with themselves, over and over."""
+    """Concatenate the rows with themselves *times* times."""
     names = ["x", *(f"x{i}" for i in range(1, times)), "big"]
     return [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
 
@@ -89,7 +89,7 @@ TEXT = numpy_helper.from_array(np.array(["x" * 1_000_000], object), "text")
 
 MANY = numpy_helper.from_array(np.array([2_000]), "many")
 
-#: What is taken beside what is counted: for a trial only.
+#: These use memory that onnxruntime does not count: open them only in the sandbox.
 DEADLY: dict[str, tuple[ModelProto, str]] = {
     "much text": (
         model(

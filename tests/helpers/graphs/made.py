@@ -55,7 +55,7 @@ def elsewhere(location: str, name: str = "w") -> TensorProto:
 
 
 def trees(true: list[int], false: list[int], leaf: tuple[list[int], list[int]]) -> ModelProto:
-    """Make a TreeEnsemble with one tree and two leaves; by branch, what is next on either side."""
+    """Make a TreeEnsemble with one tree and two leaves; by branch, the next node on either side."""
     count = len(true)
     node = helper.make_node(
         "TreeEnsemble",
@@ -123,7 +123,7 @@ def older_chain(depth: int) -> ModelProto:
 
 
 def body(*nodes: NodeProto) -> onnx.GraphProto:
-    """Make the graph within a Scan, of a row z."""
+    """Make the inner graph of a Scan; its input is a row z."""
     value = helper.make_tensor_value_info
     return helper.make_graph(
         list(nodes), "body", [value("z", 1, None)], [value("r", TensorProto.FLOAT, None)]
@@ -136,14 +136,14 @@ def scan(name: str, inner: onnx.GraphProto) -> NodeProto:
 
 
 def also(node: bytes) -> bytes:
-    """Make a model of one good node, and merge another one into its graph, as protobuf does."""
+    """Make a model of one good node, and merge another node into its graph, as protobuf does."""
     good: bytes = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
     graph = b"\x0a" + _length(node) + node
     return good + b"\x3a" + _length(graph) + graph
 
 
 def hidden() -> bytes:
-    """Hide a Loop in a field whose number is graph's, once its upper half is lost."""
+    """Hide a Loop in a field whose number becomes that of `graph` if its upper half is lost."""
     loop = model([helper.make_node("Loop", ["x"], ["y"])]).graph.SerializeToString()
     good = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
     return b"".join([good, b"\xba\x80\x80\x80\x20", _length(loop), loop])

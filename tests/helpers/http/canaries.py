@@ -12,7 +12,7 @@ from tests.helpers.servers import Server
 
 __all__ = ["CANARIES", "NUMBER", "WORD", "send_canaries"]
 
-#: What stands in every location where a client can put something.
+#: `send_canaries` puts these everywhere in a request.
 WORD = "canaryword"
 
 NUMBER = 314159265358.926
@@ -21,7 +21,7 @@ CANARIES = (WORD, "314159265358", WORD.upper())
 
 
 def send_canaries(server: Server) -> None:
-    """Put them in bodies, queries, paths and headers, of requests that are answered and refused."""
+    """Send them in bodies, queries, paths and headers, in good and in bad requests."""
     headers = {
         "Authorization": f"Bearer {WORD}",
         "X-API-Key": WORD,

@@ -26,7 +26,7 @@ class Clients:
 
     def __init__(self, server: Server, retry: Retry | None = None) -> None:
         self.outcomes: Counter[str] = Counter()
-        #: Requests that an answer was only had for at a later try.
+        #: Requests that were answered only after a retry.
         self.retried = 0
         self._url = f"{server}/v0/predict"
         self._retry = retry
@@ -35,7 +35,7 @@ class Clients:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Ask from many threads; at the end every request that was begun has its outcome."""
+        """Send from many threads; at the end every request that was begun has its outcome."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             try:
                 threads = [pool.submit(self._ask, random.Random(n)) for n in range(CLIENTS)]
@@ -62,7 +62,7 @@ class Clients:
                 answer = session.post(self._url, json=ROW, timeout=30)
                 break
             except requests.exceptions.ChunkedEncodingError as error:
-                # Killed between an answer's head and its body: urllib3 leaves that to its caller.
+                # The worker died between head and body; urllib3 leaves a retry to its caller.
                 broken += 1
                 if not self._retry or broken > 3:
                     return repr(error), 0

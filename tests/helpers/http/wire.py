@@ -21,14 +21,14 @@ def connect(server: Server) -> socket.socket:
 
 
 def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Send pieces, and read until the server closes or falls silent."""
+    """Send pieces, and read until the server closes, or sends nothing for two seconds."""
     with connect(server) as client:
         try:
             for piece in pieces:
                 client.sendall(piece)
                 time.sleep(pause)
         except OSError:
-            pass  # refused before all was sent: what it answered is there to be read
+            pass  # the server closed before all was sent; its answer can still be read
         client.settimeout(2)
         answer = b""
         try:
@@ -40,7 +40,7 @@ def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
 
 
 def post(*headers: bytes, body: bytes = BODY, version: bytes = b"HTTP/1.1") -> bytes:
-    """Write a POST by hand; without a length among *headers*, the body's."""
+    """Write a POST; add the length of the body unless *headers* holds one."""
     lines = [b"POST /v0/predict " + version, b"Host: x", b"Content-Type: application/json"]
     if not any(header.lower().startswith((b"content-length", b"transfer")) for header in headers):
         lines.append(b"Content-Length: %d" % len(body))
@@ -56,7 +56,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 def check(answer: bytes, statuses: set[int]) -> None:
-    """One of the statuses; a problem says what it is."""
+    """Check that the answer has one of *statuses*, and that an error is a problem."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split()[1])
     assert status in statuses
