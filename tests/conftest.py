@@ -1,11 +1,15 @@
-"""What several tests share: the example's bundle, trained once as a user trains it; stores."""
+"""What all tests share: the example's bundle, the stores, and `--no-processes`."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from serving.stores.folder import FolderStore
@@ -15,14 +19,67 @@ from serving.stores.store import Store
 from tests.helpers.servers import ROOT, Server
 from tests.helpers.stores import Bucket, Location, azure, s3
 
+# Two workers of pytest-xdist share two cores: threads of OpenMP would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: Python's own names for the moment at which a process is about to start.
+_STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+#: Programs that answer at once and that training asks by the way: they do not count.
+_TOOLS = {"git"}
+#: Whether processes may start now: outside of tests, and in the fixture that trains the example.
+_allowed = True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make check`."""
+    text = "skip every test at the moment at which it would start a process"
+    parser.addoption("--no-processes", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch for processes, if the option says so: no test needs a mark, and none is forgotten."""
+    if config.getoption("no_processes"):
+        sys.addaudithook(_skip_at_a_process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    """Let no process start while a test and its fixtures run."""
+    with _processes(False):
+        return (yield)
+
+
+def _skip_at_a_process(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in _STARTS and not _allowed and arguments[0] not in _TOOLS:
+        pytest.skip("starts a process")
+
+
+@contextlib.contextmanager
+def _processes(allowed: bool) -> Iterator[None]:
+    global _allowed
+    before, _allowed = _allowed, allowed
+    yield
+    _allowed = before
+
 
 @pytest.fixture(scope="session")
 def credit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train the example with the real command; the model's folder, with `latest` in it."""
-    models = tmp_path_factory.mktemp("models")
-    command = [sys.executable, "-m", "training", "train", "--models", str(models)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return models / "credit"
+    """
+    Train the example with the real command; the model's folder, with `latest` in it.
+
+    It is trained once in a run: the workers of pytest-xdist share it, so no test may change it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    model = base / "models" / "credit"
+    with (base / "models.lock").open("w") as lock, _processes(True):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (model / "latest").exists():
+            command = [sys.executable, "-m", "training", "train", "--models", str(model.parent)]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.documentation import MARKDOWN, README, fences
-from tests.helpers.keys import API_KEYS, KEYS
 from tests.helpers.servers import ROOT, Server, clean_environment, serving
 
 CLIENTS = MARKDOWN["docs/clients.md"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from serving import errors
 
 from tests.helpers.bundles import copied, new_signer, public_keys
 from tests.helpers.servers import ROOT
@@ -133,3 +136,118 @@ def test_importing_serving_is_free() -> None:
     )
 
     assert run.stdout.split() == ["serving"]
+
+
+def modules(folder: Path) -> list[Path]:
+    """List the modules of *folder* itself, but its `__init__.py`."""
+    return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+
+def test_no_test_module_imports_from_another() -> None:
+    """What several files need lives in tests/helpers, twelve modules to a folder at most."""
+    for path in (ROOT / "tests").glob("[!n]*/**/*.py"):  # not in tests/node
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = f"{node.module}.{'.'.join(alias.name for alias in node.names)}".split(".")
+                assert not [n for n in names if n.startswith("test_") and names[0] == "tests"], path
+    for folder in (ROOT / "tests" / "helpers", *(ROOT / "tests" / "helpers").rglob("*/")):
+        assert len(modules(folder)) <= 12, folder
+
+
+@pytest.mark.parametrize(
+    ("tests", "rooms"), [("serving", "layer/python/serving"), ("training", "training")]
+)
+def test_the_tests_have_the_same_rooms(tests: str, rooms: str) -> None:
+    """A folder of tests is named like the room that it tests."""
+    for path in (ROOT / "tests" / tests).rglob("test_*.py"):
+        room = path.parent.relative_to(ROOT / "tests" / tests)
+        assert modules(ROOT / rooms / room), f"{path} tests no room of {rooms}"
+
+
+#: Who may import whom: a row may import the rows below it, and each room imports only itself within
+#: its row. The order is from the bottom up.
+ROOMS = {
+    "serving": (
+        ("errors",),
+        ("settings",),
+        ("telemetry",),
+        ("stores",),
+        ("bundle",),
+        ("access", "model"),
+        ("process",),
+        ("loader", "request"),
+        ("endpoint",),
+        ("routes",),
+        ("openapi",),
+        ("adapters",),
+    ),
+    "training": (
+        ("errors",),
+        ("report",),
+        ("fit",),
+        ("export",),
+        ("registry",),
+        ("api_key", "credit", "pack", "train"),
+        ("__main__",),
+    ),
+}
+SOURCES = {"serving": ROOT / "layer" / "python" / "serving", "training": ROOT / "training"}
+
+
+def own_imports(package: str) -> dict[str, set[str]]:
+    """Return what each module of *package* imports of it, at any level and for types alone too."""
+    folder = SOURCES[package]
+    files = {
+        ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for path in folder.rglob("*.py")
+    }
+    found = {}
+    for name, path in files.items():
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= (names & files.keys()) or {node.module}
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+        found[name] = (imported & files.keys()) - {name, package}
+    return found
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_arrows_between_rooms_go_down(package: str) -> None:
+    """A room imports the rooms below it, and no other; every module is in a room."""
+    rows = {room: row for row, rooms in enumerate(ROOMS[package]) for room in rooms}
+    for name, imported in own_imports(package).items():
+        room = name.split(".")[1] if "." in name else None
+        for other in imported:
+            below = other.split(".")[1]
+            assert room is not None, f"{name} imports {other}"
+            assert room == below or rows[below] < rows[room], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_circle_of_imports(package: str) -> None:
+    """Type-only imports and those inside functions count."""
+    graphlib.TopologicalSorter(own_imports(package)).prepare()
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_rooms_stay_small(package: str) -> None:
+    """At most 8 modules at the root, and 12 in a folder."""
+    for folder in (SOURCES[package], *SOURCES[package].rglob("*/")):
+        assert len(modules(folder)) <= (8 if folder == SOURCES[package] else 12), folder
+
+
+def test_the_tree_of_errors_names_every_class() -> None:
+    """The docstring of serving.errors draws every class under its parent."""
+    drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or "")) | {"CanoaError"}
+    classes = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.CanoaError)
+    }
+
+    assert drawn == classes

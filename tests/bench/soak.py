@@ -17,9 +17,9 @@ from urllib3.util.retry import Retry
 
 from tests.bench.measure import memory
 from tests.bench.open_loop import Figures, send_at
-from tests.helpers.servers import Server, serving
-from tests.platforms.test_conformance import ROW
-from tests.serving.adapters.test_stop import CLIENTS, Clients, end_a_worker, workers
+from tests.helpers.example import ROW
+from tests.helpers.http.load import CLIENTS, Clients
+from tests.helpers.servers import Server, end_a_worker, serving, workers
 
 BODY = json.dumps({"instances": [ROW]}).encode()
 #: What the rate must hold, in seconds.

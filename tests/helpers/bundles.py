@@ -1,4 +1,4 @@
-"""Bundles for tests: signed by whom, running what."""
+"""Copies of a bundle for tests, with other signatures, files or fields."""
 
 from __future__ import annotations
 
@@ -11,28 +11,37 @@ import joblib
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Manifest
-from serving.bundle.reader import open_bundle
+from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.writer import Sign, write_bundle
 from serving.stores.folder import FolderStore
 
+from tests.helpers.stores import Bucket
 from training.registry.signing_key import Signer
 
-__all__ = ["copied", "manifest_of", "new_signer", "public_keys", "trap"]
+__all__ = [
+    "copied",
+    "manifest_of",
+    "new_signer",
+    "public_keys",
+    "trap",
+    "upload",
+    "upload_folder",
+]
 
 
 def new_signer() -> Signer:
-    """Make a key that nobody else has."""
+    """Make a new signing key."""
     return Signer(Ed25519PrivateKey.generate())
 
 
 def public_keys(*signers: Signer) -> dict[str, str]:
-    """Set MODEL_PUBLIC_KEYS to theirs."""
+    """Return the setting MODEL_PUBLIC_KEYS with the keys of *signers*."""
     keys = (base64.b64encode(signer.public).decode() for signer in signers)
     return {"MODEL_PUBLIC_KEYS": ",".join(keys)}
 
 
 def manifest_of(model: Path) -> Manifest:
-    """Read the live version's manifest, whoever signed it."""
+    """Read the live version's manifest, without checking signatures."""
     return open_bundle(FolderStore(model)).manifest
 
 
@@ -51,8 +60,8 @@ def copied(
     Args:
         model: A model's folder.
         folder: Another, where `latest` moves.
-        sign: The signer; nobody if None.
-        files: In location of the model's own.
+        sign: The signer; None leaves the copy unsigned.
+        files: Instead of the model's own files.
         promote: Whether `latest` moves.
         changes: Fields of the manifest.
 
@@ -68,7 +77,7 @@ def copied(
 
 
 class _Touch:
-    """Unpickled, it makes a file."""
+    """Make a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -78,9 +87,26 @@ class _Touch:
 
 
 def trap(path: Path) -> dict[str, Any]:
-    """Change a bundle to one whose pickle runs a command when it is opened: it makes a file."""
+    """Return changes for `copied`: the pickle makes the file *path* when it is opened."""
     pickled = io.BytesIO()
     joblib.dump(_Touch(path), pickled)
     engine = EngineRecord(name="sklearn", reason="a test")
-    # A last byte that nothing reads, for who wants to change one.
+    # Unpickling does not read the last byte, so a test may change it.
     return {"engine": engine, "files": {PIPELINE_FILE: pickled.getvalue() + b"0"}}
+
+
+def upload(bundle: Bundle, bucket: Bucket, model: str = "credit") -> None:
+    """Put a bundle into *bucket* and make it live."""
+    prefix = f"{model}/{bundle.manifest.version}"
+    for name in bundle.manifest.files:
+        bucket.put(f"{prefix}/{name}", bundle.read(name))
+    bucket.put(f"{prefix}/manifest.json", bundle.raw)
+    bucket.put(f"{model}/latest", bundle.manifest.version.encode())
+
+
+def upload_folder(folder: Path, bucket: Bucket) -> str:
+    """Put a model's folder into *bucket*; return its address."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            bucket.put(path.relative_to(folder.parent).as_posix(), path.read_bytes())
+    return f"{bucket.location.uri}/{folder.name}"

@@ -1,4 +1,4 @@
-"""Limits as a dyno or Lambda sets them: through Linux control groups, as root."""
+"""Limits of memory and CPU, set as a dyno or Lambda sets them: by Linux control groups, as root."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 __all__ = ["Limited", "cpu_share", "memory_limit"]
 
 _ROOT = Path("/sys/fs/cgroup")
-#: Microseconds; the quota is a share of it. Lambda's own is said to be as short.
+#: Microseconds. The quota is a share of this period, which is as short as Lambda's.
 _PERIOD = 20_000
 
 
 class Limited:
-    """A control group, with whatever is started in it."""
+    """A control group, and the processes that are started in it."""
 
     def __init__(self, controller: str) -> None:
         # Version 1 has a tree for each controller; version 2 has all of them in one.
@@ -24,7 +24,7 @@ class Limited:
         parent = _ROOT / controller if self.old else _ROOT
         self._group = parent / f"canoa-{controller}-{os.getpid()}"
         self._group.mkdir()
-        #: What starts a command in the group.
+        #: Put before a command, it starts the command in the group.
         self.prefix = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs; exec "$@"', "sh"]
 
     def limit(self, file: str, value: str) -> None:
@@ -32,16 +32,16 @@ class Limited:
         (self._group / file).write_text(value)
 
     def kills(self) -> int:
-        """How many processes the kernel has killed for want of memory."""
+        """Count the processes that the kernel has killed because memory ran out."""
         return self._figure("memory.oom_control" if self.old else "memory.events", "oom_kill")
 
     def used(self) -> int:
-        """Bytes that the processes hold, without files that the kernel may drop."""
+        """Return the bytes that the processes hold, without cached files."""
         return self._figure("memory.stat", "rss" if self.old else "anon")
 
     def remove(self) -> None:
         """Remove the group, once all in it have ended."""
-        for _ in range(100):  # a process that was killed is in it for a moment still
+        for _ in range(100):  # a killed process stays in it for a moment
             with contextlib.suppress(OSError):
                 self._group.rmdir()
                 break
@@ -59,7 +59,7 @@ def memory_limit(size: int) -> Iterator[Limited]:
     Make a group that may hold *size* bytes, the kernel's copies of files included.
 
     Raises:
-        OSError: This machine has no control groups that we may make.
+        OSError: We may not make control groups on this machine.
     """
     with _group("memory") as limited:
         limited.limit("memory.limit_in_bytes" if limited.old else "memory.max", str(size))
@@ -72,7 +72,7 @@ def cpu_share(share: float) -> Iterator[Limited]:
     Make a group that has *share* of one core.
 
     Raises:
-        OSError: This machine has no control groups that we may make.
+        OSError: We may not make control groups on this machine.
     """
     with _group("cpu") as limited:
         quota = int(_PERIOD * share)

@@ -1,4 +1,4 @@
-"""The matrix: pipelines times data sets, and the engine that each is expected to get."""
+"""Pipelines over several data sets, and the engine that each should get."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Case(NamedTuple):
     name: str
     data: Callable[[], tuple[Any, Any]]
     pipeline: Callable[[], Any]
-    #: None where either engine is right, as long as the answers are.
+    #: None: either engine is right if its answers are.
     engine: str | None = "onnx"
-    #: What the reason must name, for "sklearn".
+    #: For the engine "sklearn": what the reason must name.
     names: str = ""
 
 
@@ -47,7 +47,7 @@ def shipped(name: str, **options: Any) -> Callable[[], tuple[Any, Any]]:
 
 
 def iris(labels: Any, *, frame: bool = False) -> Callable[[], tuple[Any, Any]]:
-    """Iris with other labels."""
+    """Load Iris with other labels."""
 
     def load() -> tuple[Any, Any]:
         data, target = datasets.load_iris(return_X_y=True, as_frame=frame)
@@ -120,12 +120,12 @@ def plain(*steps: Any) -> Callable[[], Any]:
 
 
 def doubled(values: Any) -> Any:
-    """Stand for a user's own function, which no converter knows."""
+    """Stand in for a user's own function, which has no converter."""
     return values * 2
 
 
 def city_block(a: Any, b: Any) -> float:
-    """Stand for a user's own metric."""
+    """Stand in for a user's own metric."""
     return float(np.abs(a - b).sum())
 
 

@@ -1,4 +1,4 @@
-"""Every way to start the functions, behind one `send`, so that one suite runs over all of them."""
+"""Starts the functions on every platform; one `send` lets the same tests run on all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATHS = {f.__name__: f.route.path for f in load_functions(ROOT / "functions")}
 
 
 class Reply(NamedTuple):
-    """What came back."""
+    """An answer."""
 
     status: int
     headers: Any
@@ -44,7 +44,7 @@ class Platform(Protocol):
     def __call__(
         self, function: str, method: str, body: bytes | None = None, **headers: str
     ) -> Reply:
-        """Send; header names have `_` for `-`."""
+        """Send it. In header names `_` stands for `-`."""
 
 
 def _over_http(bases: dict[str, str]) -> Platform:
@@ -62,14 +62,14 @@ def _over_http(bases: dict[str, str]) -> Platform:
 
 @contextlib.contextmanager
 def gunicorn(model: Path, **environment: str) -> Iterator[Platform]:
-    """The Flask adapter under gunicorn: the dyno, and `make run`."""
+    """Run the Flask adapter under gunicorn, as a dyno and `make run` do."""
     with serving(model, **environment) as base:
         yield _over_http({name: base + path for name, path in PATHS.items()})
 
 
 @contextlib.contextmanager
 def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
-    """Each function alone under functions-framework: Google Cloud."""
+    """Run each function alone under functions-framework, as Google Cloud does."""
     with contextlib.ExitStack() as stack:
         bases = {name: stack.enter_context(emulator(name, model, **environment)) for name in PATHS}
         yield _over_http({name: base + PATHS[name] for name, base in bases.items()})
@@ -77,7 +77,7 @@ def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
 
 @contextlib.contextmanager
 def direct(model: Path, **environment: str) -> Iterator[Platform]:
-    """The functions themselves, called with a Werkzeug request and no server."""
+    """Call the functions in this process with a Werkzeug request."""
     with _environment(model, **environment):
         functions = {f.__name__: f for f in load_functions(ROOT / "functions")}
 
@@ -92,7 +92,7 @@ def direct(model: Path, **environment: str) -> Iterator[Platform]:
 
 @contextlib.contextmanager
 def _environment(model: Path, **environment: str) -> Iterator[None]:
-    """Set this process's own settings for a while."""
+    """Set this process's settings while the context is open."""
     import pytest
 
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +105,7 @@ def _environment(model: Path, **environment: str) -> Iterator[None]:
 
 
 def _lambda_reply(answer: dict[str, Any]) -> Reply:
-    """Read an answer as the gateway that gets it would."""
+    """Read an answer as the gateway reads it."""
     headers = answer.get("headers") or {
         name: ", ".join(values) for name, values in answer["multiValueHeaders"].items()
     }
@@ -122,7 +122,7 @@ def _over_events(build: Any, invoke: Callable[[dict[str, Any]], dict[str, Any]])
 
 
 def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager[Platform]]:
-    """Make a platform of the Lambda handler, called with events of one kind."""
+    """Make a platform that calls the Lambda handler with events of one kind."""
 
     @contextlib.contextmanager
     def platform(model: Path, **environment: str) -> Iterator[Platform]:
@@ -134,7 +134,7 @@ def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager
 
 @contextlib.contextmanager
 def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., Any]]:
-    """Start the Lambda handler anew in this process."""
+    """Start a new Lambda handler in this process."""
     with _environment(model, **environment):
         from serving.adapters import aws
 
@@ -144,20 +144,20 @@ def lambda_process(model: Path, **environment: str) -> Iterator[Callable[..., An
 
 @contextlib.contextmanager
 def lambda_runtime(model: Path, **environment: str) -> Iterator[Platform]:
-    """The Lambda handler under AWS's own runtime client, on the built layer: a real process."""
+    """Run the Lambda handler in a process, under AWS's runtime client and on the built layer."""
     with runtime({"MODEL_URI": str(model), **environment}) as api:
         yield _over_events(http_event, api.invoke)
 
 
 @contextlib.contextmanager
 def osls_offline(model: Path, **environment: str) -> Iterator[Platform]:
-    """Each function alone behind serverless-offline's imitation of an HTTP API."""
+    """Run each function alone behind serverless-offline's imitation of an HTTP API."""
     with offline(model, **environment) as base:
         yield _over_http({name: base + path for name, path in PATHS.items()})
 
 
 def _request(builder: EnvironBuilder) -> Any:
-    """Make what a platform hands on; Werkzeug's headers are a mapping in all but their type."""
+    """Make a request. Werkzeug's headers behave as a mapping, but have another type."""
     return WerkzeugRequest(builder.get_environ())
 
 

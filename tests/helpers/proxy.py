@@ -1,4 +1,4 @@
-"""A small HTTP proxy before a store: it records what is asked, and does what stores do wrong."""
+"""A small HTTP proxy in front of a store: it records requests, and fails as stores fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Asked", "Proxy"]
 
 
 class Asked(NamedTuple):
-    """A request, as it came."""
+    """A request."""
 
     method: str
     path: str
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the proxy sends."""
+    """What the proxy answers."""
 
     status: int
     headers: dict[str, str]
@@ -44,7 +44,7 @@ class Proxy:
         self._upstream = upstream.removeprefix("http://")
         self._port = free_port()
         self._server: ThreadingHTTPServer | None = None
-        # Real stores compare and write in one step; not every emulator does.
+        # Real stores compare and write in one step. Some emulators do not.
         self._one_at_a_time = threading.Lock()
         self.gone = threading.Event()
         self.fault: Callable[[Asked, Answer], Answer] | None = None
@@ -53,7 +53,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where it listens, or would."""
+        """Its address, whether or not it listens."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections; whoever waits is let go."""
+        """Refuse connections, and end the requests that wait."""
         self.gone.set()
         if self._server is not None:
             self._server.shutdown()
@@ -79,7 +79,7 @@ class Proxy:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except OSError:  # whoever asked has gone
+                except OSError:  # the client has gone
                     self.close_connection = True
 
             def forward(self) -> None:

@@ -1,10 +1,12 @@
-"""Real servers for tests: started on 127.0.0.1 at a free port, waited for, stopped."""
+"""Starts real servers on a free port of 127.0.0.1, waits for them, and stops them."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import pytest
 from serving.settings import Settings
 
@@ -23,6 +26,7 @@ __all__ = [
     "Server",
     "clean_environment",
     "emulator",
+    "end_a_worker",
     "free_port",
     "lines",
     "opened",
@@ -30,10 +34,14 @@ __all__ = [
     "serving",
     "start",
     "wait_for",
+    "workers",
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
+_FIRST_PORT = 10_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+#: A run at the same time most likely begins elsewhere in the range.
+_ports = (_FIRST_PORT + number % 1_000 for number in itertools.count(os.getpid()))
 
 
 class Server(str):
@@ -54,7 +62,7 @@ def serving(model_uri: Path | str, **environment: str) -> Iterator[Server]:
         *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
         "serving.adapters.flask:create_app()",
     ]
-    # Loopback only: a test's server is nobody else's.
+    # Loopback only: no other machine should reach a test's server.
     command[-1:-1] = ["--bind", "127.0.0.1:{port}"]
     with start(command, {"MODEL_URI": str(model_uri), **environment}) as server:
         yield server
@@ -100,42 +108,66 @@ def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) 
 
 
 class Logging(Protocol):
-    """Something that writes a log."""
+    """A process that writes a log."""
 
     def logged(self) -> str:
         """Everything that it has written so far."""
 
 
 def lines(process: Logging, message: str | None = None) -> list[dict[str, Any]]:
-    """Decode the log's lines: those with this message, or all."""
+    """Decode the lines of the log: all, or those with this message."""
     decoded = [json.loads(line) for line in process.logged().splitlines() if line.startswith("{")]
     return [line for line in decoded if message in (None, line["message"])]
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until it is so."""
+    """Wait until *what* returns True."""
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "it did not come to be"
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
 
 
 def program(name: str) -> str:
-    """Return the path of a command line that npm installed; without it, skip the test."""
+    """Return the path of a command that npm installed; skip the test if it is missing."""
     path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
-    if not path.exists() and "CI" not in os.environ:  # CI may not do without
+    if not path.exists() and "CI" not in os.environ:  # CI must have it
         pytest.skip(f"{name} is not installed: make test does it, given npm")
     return str(path)
 
 
+def workers(server: Server) -> list[psutil.Process]:
+    """List the server's workers."""
+    return psutil.Process(server.process.pid).children()
+
+
+def end_a_worker(server: Server, by: signal.Signals) -> None:
+    """Send a signal to one of two workers, and wait until it is replaced."""
+    victim = random.choice(workers(server))
+    victim.send_signal(by)
+    deadline = time.monotonic() + 30
+    while victim.is_running() or len(workers(server)) < 2:
+        assert time.monotonic() < deadline, "the worker was not replaced"
+        time.sleep(0.05)
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """
+    Return a port of 127.0.0.1 that nobody listens on.
+
+    It lies below those that the kernel gives to clients, and in a range that is this worker's of
+    pytest-xdist alone: nothing takes it before the server does.
+    """
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", next(_ports))) as probe,
+        ):
+            return int(probe.getsockname()[1])
 
 
 def clean_environment() -> dict[str, str]:
-    """Leave out every setting, what our engines set, and what leads to somebody's real store."""
+    """Return the environment without settings, and without credentials of real stores."""
     ours = {name.upper() for name in Settings.__struct_fields__} | {"DYNO", "K_SERVICE"}
     others = ("ORT_", "OMP_", "OPENBLAS_", "MKL_", "AWS_", "AZURE_", "GOOGLE_", "OTEL_")
     return {
@@ -146,7 +178,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def opened(environment: Mapping[str, str]) -> dict[str, str]:
-    """Let everybody into what would be closed on a cloud, unless *environment* says who gets in."""
+    """Open the API, which is closed on a cloud, unless *environment* says who may call."""
     said = environment.keys() & {"AUTH", "API_KEYS", "JWT_ISSUER"}
     return {**environment} if said else {**environment, "AUTH": "none"}
 
@@ -166,7 +198,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(15)
-    # Whatever is left of its group goes too.
+    # This ends what is left of its process group.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -18,7 +18,7 @@ from tests.helpers.servers import Server, program, start
 
 __all__ = ["SECRETS", "Bucket", "Location", "azure", "google", "s3", "s3_place"]
 
-#: What must never be read in a log. All of it is invented, or azurite's own and public.
+#: What no log may hold. All of it is invented, or azurite's public key.
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIDUMMYDUMMY", "AWS_SECRET_ACCESS_KEY": "dummy-secret-key"}
 _AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -49,9 +49,9 @@ def s3_place(server: str, endpoint: str) -> Location:
 
 
 class Bucket:
-    """A bucket of moto's behind a proxy, and the way past the proxy."""
+    """A bucket of moto's behind a proxy, which `get`, `put` and `delete` bypass."""
 
-    #: moto looks at no signature, but lets nobody in without one.
+    #: moto does not check the signature, but demands one.
     _signed: ClassVar = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/x"}
 
     def __init__(self, moto: Server) -> None:
@@ -60,21 +60,21 @@ class Bucket:
         self._address = f"{moto}/{self.location.uri.removeprefix('s3://')}"
 
     def get(self, key: str) -> bytes | None:
-        """Read past the proxy."""
+        """Read an object, or None."""
         answer = requests.get(f"{self._address}/{key}", headers=self._signed, timeout=10)
         return answer.content if answer.ok else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Write past the proxy."""
+        """Write an object."""
         answer = requests.put(f"{self._address}/{key}", content, headers=self._signed, timeout=10)
         answer.raise_for_status()
 
     def delete(self, key: str) -> None:
-        """Remove past the proxy."""
+        """Remove an object."""
         requests.delete(f"{self._address}/{key}", headers=self._signed, timeout=10)
 
     def asked(self, method: str) -> list[str]:
-        """Name what was asked for by *method*, in order."""
+        """List the last part of each key that was requested by *method*, in order."""
         return [a.path.rpartition("/")[2] for a in self.proxy.asked if a.method == method]
 
 
@@ -86,7 +86,7 @@ def azure() -> Iterator[Location]:
     with start(command, {}) as server:
         account = f"{server}/devstoreaccount1"
         key = {"account_name": "devstoreaccount1", "account_key": _AZURITE_KEY}
-        # azurite knows the API up to its own release.
+        # azurite does not know later versions of the API.
         with BlobServiceClient(account, credential=key, api_version="2025-11-05") as service:
             service.create_container("models")
         environment = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": server}

@@ -28,7 +28,14 @@ from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build
 from tests.helpers.servers import ROOT
 
 TARGETS = {"-".join(target): target for target in (NATIVE, LAMBDA, NATIVE_SKLEARN)}
-EVERY_TARGET = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+#: Only the layer of this machine is built by `make test`.
+EVERY_TARGET = pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(target, id=name, marks=[] if target == NATIVE else pytest.mark.slow)
+        for name, target in TARGETS.items()
+    ],
+)
 PINS = read_pins(ROOT / "requirements.txt", ROOT / "training" / "requirements.txt")
 ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00"
 X86_64, AARCH64 = struct.pack("<H", 62), struct.pack("<H", 183)
@@ -119,6 +126,7 @@ def test_a_layer_keeps_its_budget(target: Target) -> None:
     assert sum(size for size, _ in contents(unzipped(target)).values()) <= BUDGETS[target.engine]
 
 
+@pytest.mark.slow
 @EVERY_TARGET
 def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> None:
     """Byte for byte, whatever the temporary folders are called."""
@@ -250,6 +258,7 @@ def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
     assert str(tmp_path / "serving" / "loader.py") in compiled
 
 
+@pytest.mark.slow
 def test_pyodide_compiles_for_cpython(credit: Path) -> None:
     """Lambda's Python runs what WebAssembly compiled for it."""
     python = findpython.find(LAMBDA.python, implementation="cpython")
@@ -263,6 +272,7 @@ def test_pyodide_compiles_for_cpython(credit: Path) -> None:
     assert not [name for name in compiled if name.startswith((str(layer), HOME))]
 
 
+@pytest.mark.slow
 def test_the_sklearn_layer_answers_as_this_process_does(pickled: Path) -> None:
     """A pickled pipeline of text, numbers and trees runs on what is left of scikit-learn."""
     allow = {"ALLOW_PICKLE": "1"}
@@ -275,6 +285,7 @@ def test_the_sklearn_layer_answers_as_this_process_does(pickled: Path) -> None:
     assert "sklearn" in modules
 
 
+@pytest.mark.slow
 def test_the_sklearn_layer_has_every_estimator() -> None:
     """Trimming took no module that an estimator or a transformer needs to be imported."""
     script = (
@@ -324,6 +335,7 @@ def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
     assert not [name for name in ("flask", "werkzeug", "gunicorn") if (folder / name).exists()]
 
 
+@pytest.mark.slow
 def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
     """A pattern that matches no file is dead, or no longer does its work."""
     trim = tomllib.loads((ROOT / "layer" / "trim.toml").read_text("utf-8"))

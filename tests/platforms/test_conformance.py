@@ -10,28 +10,26 @@ from typing import Any
 import pytest
 import requests
 
-from tests.helpers.platforms import PLATFORMS, Platform, Reply
+from tests.helpers.example import ROW, assert_problem, post
+from tests.helpers.platforms import PLATFORMS, Platform
 from tests.helpers.servers import serving
 
-JSON = {"Content_Type": "application/json"}
-ROW: dict[str, Any] = {
-    "seniority": 9,
-    "home": "rent",
-    "time": 60,
-    "age": 30,
-    "marital": "married",
-    "records": "no",
-    "job": "freelance",
-    "expenses": 73,
-    "income": 129,
-    "assets": 0,
-    "debt": 0,
-    "amount": 800,
-    "price": 846,
-}
+#: `make test` runs all of the contract on these; elsewhere it runs what is marked `everywhere`.
+WHOLE = {"direct", "lambda, HTTP API"}
 
 
-@pytest.fixture(scope="module", params=PLATFORMS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test on every platform, most of them in `make test-all` only."""
+    if "send" in metafunc.fixturenames:
+        whole = metafunc.definition.get_closest_marker("everywhere") is not None
+        platforms = [
+            pytest.param(name, marks=[] if whole or name in WHOLE else pytest.mark.slow)
+            for name in PLATFORMS
+        ]
+        metafunc.parametrize("send", platforms, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def send(request: pytest.FixtureRequest, credit: Path) -> Iterator[Platform]:
     """Yield each platform in turn, with limits small enough to be met."""
     limits = {"MAX_BODY_BYTES": "20000", "MAX_INSTANCES": "50"}
@@ -57,25 +55,7 @@ def offline_faults(request: pytest.FixtureRequest) -> None:
         request.applymarker(pytest.mark.xfail(reason=f"serverless-offline: {reason}"))
 
 
-def post(send: Platform, data: Any, **headers: str) -> Reply:
-    """Send *data* to predict: as it is if it is bytes, else as JSON."""
-    body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return send("predict", "POST", body, **{**JSON, **headers})
-
-
-def assert_problem(reply: Reply, status: int, code: str) -> Any:
-    """One error shape for all: RFC 9457, with the request's id, and no trace of a traceback."""
-    assert reply.status == status, reply.body
-    assert reply.headers["Content-Type"] == "application/problem+json"
-    problem = reply.json()
-    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "request_id"}
-    assert problem["type"] == f"urn:canoa:problem:{code}"
-    assert problem["status"] == status
-    assert problem["request_id"] == reply.headers["X-Request-Id"]
-    assert b"Traceback" not in reply.body
-    return problem
-
-
+@pytest.mark.everywhere
 def test_instances_are_answered_in_order(send: Platform) -> None:
     """Many instances get as many predictions, with the model's name and version."""
     reply = post(send, {"instances": [ROW, {**ROW, "records": "yes"}]})
@@ -92,6 +72,7 @@ def test_instances_are_answered_in_order(send: Platform) -> None:
     assert second["probabilities"]["bad"] > first["probabilities"]["bad"]
 
 
+@pytest.mark.everywhere
 def test_one_bare_instance_is_answered_in_the_singular(send: Platform) -> None:
     """A bare object is one instance; its answer is the one that a list would hold."""
     single = post(send, ROW).json()
@@ -119,6 +100,7 @@ def test_null_is_taken_where_training_saw_gaps(send: Platform) -> None:
     assert post(send, {**ROW, **gaps}).status == 200
 
 
+@pytest.mark.everywhere
 def test_a_category_never_seen_is_answered_with_a_warning(send: Platform) -> None:
     """The pipeline handles the category, and the answer says that it was new."""
     answer = post(send, {"instances": [ROW, {**ROW, "home": "houseboat"}]}).json()
@@ -188,6 +170,7 @@ def test_numbers_beyond_double_are_invalid_not_malformed(send: Platform) -> None
     assert [error["pointer"] for error in problem["errors"]] == ["/age"]
 
 
+@pytest.mark.everywhere
 def test_a_missing_field_is_named(send: Platform) -> None:
     """What lacks a feature is told which, and what it takes."""
     row = {name: value for name, value in ROW.items() if name != "income"}
@@ -205,6 +188,7 @@ def test_at_most_a_hundred_faults_are_listed(send: Platform) -> None:
     assert len(problem["errors"]) == 100
 
 
+@pytest.mark.everywhere
 def test_too_many_bytes_or_instances(send: Platform) -> None:
     """Over MAX_BODY_BYTES or MAX_INSTANCES: 413."""
     assert_problem(post(send, b" " * 20001), 413, "too-large")
@@ -241,6 +225,7 @@ def test_json_may_name_its_charset(send: Platform, charset: str) -> None:
     assert post(send, ROW, Content_Type="application/json" + charset).status == 200
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize(
     ("function", "method", "allow"),
     [
@@ -259,6 +244,7 @@ def test_other_methods_are_refused(send: Platform, function: str, method: str, a
     assert reply.headers["Allow"] == allow
 
 
+@pytest.mark.everywhere
 def test_health_names_the_version(send: Platform) -> None:
     """Health answers with the version that predictions come from."""
     model = post(send, ROW).json()["model"]
@@ -293,6 +279,7 @@ def test_the_request_id_is_given_back(send: Platform, sent: dict[str, str], expe
     assert send("health", "GET", None, **sent).headers["X-Request-Id"] == expected
 
 
+@pytest.mark.everywhere
 def test_a_listed_origin_may_read(send: Platform) -> None:
     """CORS: the listed origin is named, preflight included; errors too."""
     origin = "https://shop.example"
@@ -309,6 +296,7 @@ def test_a_listed_origin_may_read(send: Platform) -> None:
         assert post(send, data, Origin=origin).headers["Access-Control-Allow-Origin"] == origin
 
 
+@pytest.mark.everywhere
 def test_other_origins_may_not(send: Platform) -> None:
     """CORS: another origin gets no permission, and caches are told that it matters."""
     for method in ("OPTIONS", "GET"):

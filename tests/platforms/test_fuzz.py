@@ -7,8 +7,10 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
+from tests.helpers.example import JSON, ROW
 from tests.helpers.platforms import direct, gunicorn
-from tests.platforms.test_conformance import JSON, ROW
 
 SEED = 20261124
 ANSWERS = {200, 400, 413, 422}
@@ -46,11 +48,14 @@ def seeds() -> list[bytes]:
     return [json.dumps(shape).encode() for shape in shapes]
 
 
-def test_mutated_bodies_are_answered_or_refused(credit: Path, capsys: object) -> None:
-    """50,000 bodies through the function: each a known status, its form right, none slow."""
+@pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_mutated_bodies_are_answered_or_refused(
+    credit: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    """Thousands of bodies through the function: each a known status, its form right, none slow."""
     chance, starts = random.Random(SEED), seeds()
     with direct(credit, MAX_BODY_BYTES="20000", LOG_LEVEL="error") as send:
-        for _ in range(50_000):
+        for _ in range(count):
             body = mutate(chance.choice(starts), chance)
             started = time.monotonic()
             reply = send("predict", "POST", body, **JSON)
@@ -61,11 +66,12 @@ def test_mutated_bodies_are_answered_or_refused(credit: Path, capsys: object) ->
                 assert reply.json()["status"] == reply.status
 
 
-def test_mutated_bodies_over_http(credit: Path) -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_mutated_bodies_over_http(credit: Path, count: int) -> None:
     """Some of them over a real connection, which stays usable."""
     chance, starts = random.Random(SEED + 1), seeds()
     with gunicorn(credit, LOG_LEVEL="error") as send:
-        for _ in range(2_000):
+        for _ in range(count):
             assert (
                 send("predict", "POST", mutate(chance.choice(starts), chance), **JSON).status
                 in ANSWERS

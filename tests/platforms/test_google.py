@@ -11,8 +11,8 @@ import pathspec
 import pytest
 import requests
 
+from tests.helpers.example import ROW
 from tests.helpers.servers import ROOT, start
-from tests.platforms.test_conformance import ROW
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def test_only_what_serves_is_uploaded(source: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_buildpack_builds_and_starts_a_function(source: Path, tmp_path: Path) -> None:
     """Its commands, in its order; then `functions-framework` alone, told by the environment."""

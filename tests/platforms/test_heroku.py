@@ -9,8 +9,8 @@ from pathlib import Path
 import requests
 from serving.settings import Settings
 
+from tests.helpers.example import ROW
 from tests.helpers.servers import ROOT, program, start
-from tests.platforms.test_conformance import ROW
 
 
 def test_heroku_local_serves(credit: Path, tmp_path: Path) -> None:

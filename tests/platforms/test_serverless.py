@@ -24,6 +24,8 @@ from tests.helpers.aws.osls import offline, osls, package
 from tests.helpers.platforms import PATHS
 from tests.helpers.servers import ROOT, Server
 
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = {path.stem for path in (ROOT / "functions").glob("*.py")}
 
 

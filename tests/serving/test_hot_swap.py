@@ -23,10 +23,10 @@ from serving.bundle.reader import Bundle
 from serving.stores.folder import FolderStore
 from sklearn.ensemble import RandomForestRegressor
 
+from tests.helpers.bundles import upload
 from tests.helpers.proxy import Answer, Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.serving.stores.test_faults import upload
 from training.export.build import build_bundle
 
 SWAPS, ROLLBACKS = 20, 5
@@ -109,6 +109,7 @@ def memory(server: Server) -> float:
     return float(sum(worker.memory_full_info().pss for worker in workers))
 
 
+@pytest.mark.slow
 def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:
     """Twenty-five moves of the pointer under load, a third of the store's answers being errors."""
     chance = random.Random(1)
@@ -337,6 +338,7 @@ def test_sighup_to_one_that_is_refused_is_degraded(versions: Versions, tmp_path:
         assert health(server)["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_sighup_to_one_on_scikit_learn(versions: Versions, tmp_path: Path) -> None:
     """It cannot be shared by a fork, so each worker loads it, and none keeps the one before."""
     folder = tmp_path / "swapped"

@@ -11,7 +11,7 @@ import requests
 from openapi_spec_validator import validate
 from serving.routes import load_functions
 
-from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.servers import ROOT, serving
 
 

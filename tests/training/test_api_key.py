@@ -10,8 +10,8 @@ import pytest
 import requests
 from serving.access.api_keys import ApiKey, find_api_key, read_api_keys
 
+from tests.helpers.command import assert_refused, run_in
 from tests.helpers.servers import serving
-from tests.training.test_cli import assert_refused, run
 
 
 def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 
 def test_the_key_lets_in_what_its_entry_says(credit: Path, tmp_path: Path) -> None:
     """A server that is given the entry takes the key; nothing was written to a file."""
-    key, entry = printed(run(tmp_path, "key", "web", "--scope", "predict"))
+    key, entry = printed(run_in(tmp_path, "key", "web", "--scope", "predict"))
     with serving(credit, API_KEYS=entry) as server:
         sent = {"Authorization": f"Bearer {key}"}
         refused = requests.get(f"{server}/v0/model_info", headers=sent, timeout=10)
@@ -49,8 +49,8 @@ def test_the_scopes_are_in_the_entry(
     tmp_path: Path, options: list[str], scopes: set[str] | None
 ) -> None:
     """Without a scope the key may do everything; and no two keys are alike."""
-    key, entry = printed(run(tmp_path, "key", "web", *options))
-    other, _ = printed(run(tmp_path, "key", "web", *options))
+    key, entry = printed(run_in(tmp_path, "key", "web", *options))
+    other, _ = printed(run_in(tmp_path, "key", "web", *options))
     found = find_api_key(read_api_keys(entry), key)
 
     assert isinstance(found, ApiKey)
@@ -62,12 +62,12 @@ def test_the_scopes_are_in_the_entry(
 @pytest.mark.parametrize("name", ["", "my web", "web=x", "-web", "w" * 41, "we\nb", "caf\xe9"])
 def test_a_name_that_cannot_be_said_is_refused(tmp_path: Path, name: str) -> None:
     """It has to stand in API_KEYS and in logs."""
-    assert_refused(run(tmp_path, "key", "--", name), "cannot be called")
+    assert_refused(run_in(tmp_path, "key", "--", name), "cannot be called")
 
 
 def test_a_scope_that_no_function_asks_for_is_refused(tmp_path: Path) -> None:
     """A typo would make a key that opens nothing."""
     assert_refused(
-        run(tmp_path, "key", "web", "--scope", "predcit"),
+        run_in(tmp_path, "key", "web", "--scope", "predcit"),
         "no function asks for the scope predcit; there are info, predict",
     )

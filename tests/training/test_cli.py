@@ -20,58 +20,16 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder
 
+from tests.helpers.command import assert_refused, run_in
+from tests.helpers.projects import packed, project
 from tests.helpers.servers import ROOT
-
-PROJECT = """
-import numpy as np, pandas as pd
-from sklearn.linear_model import LinearRegression, LogisticRegression
-def load_data():
-    data = pd.DataFrame({{"a": np.arange(60.0), "b": np.arange(60.0) % 7}})
-    target = np.where(data["a"] % 2 == 0, "even", "odd")
-    {change}
-    return data, target
-def build_pipeline():
-    return {model}
-"""
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in *folder*."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    path = os.pathsep.join(
-        str(ROOT / p) if p == "layer/python" else p for p in path.split(os.pathsep)
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "training", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def project(folder: Path, change: str = "", model: str = "LogisticRegression()") -> str:
-    """Write a project file; its module's name."""
-    (folder / "shop.py").write_text(PROJECT.format(change=change, model=model))
-    return "shop"
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Exit status 2 and one clear sentence, no traceback."""
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("training: ")
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in last
 
 
 def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
     """A project of two functions becomes a bundle; on a pipe the progress is plain lines."""
-    done = run(tmp_path, "train", "--project", project(tmp_path))
+    done = run_in(tmp_path, "train", "--project", project(tmp_path))
     manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
 
     assert done.returncode == 0, done.stderr
@@ -80,14 +38,14 @@ def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
     assert manifest.classes == ["even", "odd"]
     assert {"held_out", "baseline", "cross_validation"} == manifest.metrics.keys()
     assert manifest.importances.permutation is not None
-    checked = run(tmp_path, "check", "models/shop")
+    checked = run_in(tmp_path, "check", "models/shop")
     assert checked.returncode == 0, checked.stderr
 
 
 def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
     """RMSE, MAE and R² next to the mean's."""
     name = project(tmp_path, "target = data['a'] * 2 + data['b']", "LinearRegression()")
-    assert run(tmp_path, "train", "--project", name).returncode == 0
+    assert run_in(tmp_path, "train", "--project", name).returncode == 0
     metrics = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest.metrics
 
     assert metrics["held_out"].keys() == {"rmse", "mae", "r2"}
@@ -99,42 +57,46 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
     name = project(tmp_path)
     graphs = []
     for models in ("one", "two"):
-        assert run(tmp_path, "train", "--project", name, "--models", models).returncode == 0
+        assert run_in(tmp_path, "train", "--project", name, "--models", models).returncode == 0
         graphs.append(open_bundle(FolderStore(tmp_path / models / "shop")).read("model.onnx"))
 
     assert graphs[0] == graphs[1]
 
 
+#: What is wrong with the data → words of the message.
+WRONG = [
+    ("target[:] = 'even'", ["one class", "even"]),
+    ("target = target[:-1]", ["60", "59"]),
+    ("target = pd.Series(target).where(data['a'] > 3)", ["missing", "4 rows"]),
+    ("data.columns = ['a', 'a']", ["twice", "a"]),
+    ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
+    ("target = np.stack([target, target], axis=1)", ["one value a row"]),
+    ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
+    ("data['c'] = [[1]] * 60", ["column c"]),
+    ("data['c'] = 1e300", ["column c", "float32"]),
+    ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
+    ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
+    ("data = data.rename(columns={'a': 'height (\")'})", ["column name", "rename it"]),
+    ("data = data.set_axis([1, '1'], axis=1)", ["column names must differ", "1 stands there"]),
+    ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
+    ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
+    ("return data", ["two things"]),
+    ("data = data.to_numpy().tolist()[0]", ["a table"]),
+    ("data = __import__('scipy.sparse').sparse.csr_matrix(data)", ["a table", "csr_matrix"]),
+    ("target = np.array([1, 'x'] * 30, dtype=object)", ["one kind only"]),
+    ("target = data['a'] / 7", ["fractions", "regressor"]),
+    ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
+    ("data, target = data[:4], ['p', 'p', 'n', 'n']", ["cannot be split"]),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        ("target[:] = 'even'", ["one class", "even"]),
-        ("target = target[:-1]", ["60", "59"]),
-        ("target = pd.Series(target).where(data['a'] > 3)", ["missing", "4 rows"]),
-        ("data.columns = ['a', 'a']", ["twice", "a"]),
-        ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
-        ("target = np.stack([target, target], axis=1)", ["one value a row"]),
-        ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
-        ("data['c'] = [[1]] * 60", ["column c"]),
-        ("data['c'] = 1e300", ["column c", "float32"]),
-        ("data['c'] = '\\ud800'", ["column c", "Unicode"]),
-        ("data = data.rename(columns={'a': '\\ud800'})", ["column names", "Unicode"]),
-        ("data = data.rename(columns={'a': 'height (\")'})", ["column name", "rename it"]),
-        ("data = data.set_axis([1, '1'], axis=1)", ["column names must differ", "1 stands there"]),
-        ("data['c'] = 'x'", ["cannot be fitted", "'x'"]),
-        ("data['b'] = data['nope']", ["load_data() failed", "'nope'", "shop.py, line 7"]),
-        ("return data", ["two things"]),
-        ("data = data.to_numpy().tolist()[0]", ["a table"]),
-        ("data = __import__('scipy.sparse').sparse.csr_matrix(data)", ["a table", "csr_matrix"]),
-        ("target = np.array([1, 'x'] * 30, dtype=object)", ["one kind only"]),
-        ("target = data['a'] / 7", ["fractions", "regressor"]),
-        ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
-        ("data, target = data[:4], ['p', 'p', 'n', 'n']", ["cannot be split"]),
-    ],
+    [*WRONG[:6], *(pytest.param(*case, marks=pytest.mark.slow) for case in WRONG[6:])],
 )
 def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
     """What is wrong with the data is said, and nothing is written."""
-    done = run(tmp_path, "train", "--project", project(tmp_path, change))
+    done = run_in(tmp_path, "train", "--project", project(tmp_path, change))
 
     assert_refused(done, *words)
     assert not (tmp_path / "models").exists()
@@ -151,13 +113,13 @@ def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list
 )
 def test_a_pipeline_that_is_none_is_named(tmp_path: Path, model: str, words: list[str]) -> None:
     """What build_pipeline() returned is said."""
-    assert_refused(run(tmp_path, "train", "--project", project(tmp_path, model=model)), *words)
+    assert_refused(run_in(tmp_path, "train", "--project", project(tmp_path, model=model)), *words)
 
 
 def test_three_rows_of_a_regression_are_enough(tmp_path: Path) -> None:
     """A score that one held-out row cannot have is left out, not written as no number."""
     name = project(tmp_path, "data = data[:3]; target = [1.0, 2.0, 3.0]", "LinearRegression()")
-    assert run(tmp_path, "train", "--project", name).returncode == 0
+    assert run_in(tmp_path, "train", "--project", name).returncode == 0
     manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
 
     assert manifest.metrics["held_out"].keys() == {"rmse", "mae"}
@@ -168,35 +130,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A file where the folder of models should be."""
     (tmp_path / "models").write_text("")
 
-    assert_refused(run(tmp_path, "train", "--project", project(tmp_path)), "models", "written")
+    assert_refused(run_in(tmp_path, "train", "--project", project(tmp_path)), "models", "written")
 
 
 def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
     """A module that is not there, or lacks a function."""
-    assert_refused(run(tmp_path, "train", "--project", "nothing.here"), "nothing")
+    assert_refused(run_in(tmp_path, "train", "--project", "nothing.here"), "nothing")
     (tmp_path / "half.py").write_text("def load_data(): ...")
-    assert_refused(run(tmp_path, "train", "--project", "half"), "build_pipeline()")
-    assert_refused(run(tmp_path, "train", "--name", "../x"), "../x")
+    assert_refused(run_in(tmp_path, "train", "--project", "half"), "build_pipeline()")
+    assert_refused(run_in(tmp_path, "train", "--name", "../x"), "../x")
     for broken in ("def load_data(:", "import nothing_like_this", "raise ValueError('boom')"):
         (tmp_path / "broken.py").write_text(broken)
-        assert_refused(run(tmp_path, "train", "--project", "broken"), "broken", "line 1")
-
-
-def packed(folder: Path, **columns: object) -> None:
-    """Write model.joblib and rows.csv."""
-    data = pd.DataFrame({"a": np.arange(50.0), "b": np.arange(50.0)[::-1] % 9, **columns})
-    target = np.where(data["a"] > 20, "high", "low")
-    joblib.dump(
-        make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target),
-        folder / "model.joblib",
-    )
-    data.assign(answer=target, extra=1).to_csv(folder / "rows.csv", index=False)
+        assert_refused(run_in(tmp_path, "train", "--project", "broken"), "broken", "line 1")
 
 
 def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
     """A joblib file and sample rows become a bundle; that a pickle is opened is said."""
     packed(tmp_path)
-    done = run(
+    done = run_in(
         tmp_path,
         *("pack", "model.joblib", "--sample", "rows.csv", "--target", "answer", "--name", "shop"),
     )
@@ -219,7 +170,7 @@ def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "rubbish.joblib").write_bytes(b"rubbish")
 
     def pack(model: str, sample: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return run(tmp_path, "pack", model, "--sample", sample, "--name", "shop", *more)
+        return run_in(tmp_path, "pack", model, "--sample", sample, "--name", "shop", *more)
 
     assert_refused(pack("model.joblib", "none.csv"), "none.csv")
     assert_refused(pack("model.joblib", "empty.csv"), "empty.csv")
@@ -236,7 +187,7 @@ def test_pack_refuses_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "rows.zip").write_text("a,b\n1,2\n")
     (tmp_path / "shifted.csv").write_text("a,b\n1,2,3\n3,4,5\n")
     for sample in ("rows.zip", "shifted.csv"):
-        done = run(tmp_path, "pack", "model.joblib", "--sample", sample, "--name", "shop")
+        done = run_in(tmp_path, "pack", "model.joblib", "--sample", sample, "--name", "shop")
         assert_refused(done, f"{sample} cannot be read as CSV")
 
 
@@ -262,7 +213,7 @@ def test_pack_takes_one_prediction_a_row(tmp_path: Path, model: object, words: s
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
 
     assert_refused(
-        run(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop"), words
+        run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop"), words
     )
 
 
@@ -275,7 +226,7 @@ def test_pack_keeps_codes_that_are_text(tmp_path: Path) -> None:
     pipeline = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(data, target)
     joblib.dump(pipeline, tmp_path / "model.joblib")
     data.to_csv(tmp_path / "rows.csv", index=False)
-    done = run(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
+    done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
     manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
     [code] = [feature for feature in manifest.features if feature.name == "code"]
 
@@ -295,7 +246,7 @@ def test_what_a_pickle_needs_is_said(tmp_path: Path) -> None:
         file.write("from sklearn.pipeline import make_pipeline\n")
         file.write("from sklearn.preprocessing import FunctionTransformer\n")
         file.write("def doubled(rows):\n    return rows * 2\n")
-    done = run(tmp_path, "train", "--project", name)
+    done = run_in(tmp_path, "train", "--project", name)
 
     assert done.returncode == 0, done.stderr
     assert "the module shop" in " ".join(done.stdout.split())
@@ -303,11 +254,11 @@ def test_what_a_pickle_needs_is_said(tmp_path: Path) -> None:
 
 def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:
     """A byte off is found."""
-    assert run(tmp_path, "train", "--project", project(tmp_path)).returncode == 0
+    assert run_in(tmp_path, "train", "--project", project(tmp_path)).returncode == 0
     [graph] = (tmp_path / "models" / "shop").glob("*/model.onnx")
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
 
-    assert_refused(run(tmp_path, "check", "models/shop"), "model.onnx", "sha256")
+    assert_refused(run_in(tmp_path, "check", "models/shop"), "model.onnx", "sha256")
 
 
 def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""AWS on this machine: moto's server, and what its CloudFormation lacks for serverless.yml.
+"""AWS on this machine: moto's server, with the resources that its CloudFormation lacks.
 
 What moto has an API for but no CloudFormation resource is made through that API, so boto3 checks
 every property's name and type as it would for AWS.
@@ -21,7 +21,7 @@ from tests.helpers.servers import Server, start
 
 __all__ = ["KEYS", "aws", "client", "serve"]
 
-#: Invented. With them, and AWS_ENDPOINT_URL, nothing can reach anybody's account.
+#: Invented. With them and AWS_ENDPOINT_URL, no request can reach a real account.
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -34,7 +34,7 @@ KEYS = {
 @contextlib.contextmanager
 def aws() -> Iterator[Server]:
     """Run the server."""
-    program = "from tests.aws import serve; serve()"
+    program = "from tests.helpers.aws.account import serve; serve()"
     command = [sys.executable, "-c", program, "-H", "127.0.0.1", "-p", "{port}"]
     with start(command, KEYS) as server:
         yield server
@@ -52,7 +52,7 @@ def client(server: str, service: str) -> Any:
 
 
 def serve() -> None:
-    """Be the server, with moto's own arguments, the port last."""
+    """Run the server in this process, with moto's arguments; the port is the last of them."""
     from moto.server import main
 
     server = f"http://127.0.0.1:{sys.argv[-1]}"
@@ -68,12 +68,12 @@ def serve() -> None:
 
 
 def _errors(template: str) -> list[Any]:
-    """List what AWS refuses *template* for; moto would for a warning too."""
+    """List the errors of *template*. moto alone would reject it for warnings too."""
     return [m for m in validate_template_cfn_lint(template) if m.rule.severity == "error"]
 
 
 def _put_policy(put: Callable[..., Any], **properties: Any) -> dict[str, Any]:
-    # moto heeds no Condition: the TLS-only policy of osls's own bucket would keep osls out of it.
+    # moto ignores Condition: the TLS-only policy of osls's bucket would shut osls out.
     if "deploymentbucket" not in properties["Bucket"]:
         put(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
     return properties

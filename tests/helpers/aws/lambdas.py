@@ -1,4 +1,4 @@
-"""Lambda as far as it can be had here: its events, and its Runtime API for AWS's own client.
+"""Lambda on this machine: its events, and its Runtime API for AWS's own client.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -182,7 +182,7 @@ class Runtime:
         return answer
 
     def logged(self) -> str:
-        """Everything that the function has written so far."""
+        """Return everything that the function has written so far."""
         return self.log.read_text("utf-8", "replace")
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
@@ -291,7 +291,7 @@ def runtime(
 
 @functools.cache
 def function_package() -> Path:
-    """Copy what serverless.yml packs for a function; the folder."""
+    """Copy the files that serverless.yml packs for a function; return the folder."""
     folder = _temporary("package-")
     shutil.copytree(ROOT / "functions", folder / "functions", ignore=lambda *_: ["__pycache__"])
     return folder

@@ -1,4 +1,4 @@
-"""Layers for tests: built by the real command, once in a run, and unzipped as Lambda does."""
+"""Builds layers with the real command, once per process, and unzips them as Lambda does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.servers import ROOT
 
 __all__ = ["ARCH", "LAMBDA", "NATIVE", "NATIVE_SKLEARN", "build", "unzipped", "zipped"]
 
-#: This machine, in Lambda's words.
+#: This machine's architecture, as Lambda names it.
 ARCH = {machine: arch for arch, machine in MACHINES.items()}[platform.machine()]
 NATIVE = Target(ARCH, "{}.{}".format(*sys.version_info), "onnx")
 NATIVE_SKLEARN = NATIVE._replace(engine="sklearn")
@@ -28,7 +28,7 @@ atexit.register(_folder.cleanup)
 
 
 def build(target: Target, output: Path) -> str:
-    """Run the command; what it printed."""
+    """Run the command; return its output."""
     options = ["--arch", target.arch, "--python", target.python, "--engine", target.engine]
     run = subprocess.run(
         [sys.executable, "-m", "layer.build", *options, "--output", str(output)],
@@ -43,7 +43,7 @@ def build(target: Target, output: Path) -> str:
 
 @functools.cache
 def zipped(target: Target) -> Path:
-    """Build the layer; the zip."""
+    """Build the layer; return the zip."""
     output = Path(_folder.name, "-".join(target) + ".zip")
     build(target, output)
     return output
@@ -51,7 +51,7 @@ def zipped(target: Target) -> Path:
 
 @functools.cache
 def unzipped(target: Target) -> Path:
-    """Build and unzip the layer; the folder that Lambda puts on the path."""
+    """Build and unzip the layer; return the folder that Lambda puts on the path."""
     folder = Path(_folder.name, "-".join(target))
     with zipfile.ZipFile(zipped(target)) as archive:
         archive.extractall(folder)

@@ -1,4 +1,4 @@
-"""osls, as `make deploy-aws` runs it, but against the AWS of `tests.aws`."""
+"""osls, as `make deploy-aws` runs it, but against `tests.helpers.aws.account`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def offline(model_uri: Path | str, **environment: str) -> Iterator[Server]:
         "LAMBDA_TASK_ROOT": str(ROOT),
         "MODEL_URI": str(model_uri),
         "NODE_NO_WARNINGS": "1",
-        # It starts the first python3 on the path, and puts this one's there.
+        # It starts the python3 of this environment.
         "VIRTUAL_ENV": sys.prefix,
     }
     with start(command, given | opened(environment), ROOT / "tests" / "offline") as server:

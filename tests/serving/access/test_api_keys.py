@@ -14,7 +14,7 @@ from serving.access.gate import Gate
 from serving.errors import SettingsError
 from serving.settings import read_settings
 
-from tests.helpers.keys import API_KEYS
+from tests.helpers.access.keys import API_KEYS
 from tests.helpers.servers import ROOT, clean_environment
 
 ONE, TWO = digest("one"), digest("two")

@@ -14,12 +14,12 @@ from serving.access import cors
 from serving.adapters.aws_events import EventRequest
 from serving.endpoint import Answer, Request, endpoint
 
+from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.aws.lambdas import http_event, runtime
 from tests.helpers.aws.osls import offline
-from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import PLATFORMS, Platform, Reply, direct
 from tests.helpers.servers import Server, emulator, lines, serving
-from tests.platforms.test_conformance import ROW, assert_problem, post
 
 PROTECTED = {"predict": "POST", "model_info": "GET", "openapi": "GET"}
 ORIGIN = "https://shop.example"

@@ -11,11 +11,11 @@ import pytest
 import requests
 from serving.access.api_keys import digest
 
+from tests.helpers.access.identity import AUDIENCE, Provider, provider
+from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.aws.lambdas import http_event, runtime
-from tests.helpers.identity import AUDIENCE, Provider, provider
-from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.example import ROW
 from tests.helpers.servers import emulator, serving
-from tests.platforms.test_conformance import ROW
 
 #: The password of a Redis that is not there.
 PASSWORD = "a-password-of-redis"  # noqa: S105  # invented

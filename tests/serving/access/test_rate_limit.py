@@ -20,9 +20,9 @@ from serving.access import rate_limit
 from serving.access.rate_limit import RateLimit, network, open_rate_limit
 from serving.errors import SettingsError, TooManyRequests
 
-from tests.helpers.keys import API_KEYS, KEYS
+from tests.helpers.access.keys import API_KEYS, KEYS
+from tests.helpers.example import ROW
 from tests.helpers.servers import Server, emulator, lines, serving, start
-from tests.platforms.test_conformance import ROW
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from serving.access import jwks
 
-from tests.helpers.identity import AUDIENCE, DISCOVERY, KEYS, Provider, encode, provider
-from tests.helpers.keys import API_KEYS
-from tests.helpers.keys import KEYS as API
+from tests.helpers.access.identity import AUDIENCE, DISCOVERY, KEYS, Provider, encode, provider
+from tests.helpers.access.keys import API_KEYS
+from tests.helpers.access.keys import KEYS as API
+from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import PLATFORMS, Platform, Reply, direct
 from tests.helpers.servers import serving, wait_for
-from tests.platforms.test_conformance import ROW, assert_problem, post
 
 
 @pytest.fixture(name="idp")

@@ -15,10 +15,10 @@ import pytest
 import requests
 from serving.adapters.gunicorn_worker import ARRIVAL_SECONDS
 
+from tests.helpers.example import ROW
+from tests.helpers.http.wire import BODY, CHUNKED, check, connect, instances, post, talk
 from tests.helpers.servers import Server, serving
-from tests.platforms.test_conformance import ROW
 
-BODY = json.dumps(ROW).encode()
 #: Room for the tests' own side of a thousand connections is taken as given; each is two files.
 CROWD = 1000
 
@@ -42,44 +42,6 @@ def still_serving(server: Server) -> Iterator[None]:
     assert "Traceback" not in server.logged()
 
 
-def connect(server: Server) -> socket.socket:
-    """Open a connection."""
-    host, _, port = server.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
-def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Send pieces, and read until the server closes or falls silent."""
-    with connect(server) as client:
-        try:
-            for piece in pieces:
-                client.sendall(piece)
-                time.sleep(pause)
-        except OSError:
-            pass  # refused before all was sent: what it answered is there to be read
-        client.settimeout(2)
-        answer = b""
-        try:
-            while piece := client.recv(65536):
-                answer += piece
-        except OSError:
-            pass
-    return answer
-
-
-def post(*headers: bytes, body: bytes = BODY, version: bytes = b"HTTP/1.1") -> bytes:
-    """Write a POST by hand; without a length among *headers*, the body's."""
-    lines = [b"POST /v0/predict " + version, b"Host: x", b"Content-Type: application/json"]
-    if not any(header.lower().startswith((b"content-length", b"transfer")) for header in headers):
-        lines.append(b"Content-Length: %d" % len(body))
-    return b"\r\n".join([*lines, *headers, b"", body])
-
-
-def instances(text: str) -> bytes:
-    """Write a POST of *text*."""
-    return post(body=text.encode("utf-8", "surrogatepass"))
-
-
 def row(**changed: object) -> bytes:
     """Write a POST of the example's row, changed."""
     return post(body=json.dumps(ROW | changed).encode())
@@ -87,8 +49,6 @@ def row(**changed: object) -> bytes:
 
 DEEP = "[" * 100_000
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-CHUNKED = b"Transfer-Encoding: chunked"
-
 #: What is sent → what may come back.
 JSON = {
     "nested 100,000 deep": (instances(DEEP), {400}),
@@ -173,16 +133,6 @@ def test_rubbish_around_the_body(server: Server, sent: bytes, statuses: set[int]
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b"smuggled" not in answer
     assert b"<script" not in answer
-
-
-def check(answer: bytes, statuses: set[int]) -> None:
-    """One of the statuses; a problem says what it is."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    status = int(head.split()[1])
-    assert status in statuses
-    if status != 200:
-        assert b"application/problem+json" in head
-        assert json.loads(body)["status"] == status
 
 
 def test_a_hundred_megabytes(server: Server) -> None:

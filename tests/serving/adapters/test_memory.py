@@ -17,8 +17,10 @@ import requests
 
 from tests.helpers.aws.lambdas import http_event, runtime
 from tests.helpers.control_group import Limited, memory_limit
+from tests.helpers.example import JSON, ROW
 from tests.helpers.servers import start
-from tests.platforms.test_conformance import JSON, ROW
+
+pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 BODY = 4 * MIB

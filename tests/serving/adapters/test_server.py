@@ -19,9 +19,9 @@ import requests
 from serving.errors import FunctionsError
 from serving.routes import load_functions
 
+from tests.helpers.example import JSON, ROW
 from tests.helpers.platforms import direct
 from tests.helpers.servers import ROOT, serving, wait_for
-from tests.platforms.test_conformance import JSON, ROW
 
 
 def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:

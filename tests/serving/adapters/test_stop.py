@@ -3,95 +3,24 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import socket
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from tests.helpers.servers import Server, serving, start
-from tests.platforms.test_conformance import ROW
-from tests.serving.adapters.test_hostile import check, connect, post
+from tests.helpers.example import ROW
+from tests.helpers.http.load import CLIENTS, Clients
+from tests.helpers.http.wire import check, connect, post
+from tests.helpers.servers import Server, end_a_worker, serving, start, workers
 
-CLIENTS = 16
 ROUNDS = 5
-
-
-class Clients:
-    """Clients that keep their connections, and what became of each request."""
-
-    def __init__(self, server: Server, retry: Retry | None = None) -> None:
-        self.outcomes: Counter[str] = Counter()
-        #: Requests that an answer was only had for at a later try.
-        self.retried = 0
-        self._url = f"{server}/v0/predict"
-        self._retry = retry
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Ask from many threads; at the end every request that was begun has its outcome."""
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            try:
-                threads = [pool.submit(self._ask, random.Random(n)) for n in range(CLIENTS)]
-                yield
-            finally:
-                self._over.set()
-        for thread in threads:
-            thread.result()
-
-    def _ask(self, chance: random.Random) -> None:
-        with requests.Session() as session:
-            if self._retry:
-                session.mount("http://", HTTPAdapter(max_retries=self._retry))
-            while not self._over.wait(chance.choice((0, 0, 0.001, 0.01, 0.3))):
-                outcome, retries = self._once(session)
-                with self._lock:
-                    self.outcomes[outcome] += 1
-                    self.retried += retries > 0
-
-    def _once(self, session: requests.Session) -> tuple[str, int]:
-        broken = 0
-        while True:
-            try:
-                answer = session.post(self._url, json=ROW, timeout=30)
-                break
-            except requests.exceptions.ChunkedEncodingError as error:
-                # Killed between an answer's head and its body: urllib3 leaves that to its caller.
-                broken += 1
-                if not self._retry or broken > 3:
-                    return repr(error), 0
-            except requests.RequestException as error:
-                return repr(error), 0
-        history = answer.raw.retries.history if answer.raw.retries else ()
-        return str(answer.status_code), len(history) + broken
-
-
-def workers(server: Server) -> list[psutil.Process]:
-    """List the workers that there are."""
-    return psutil.Process(server.process.pid).children()
-
-
-def end_a_worker(server: Server, by: signal.Signals) -> None:
-    """Send a signal to one of two workers, and wait until two others than it are there."""
-    victim = random.choice(workers(server))
-    victim.send_signal(by)
-    deadline = time.monotonic() + 30
-    while victim.is_running() or len(workers(server)) < 2:
-        assert time.monotonic() < deadline, "the worker was not replaced"
-        time.sleep(0.05)
 
 
 def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:

@@ -22,12 +22,12 @@ from serving.stores.folder import FolderStore
 from serving.stores.location import open_store
 
 from tests.helpers.aws.lambdas import http_event
-from tests.helpers.bundles import copied, new_signer, public_keys
+from tests.helpers.bundles import copied, new_signer, public_keys, upload_folder
+from tests.helpers.example import ROW
 from tests.helpers.platforms import lambda_process
 from tests.helpers.proxy import Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.platforms.test_conformance import ROW
 from training.registry.signing_key import Signer
 
 US, THEM = new_signer(), new_signer()
@@ -114,14 +114,6 @@ def point(folder: Path, version: str) -> None:
     (folder / "latest").write_text(version)
 
 
-def upload(folder: Path, bucket: Bucket) -> str:
-    """Put a model's folder into *bucket*; its address."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            bucket.put(path.relative_to(folder.parent).as_posix(), path.read_bytes())
-    return f"{bucket.location.uri}/{folder.name}"
-
-
 def reasons(server: Server, message: str) -> list[str]:
     """Why, each time it was said."""
     return [line["reason"] for line in lines(server, message)]
@@ -139,7 +131,7 @@ def test_a_signed_bundle_is_served(
     """By the dyno's server, from either kind of location, by its pointer or its own address."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=US)
-    uri = upload(folder, bucket) if remote else str(folder)
+    uri = upload_folder(folder, bucket) if remote else str(folder)
     for location in (uri, f"{uri}/v1"):
         with serving(location, **public_keys(THEM, US), **bucket.location.environment) as server:
             assert ask(server).json()["model"]["version"] == "v1", server.logged()
@@ -153,7 +145,7 @@ def test_what_is_not_ours_is_503(
     """The client is told nothing; the operator, in the log, which of the reasons it is."""
     folder = tmp_path / "credit"
     point(fault(credit, folder).parent, "bad")
-    uri = upload(folder, bucket) if remote else str(folder)
+    uri = upload_folder(folder, bucket) if remote else str(folder)
     with serving(uri, **public_keys(US), **bucket.location.environment) as server:
         answer = ask(server)
         [reason, *_] = reasons(server, "no model")
@@ -232,7 +224,7 @@ def test_signatures_are_fetched_beside_the_manifest(
     """One more round trip is not waited for, and one of the keys may have no file."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=US)
-    uri = upload(folder, bucket)
+    uri = upload_folder(folder, bucket)
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     barrier = threading.Barrier(4, timeout=10)
@@ -255,7 +247,7 @@ def test_without_the_right_to_list_it_is_refused_all_the_same(
     """S3 then says 403 of a signature that is not there, and nobody knows which there are."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=THEM)
-    uri = upload(folder, bucket)
+    uri = upload_folder(folder, bucket)
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     bucket.proxy.fault = lambda asked, answer: (

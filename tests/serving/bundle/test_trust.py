@@ -22,11 +22,10 @@ from serving.settings import deployed_folder
 from serving.stores.folder import FolderStore
 
 from tests.helpers.aws.lambdas import http_event
-from tests.helpers.bundles import copied, manifest_of, new_signer, public_keys, trap
+from tests.helpers.bundles import copied, manifest_of, new_signer, public_keys, trap, upload_folder
 from tests.helpers.platforms import lambda_process
 from tests.helpers.servers import ROOT, clean_environment, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.serving.bundle.test_signature import upload
 
 US, THEM = new_signer(), new_signer()
 ALLOWED = {"ALLOW_PICKLE": "1"}
@@ -137,7 +136,7 @@ def test_the_trap_works(
 ) -> None:
     """Allowed, or signed and verified, the server opens the pickle: these tests can fail."""
     copied(credit, model, version="v1", sign=US, **trap(mark))
-    uri = upload(model, bucket)
+    uri = upload_folder(model, bucket)
     with serving(uri, **settings, **bucket.location.environment):
         wait_for(mark.exists)
 
@@ -148,7 +147,7 @@ def test_a_server_does_not_open_what_nobody_answers_for(
 ) -> None:
     """Ahead of the fork, in the workers, or at a request: nothing runs; and it is not fetched."""
     copied(credit, model, version="v1", sign=US, **trap(mark))
-    uri = upload(model, bucket) if remote else str(model)
+    uri = upload_folder(model, bucket) if remote else str(model)
     with serving(uri, **bucket.location.environment) as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 503
         assert "set ALLOW_PICKLE=1" in server.logged()

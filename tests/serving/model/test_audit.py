@@ -5,19 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from serving.bundle.manifest import Manifest, decode_manifest
+from serving.bundle.manifest import decode_manifest
 from serving.bundle.reader import open_bundle
 from serving.errors import BundleError, SandboxFailed
 from serving.model import sandbox
@@ -31,152 +29,24 @@ from serving.model.model import open_graph
 from serving.model.sandbox import try_in_sandbox
 from serving.stores.folder import FolderStore
 
-
-def model(nodes: list[NodeProto], *initializers: TensorProto, **domains: int) -> ModelProto:
-    """Make a model of one input x, of four numbers a row, and one output y."""
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        list(initializers),
-    )
-    opsets = {"": 18, "ai.onnx.ml": 5, **domains}
-    ids = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    return helper.make_model(graph, opset_imports=ids, ir_version=8)
-
+from tests.helpers.graphs.hostile import DEADLY, HOSTILE, with_four_numbers
+from tests.helpers.graphs.made import (
+    CONSTANT,
+    NEG,
+    also,
+    body,
+    chain,
+    elsewhere,
+    hidden,
+    model,
+    older_chain,
+    older_trees,
+    scan,
+    trees,
+    trees_of_two_names,
+)
 
 LIMIT = 256 * 1024 * 1024  # bytes
-
-
-def floats(name: str, *values: float) -> TensorProto:
-    """Make a constant."""
-    return numpy_helper.from_array(np.array(values, np.float32), name)
-
-
-def elsewhere(location: str, name: str = "w") -> TensorProto:
-    """Make a constant of four numbers whose content is in another file."""
-    tensor = TensorProto(
-        name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
-    )
-    tensor.external_data.add(key="location", value=location)
-    return tensor
-
-
-def trees(true: list[int], false: list[int], leaf: tuple[list[int], list[int]]) -> ModelProto:
-    """Make a TreeEnsemble with one tree and two leaves; by branch, what is next on either side."""
-    count = len(true)
-    node = helper.make_node(
-        "TreeEnsemble",
-        ["x"],
-        ["y"],
-        domain="ai.onnx.ml",
-        n_targets=1,
-        nodes_featureids=[0] * count,
-        nodes_splits=floats("", *[0.5] * count),
-        nodes_modes=numpy_helper.from_array(np.zeros(count, np.uint8)),
-        nodes_truenodeids=true,
-        nodes_falsenodeids=false,
-        nodes_trueleafs=leaf[0],
-        nodes_falseleafs=leaf[1],
-        leaf_targetids=[0, 0],
-        leaf_weights=floats("", 1.0, 2.0),
-        tree_roots=[0],
-    )
-    return model([node])
-
-
-def chain(depth: int) -> ModelProto:
-    """Make a tree that goes down on one side."""
-    down = [*range(1, depth), 0]
-    leaf = [*[0] * (depth - 1), 1]
-    return trees(down, [1] * depth, (leaf, [1] * depth))
-
-
-def older_trees(**changes: Any) -> ModelProto:
-    """Make a TreeEnsembleRegressor of one branch and two leaves."""
-    attributes: dict[str, Any] = {
-        "n_targets": 1,
-        "nodes_treeids": [0, 0, 0],
-        "nodes_nodeids": [0, 1, 2],
-        "nodes_featureids": [0, 0, 0],
-        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
-        "nodes_values": [0.5, 0.0, 0.0],
-        "nodes_truenodeids": [1, 0, 0],
-        "nodes_falsenodeids": [2, 0, 0],
-        "target_treeids": [0, 0],
-        "target_nodeids": [1, 2],
-        "target_ids": [0, 0],
-        "target_weights": [1.0, 2.0],
-        **changes,
-    }
-    node = helper.make_node(
-        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **attributes
-    )
-    return model([node], **{"ai.onnx.ml": 3})
-
-
-def older_chain(depth: int) -> ModelProto:
-    """Make a tree that goes down on one side, as the older operator writes it."""
-    count = 2 * depth + 1
-    zeros = [0] * (depth + 1)
-    return older_trees(
-        nodes_treeids=[0] * count,
-        nodes_nodeids=[*range(count)],
-        nodes_featureids=[0] * count,
-        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * (depth + 1),
-        nodes_values=[0.5] * count,
-        nodes_truenodeids=[*range(1, depth + 1), *zeros],
-        nodes_falsenodeids=[*range(depth + 1, count), *zeros],
-    )
-
-
-def body(*nodes: NodeProto) -> onnx.GraphProto:
-    """Make the graph within a Scan, of a row z."""
-    value = helper.make_tensor_value_info
-    return helper.make_graph(
-        list(nodes), "body", [value("z", 1, None)], [value("r", TensorProto.FLOAT, None)]
-    )
-
-
-def scan(name: str, inner: onnx.GraphProto) -> NodeProto:
-    """Make a Scan over rows."""
-    return helper.make_node("Scan", [name], ["y"], body=inner, num_scan_inputs=1)
-
-
-def also(node: bytes) -> bytes:
-    """Make a model of one good node, and merge another one into its graph, as protobuf does."""
-    good: bytes = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
-    graph = b"\x0a" + _length(node) + node
-    return good + b"\x3a" + _length(graph) + graph
-
-
-def hidden() -> bytes:
-    """Hide a Loop in a field whose number is graph's, once its upper half is lost."""
-    loop = model([helper.make_node("Loop", ["x"], ["y"])]).graph.SerializeToString()
-    good = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
-    return b"".join([good, b"\xba\x80\x80\x80\x20", _length(loop), loop])
-
-
-def trees_of_two_names() -> bytes:
-    """Name each part of a deep tree twice; onnxruntime takes the second name."""
-    [node] = chain(5000).graph.node
-    parts = [part.SerializeToString() for part in node.attribute]
-    del node.attribute[:]
-    other = AttributeProto(name="x").SerializeToString()
-    named = b"".join(b"\x2a" + _length(other + part) + other + part for part in parts)
-    return also(node.SerializeToString() + named)
-
-
-def _length(content: bytes) -> bytes:
-    rest, written = len(content), b""
-    while rest > 127:
-        rest, written = rest >> 7, written + bytes([rest & 127 | 128])
-    return written + bytes([rest])
-
-
-NEG = helper.make_node("Neg", ["x"], ["y"])
-CONSTANT = helper.make_node("Constant", [], ["y"], value=elsewhere("w"))
 REFUSED: dict[str, tuple[ModelProto | bytes, str]] = {
     "a loop": (model([helper.make_node("Loop", ["n", "c", "x"], ["y"])]), "operator 'Loop'"),
     "a branch": (model([helper.make_node("If", ["x"], ["y"])]), "operator 'If'"),
@@ -326,100 +196,6 @@ def test_another_format_is_not_opened(
     monkeypatch.setattr(engine, "audit_graph", lambda _: None)
     with pytest.raises(BundleError, match="onnxruntime cannot open the graph"):
         OnnxEngine(manifest, own)
-
-
-def with_four_numbers(credit: Path) -> Manifest:
-    """Make a manifest of a regression over four numbers, x0 to x3."""
-    manifest = open_bundle(FolderStore(credit)).manifest
-    [number, *_] = [feature for feature in manifest.features if feature.kind == "number"]
-    return msgspec.structs.replace(
-        manifest,
-        task="regression",
-        classes=None,
-        has_probabilities=False,
-        engine=msgspec.structs.replace(manifest.engine, inputs=None),
-        features=[msgspec.structs.replace(number, name=f"x{i}") for i in range(4)],
-        example=msgspec.structs.replace(
-            manifest.example, instance={f"x{i}": 1.0 for i in range(4)}, prediction={"value": 1.0}
-        ),
-    )
-
-
-SUM = helper.make_node("ReduceSum", ["big"], ["y"], keepdims=1)
-SHAPE = numpy_helper.from_array(np.array([10**9]), "shape")
-
-
-def doubling(times: int) -> list[NodeProto]:
-    """Join the rows with themselves, over and over."""
-    names = ["x", *(f"x{i}" for i in range(1, times)), "big"]
-    return [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
-
-
-HOSTILE: dict[str, tuple[ModelProto, str]] = {
-    "much memory at once": (
-        model([helper.make_node("ConstantOfShape", ["shape"], ["big"]), SUM], SHAPE),
-        "cannot score its own example: .*[Mm]emory",
-    ),
-    "much memory by and by": (
-        model([*doubling(40), SUM]),
-        "cannot score its own example: .*[Mm]emory",
-    ),
-    "much time": (
-        model(
-            [
-                helper.make_node("ConstantOfShape", ["shape"], ["big"]),
-                scan("big", body(helper.make_node("Neg", ["z"], ["r"]))),
-            ],
-            numpy_helper.from_array(np.array([10**7, 1]), "shape"),
-        ),
-        "cannot score its own example: takes over",
-    ),
-    "another shape": (model([helper.make_node("Neg", ["x"], ["y"])]), "answers 1 rows with"),
-    "two rows for one": (
-        model(
-            [
-                helper.make_node("Concat", ["x", "x"], ["r"], axis=0),
-                helper.make_node("ReduceSum", ["r", "axes"], ["y"]),
-            ],
-            numpy_helper.from_array(np.array([1]), "axes"),
-        ),
-        "answers 1 rows with",
-    ),
-    "text for numbers": (
-        model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)]),
-        "cannot open|cannot score",
-    ),
-    "no such row": (
-        model([helper.make_node("Gather", ["x", "shape"], ["y"], axis=0)], SHAPE),
-        "cannot score its own example",
-    ),
-}
-
-TEXT = numpy_helper.from_array(np.array(["x" * 1_000_000], object), "text")
-MANY = numpy_helper.from_array(np.array([2_000]), "many")
-
-#: What is taken beside what is counted: for a trial only.
-DEADLY: dict[str, tuple[ModelProto, str]] = {
-    "much text": (
-        model(
-            [
-                helper.make_node("Expand", ["text", "many"], ["texts"]),
-                helper.make_node(
-                    "LabelEncoder",
-                    ["texts"],
-                    ["numbers"],
-                    domain="ai.onnx.ml",
-                    keys_strings=["a"],
-                    values_floats=[1.0],
-                ),
-                helper.make_node("ReduceSum", ["numbers"], ["y"], keepdims=1),
-            ],
-            TEXT,
-            MANY,
-        ),
-        "memory|bad_alloc|ends the process",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", DEADLY)

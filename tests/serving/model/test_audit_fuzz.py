@@ -25,19 +25,13 @@ from serving.bundle.reader import Bundle
 from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 
-from tests.helpers.mutants import mutate
+from tests.helpers.bundles import upload
+from tests.helpers.graphs.hostile import DEADLY, HOSTILE, with_four_numbers
+from tests.helpers.graphs.made import chain, model, older_chain
+from tests.helpers.graphs.mutants import mutate
 from tests.helpers.pipelines import CASES
 from tests.helpers.servers import ROOT, Server, clean_environment, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from tests.serving.model.test_audit import (
-    DEADLY,
-    HOSTILE,
-    chain,
-    model,
-    older_chain,
-    with_four_numbers,
-)
-from tests.serving.stores.test_faults import upload
 from training.export.build import build_bundle
 
 MUTANTS = 10_000
@@ -172,6 +166,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
     return found
 
 
+@pytest.mark.slow
 def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None:
     """Each is opened and scores rows, or is refused; none crashes, hangs, or raises otherwise."""
     chance = random.Random(4)
@@ -191,6 +186,7 @@ def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None
     assert came["served"] > MUTANTS / 20
 
 
+@pytest.mark.slow
 def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: without the check, a deep tree ends the process."""
     unchecked = OPENER.replace(
@@ -205,6 +201,7 @@ def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.Monke
     opener.close()
 
 
+@pytest.mark.slow
 def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) -> None:
     """Each is made live, and refused; the same process goes on answering from the one before."""
     manifest = with_four_numbers(credit)

@@ -24,10 +24,11 @@ from serving.stores.folder import FolderStore
 from serving.stores.location import open_store
 from serving.stores.store import Store
 
+from tests.helpers.bundles import upload
+from tests.helpers.example import ROW
 from tests.helpers.proxy import Answer, Asked
 from tests.helpers.servers import ROOT, clean_environment, serving
 from tests.helpers.stores import SECRETS, Bucket
-from tests.platforms.test_conformance import ROW
 
 
 @pytest.fixture
@@ -35,15 +36,6 @@ def published(credit: Path, bucket: Bucket) -> Bucket:
     """A bucket with the example in it."""
     upload(open_bundle(FolderStore(credit)), bucket)
     return bucket
-
-
-def upload(bundle: Bundle, bucket: Bucket, model: str = "credit") -> None:
-    """Put a bundle into *bucket* and point at it."""
-    prefix = f"{model}/{bundle.manifest.version}"
-    for name in bundle.manifest.files:
-        bucket.put(f"{prefix}/{name}", bundle.read(name))
-    bucket.put(f"{prefix}/manifest.json", bundle.raw)
-    bucket.put(f"{model}/latest", bundle.manifest.version.encode())
 
 
 def version(bucket: Bucket) -> str:

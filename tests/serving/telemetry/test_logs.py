@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,17 +14,11 @@ import requests
 from serving.bundle.trust import Trust
 from serving.telemetry.logs import line_fields, log
 
+from tests.helpers.http.canaries import CANARIES, WORD, send_canaries
 from tests.helpers.platforms import direct
-from tests.helpers.servers import Server, lines, serving, start, wait_for
+from tests.helpers.servers import Server, lines, serving, start, wait_for, workers
 from tests.helpers.stores import Bucket
-from tests.platforms.test_conformance import ROW
-from tests.serving.adapters.test_hostile import instances, post, talk
-from tests.serving.adapters.test_stop import workers
-
-#: What stands in every location where a client can put something.
-WORD = "canaryword"
-NUMBER = 314159265358.926
-CANARIES = (WORD, "314159265358", WORD.upper())
+from tests.helpers.versions import versions_of
 
 
 def log_of(server: Server) -> list[dict[str, Any]]:
@@ -35,60 +28,7 @@ def log_of(server: Server) -> list[dict[str, Any]]:
     return decoded
 
 
-def versions_of(credit: Path, folder: Path, names: list[str]) -> Path:
-    """Copy the example's bundle under other versions; the model's folder."""
-    original = credit / (credit / "latest").read_text().strip()
-    for name in names:
-        shutil.copytree(original, folder / name)
-        manifest = json.loads((folder / name / "manifest.json").read_text())
-        (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
-    (folder / "latest").write_text(names[0])
-    return folder
-
-
-def send_canaries(server: Server) -> None:
-    """Put them in bodies, queries, paths and headers, of requests that are answered and refused."""
-    headers = {
-        "Authorization": f"Bearer {WORD}",
-        "X-API-Key": WORD,
-        "Cookie": f"session={WORD}",
-        "User-Agent": WORD,
-        "X-Request-Id": f"{WORD} with a space",
-        "traceparent": WORD,
-    }
-    url = f"{server}/v0/predict?home={WORD}"
-    bodies = [
-        json.dumps(ROW | {"home": WORD, "price": NUMBER}),
-        json.dumps({"instances": [ROW | {"home": WORD}] * 3}),
-        json.dumps(ROW | {"age": WORD}),
-        json.dumps(ROW | {WORD: NUMBER}),
-        json.dumps(ROW | {"price": f"{NUMBER}"}),
-        '{"home": "' + WORD,
-        WORD,
-    ]
-    for body in bodies:
-        requests.post(url, data=body, headers=headers, timeout=10)
-        requests.post(url, json=json.loads(bodies[0]), headers=headers, timeout=10)
-    for path in (f"/{WORD}", f"/health/{WORD}?{WORD}={NUMBER}"):
-        requests.request(WORD.upper(), f"{server}{path}", headers=headers, timeout=10)
-    word = WORD.encode()
-    for sent in (
-        post(word),
-        post(b"Content-Encoding: " + word),
-        post(b"Content-Length: " + word),
-        post(word + b": " + word + b"\x00"),
-        post(b"Transfer-Encoding: " + word),
-        b"GET /" + word + b" HTTP/" + word + b"\r\n\r\n",
-        b"<" + word + b"> / HTTP/1.1\r\n\r\n",
-        b"GET /" + word * 2000 + b" HTTP/1.1\r\n\r\n",
-        post(b"X-A: " + word * 2000),
-        post()[:-5] + word[:4],
-        instances(f'{{"home": "{WORD}\ud800"}}'),
-    ):
-        talk(server, sent)
-
-
-@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize("level", ["info", pytest.param("debug", marks=pytest.mark.slow)])
 def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
     """Every line of it is JSON, through traffic, refusals, a swap, a crash and the stop."""
     model = versions_of(credit, tmp_path / "models", ["1", "2", "3"])

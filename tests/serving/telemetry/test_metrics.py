@@ -11,12 +11,11 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from serving.adapters.flask import create_app
 
+from tests.helpers.example import ROW
+from tests.helpers.http.wire import talk
 from tests.helpers.platforms import direct
-from tests.helpers.servers import Server, serving, wait_for
-from tests.platforms.test_conformance import ROW
-from tests.serving.adapters.test_hostile import talk
-from tests.serving.adapters.test_stop import end_a_worker, workers
-from tests.serving.telemetry.test_logs import versions_of
+from tests.helpers.servers import Server, end_a_worker, serving, wait_for, workers
+from tests.helpers.versions import versions_of
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -12,11 +12,10 @@ import requests
 from serving.telemetry.tracing import span
 
 from tests.helpers.aws.lambdas import http_event
-from tests.helpers.otlp import Received, attributes, collector
-from tests.helpers.servers import ROOT, clean_environment, serving, wait_for
-from tests.platforms.test_conformance import JSON, ROW
-from tests.serving.adapters.test_stop import workers
-from tests.serving.telemetry.test_logs import CANARIES, send_canaries
+from tests.helpers.example import JSON, ROW
+from tests.helpers.http.canaries import CANARIES, send_canaries
+from tests.helpers.http.otlp import Received, attributes, collector
+from tests.helpers.servers import ROOT, clean_environment, serving, wait_for, workers
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -17,6 +17,8 @@ from tests.helpers.servers import serving
 from training.export.build import build_bundle
 from training.export.features import as_frame, to_columns
 
+pytestmark = pytest.mark.slow
+
 #: Every row of a data set is sent, up to so many.
 ROWS = 300
 

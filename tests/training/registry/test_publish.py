@@ -5,25 +5,17 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import msgspec
 import pytest
 import requests
 from serving.bundle.reader import open_bundle
-from serving.bundle.writer import write_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.command import on_a_terminal, run, start
+from tests.helpers.example import ROW
 from tests.helpers.proxy import Asked
 from tests.helpers.servers import serving
 from tests.helpers.stores import Bucket, Location, azure, google
-from tests.platforms.test_conformance import ROW
-
-
-def another(credit: Path, folder: Path, version: str) -> Path:
-    """Make a model's folder with the same model as another *version*; its bundle's folder."""
-    bundle = open_bundle(FolderStore(credit))
-    manifest = msgspec.structs.replace(bundle.manifest, version=version)
-    return write_bundle(folder, manifest, {n: bundle.read(n) for n in manifest.files})
+from tests.helpers.versions import another
 
 
 def test_a_published_model_is_served(credit: Path, bucket: Bucket) -> None:

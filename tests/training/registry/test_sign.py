@@ -21,12 +21,11 @@ from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.bundles import copied, new_signer, public_keys
-from tests.helpers.command import run
+from tests.helpers.command import run, run_in
+from tests.helpers.example import ROW
+from tests.helpers.projects import packed, project
 from tests.helpers.servers import serving
 from tests.helpers.stores import Bucket, Location
-from tests.platforms.test_conformance import ROW
-from tests.training.test_cli import packed, project
-from tests.training.test_cli import run as run_in
 
 HERE = Location("", {})
 

@@ -15,8 +15,7 @@ from serving.stores.store import Store
 from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.proxy import Asked
 from tests.helpers.stores import Bucket, Location, google
-from tests.helpers.versions import Add, ask
-from tests.training.registry.test_publish import another
+from tests.helpers.versions import Add, another, ask
 
 
 def test_list_shows_what_there_is(

@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry's own protocol over HTTP, on loopback: what a collector would see."""
+"""A receiver of OpenTelemetry's protocol over HTTP, on loopback, in place of a collector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Received", "attributes", "collector"]
 
 
 class Received:
-    """Everything that was sent."""
+    """Everything that the receiver got."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -57,7 +57,7 @@ def attributes(holder: Any) -> dict[str, Any]:
 
 @contextmanager
 def collector() -> Iterator[Received]:
-    """Run one."""
+    """Run a receiver."""
     received = Received()
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Graphs that went wrong: bytes changed blindly, and parts changed knowingly through onnx."""
+"""Damaged graphs: random bytes are changed, or parts of the graph by way of onnx."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _lengthen(chance: random.Random, graph: bytes, others: Sequence[bytes]) -> b
 
 
 def _change(chance: random.Random, model: ModelProto) -> None:
-    """Change one thing that graphs are made of."""
+    """Change one part of the graph."""
     change = chance.choice((*[_attribute] * 5, _tensor_of, *_CHANGES))
     change(chance, model)
 
@@ -131,7 +131,7 @@ def _tensor(chance: random.Random, tensor: TensorProto) -> None:
 
 
 def _edge(chance: random.Random, model: ModelProto) -> None:
-    """Feed a node something else: a circle, a gap, a name that nothing has."""
+    """Give a node another input: one that makes a circle, none, or an unknown name."""
     graph = model.graph
     node = chance.choice(graph.node)
     names = [value.name for value in (*graph.input, *graph.initializer)]
@@ -164,7 +164,7 @@ def _another_operator(chance: random.Random, model: ModelProto) -> None:
 
 
 def _declared(chance: random.Random, model: ModelProto) -> None:
-    """Say something else of what goes in and comes out."""
+    """Change what the graph declares of its inputs and outputs."""
     value = chance.choice([*model.graph.input, *model.graph.output])
     tensor = value.type.tensor_type
     kind = chance.randrange(3)

@@ -1,4 +1,4 @@
-"""An identity provider on loopback: its keys over real HTTP, tokens of it, and what goes wrong."""
+"""An identity provider on loopback: it serves its keys over HTTP, signs tokens, and can fail."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Provider:
 
 @contextlib.contextmanager
 def provider() -> Iterator[Provider]:
-    """Run one."""
+    """Run an identity provider."""
     one = Provider()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""API keys for tests: invented, and each of a name that says what it may do."""
+"""Invented API keys; the name of each says what it may do."""
 
 from __future__ import annotations
 

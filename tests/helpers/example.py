@@ -1,0 +1,47 @@
+"""The example's request, and the checks that every answer must pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.helpers.platforms import Platform, Reply
+
+__all__ = ["JSON", "ROW", "assert_problem", "post"]
+
+JSON = {"Content_Type": "application/json"}
+
+ROW: dict[str, Any] = {
+    "seniority": 9,
+    "home": "rent",
+    "time": 60,
+    "age": 30,
+    "marital": "married",
+    "records": "no",
+    "job": "freelance",
+    "expenses": 73,
+    "income": 129,
+    "assets": 0,
+    "debt": 0,
+    "amount": 800,
+    "price": 846,
+}
+
+
+def post(send: Platform, data: Any, **headers: str) -> Reply:
+    """Send *data* to predict: bytes unchanged, anything else as JSON."""
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return send("predict", "POST", body, **{**JSON, **headers})
+
+
+def assert_problem(reply: Reply, status: int, code: str) -> Any:
+    """Check that a reply is an RFC 9457 problem with the request's id; return its JSON."""
+    assert reply.status == status, reply.body
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    problem = reply.json()
+    assert problem.keys() - {"errors"} == {"type", "title", "status", "detail", "request_id"}
+    assert problem["type"] == f"urn:canoa:problem:{code}"
+    assert problem["status"] == status
+    assert problem["request_id"] == reply.headers["X-Request-Id"]
+    assert b"Traceback" not in reply.body
+    return problem
