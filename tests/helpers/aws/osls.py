@@ -8,12 +8,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.helpers.aws.account import KEYS
 from tests.helpers.servers import ROOT, Server, free_port, opened, program, start
 
-__all__ = ["offline", "osls", "package"]
+__all__ = ["offline", "offline_at", "osls", "package"]
 
 
 def package(server: str, folder: Path, *options: str) -> Path:
@@ -52,22 +53,32 @@ def osls(server: str, *arguments: str) -> str:
     return run.stdout
 
 
+def offline(model_uri: Path | str, **environment: str) -> AbstractContextManager[Server]:
+    """Run every function of the repository; see `offline_at`."""
+    return offline_at(ROOT, model_uri, **environment)
+
+
 @contextlib.contextmanager
-def offline(model_uri: Path | str, **environment: str) -> Iterator[Server]:
+def offline_at(root: Path, model_uri: Path | str, **environment: str) -> Iterator[Server]:
     """
     Run every function under serverless-offline, each in a Python of its own, with HTTP in front.
 
     A request that comes while a function is busy starts another Python for it, as on Lambda.
+
+    Args:
+        root: The folder with functions/, serverless.yml and tests/offline.
+        model_uri: The model.
+        environment: Further settings.
     """
     ports = ["--httpPort", "{port}", "--lambdaPort", str(free_port())]
     command = [program("osls"), "offline", "--noSponsor", "--host", "127.0.0.1", *ports]
     given = {
         **KEYS,
-        "LAMBDA_TASK_ROOT": str(ROOT),
+        "LAMBDA_TASK_ROOT": str(root),
         "MODEL_URI": str(model_uri),
         "NODE_NO_WARNINGS": "1",
         # It starts the python3 of this environment.
         "VIRTUAL_ENV": sys.prefix,
     }
-    with start(command, given | opened(environment), ROOT / "tests" / "offline") as server:
+    with start(command, given | opened(environment), root / "tests" / "offline") as server:
         yield server
