@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_model_bytes: int = 256 * 1024 * 1024
     allow_pickle: bool = False
     function_target: str | None = None
+    #: None: every address on a cloud, loopback elsewhere.
+    host: str | None = None
     port: int = 8080
     web_concurrency: int = 2
     otel_exporter_otlp_endpoint: str | None = None
@@ -97,6 +99,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "MAX_MODEL_BYTES": _positive,
         "ALLOW_PICKLE": _switch,
         "FUNCTION_TARGET": str,
+        "HOST": _address,
         "PORT": _port,
         "WEB_CONCURRENCY": _positive,
         "OTEL_EXPORTER_OTLP_ENDPOINT": str,
@@ -167,6 +170,15 @@ def _seconds(text: str) -> float:
     if not 0.1 <= seconds <= 1e6:
         raise ValueError("seconds, from 0.1")
     return seconds
+
+
+def _address(text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("an address such as 127.0.0.1, 0.0.0.0 or ::") from None
 
 
 def _port(text: str) -> int:
