@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from serving.adapters.gunicorn_worker import ARRIVAL_SECONDS
+from serving.adapters.gunicorn_bridge import ARRIVAL_SECONDS
 
 from tests.helpers.example import ROW
 from tests.helpers.http.wire import BODY, CHUNKED, check, connect, instances, post, talk

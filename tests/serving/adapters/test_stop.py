@@ -74,7 +74,7 @@ def test_a_worker_that_stops_answers_who_is_connected(credit: Path) -> None:
         for client in clients:
             answer = read(client)
             check(answer, {200})
-            assert b"Connection: close" in answer
+            assert b"connection: close" in answer
 
 
 def test_who_comes_while_the_only_worker_stops_is_answered(credit: Path) -> None:

@@ -7,6 +7,7 @@ bridge. Every public name here, but for imported ones, is a setting or a hook of
 from __future__ import annotations
 
 import gc as _gc
+import logging as _logging
 import os as _os
 import resource as _resource
 import signal as _signal
@@ -134,6 +135,8 @@ def post_worker_init(worker: Any) -> None:
     _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # for the master, but a group may get it
     files, _ = _resource.getrlimit(_resource.RLIMIT_NOFILE)
     _Connection.most = min(worker.cfg.worker_connections, max(16, files - _OTHER_FILES))
+    # Below, uvicorn logs a line or two for every bad request and every offer of HTTP/2.
+    _logging.getLogger("uvicorn.error").setLevel(_logging.ERROR)
     worker.wsgi = _Bridge(
         worker.wsgi, threads=worker.cfg.threads, max_body_bytes=_process().settings.max_body_bytes
     )

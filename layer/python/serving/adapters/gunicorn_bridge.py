@@ -12,7 +12,8 @@ import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
@@ -25,7 +26,6 @@ from serving.errors import (
     RequestTimeout,
     UriTooLong,
 )
-from serving.telemetry.logs import describe, log
 
 __all__ = ["ARRIVAL_SECONDS", "HELD_BODIES", "Bridge"]
 
@@ -34,6 +34,8 @@ ARRIVAL_SECONDS = 20
 #: A refused body is read and thrown away for this long. If the connection were closed at once, the
 #: client would lose the answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 2
+#: After SIGTERM a worker goes on accepting connections for this long.
+ACCEPT_SECONDS = 0.5
 #: A worker holds as many bytes as this many bodies of the largest size, arriving or waiting for a
 #: thread. Beyond that it answers 503.
 HELD_BODIES = 16
@@ -229,26 +231,15 @@ async def _send(reply: Reply, receive: Receive, send: Send, *, close: bool) -> N
         await send({"type": "http.response.body"})
 
 
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log a fault of the event loop: at most one a minute, since without files there are many."""
-    global _silent_until
-    if loop.time() < _silent_until:
-        return
-    _silent_until = loop.time() + 60
-    error = context.get("exception")
-    log("error", context["message"], **(describe(error) if error else {}))
-
-
-_silent_until = 0.0
-
-
 async def _live(receive: Receive, send: Send) -> None:
     """Set up the event loop at the worker's start (the ASGI lifespan)."""
     await receive()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_report)
-    # uvicorn's worker only takes note of gunicorn's quick stop, and would be killed 25 s later.
-    loop.add_signal_handler(signal.SIGQUIT, signal.raise_signal, signal.SIGTERM)
+    # uvicorn's own handler stops accepting at once, and loses connections that wait to be accepted.
+    stop = partial(cast(Callable[..., Any], signal.getsignal(signal.SIGTERM)), signal.SIGTERM, None)
+    loop.add_signal_handler(signal.SIGTERM, loop.call_later, ACCEPT_SECONDS, stop)
+    # uvicorn's worker ignores gunicorn's quick stop, and would be killed 25 s later.
+    loop.add_signal_handler(signal.SIGQUIT, stop)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

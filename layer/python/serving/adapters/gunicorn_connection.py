@@ -7,7 +7,8 @@ calls. None of them is private.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+import re
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -25,30 +26,36 @@ STOP_SECONDS = 2
 PIPELINE = 16
 
 
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+
+
 class Connection(HttpToolsProtocol):
     """A connection with bounds on time, memory and number."""
 
     #: How many connections a worker keeps open.
     most: ClassVar[int] = 1000
-    #: Open connections: the one that has been silent longest comes first.
+    #: Open connections: the one whose last request began first comes first.
     open: ClassVar[dict[Connection, None]] = {}
     #: Connections whose client has not taken its answer yet, oldest first.
     untaken: ClassVar[dict[Connection, asyncio.TimerHandle]] = {}
 
     _head_timer: asyncio.TimerHandle | None = None
-    #: Bytes that have come since the last complete part of a request.
-    _pending = 0
-    _whole = _stopping = False
+    _in_body = _declined = _stopping = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: What has come since the last complete part of a request.
+        self._pending = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection; if there are too many, end the one that has been silent longest."""
+        """Count the connection; if there are too many, end the one of the oldest request."""
         super().connection_made(transport)
         self._expect_head()
         self.open[self] = None
         if len(self.open) > self.most:
             oldest = next(iter(self.open))
             del self.open[oldest]
-            oldest.leave()
+            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -62,47 +69,61 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:  # more than one read holds is waiting: take no more
             self.leave()
             return
-        if self.open.pop(self, self) is None:
-            self.open[self] = None
-        self._pending += len(data)
+        self._pending += data
         super().data_received(data)
-        if self._pending > HEAD_BYTES:
+        if self._declined:
+            self._read_again()
+        elif len(self._pending) > HEAD_BYTES:
             self.send_400_response("The head is too long.")
         elif self._pending and self._head_timer is None:
             self._expect_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has sent all it will, and still listens."""
-        if self._whole:
-            self.leave()
-        return self._whole
+        if self._in_body or self._pending:
+            return False
+        self.leave()
+        return True
 
     def on_message_begin(self) -> None:
         """Note a request."""
         if len(self.pipeline) >= PIPELINE:
-            self.transport.abort()
             raise ValueError("too many requests at once")
-        self._whole = False
+        if self.open.pop(self, self) is None:
+            self.open[self] = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Note a complete head."""
-        self._pending = 0
+        """Note a complete head; of a request that offers another protocol, start nothing yet."""
+        if self.parser.should_upgrade():
+            self._declined = True
+            return
+        self._pending.clear()
         self._stop_head_timer()
+        self._in_body = True
         super().on_headers_complete()
         if self._stopping:
             self.leave()
 
     def on_body(self, body: bytes) -> None:
         """Note a part of a body."""
-        self._pending = 0
+        self._pending.clear()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note a whole request."""
-        self._pending = 0
-        self._whole = True
+        if self._declined:
+            return
+        self._pending.clear()
+        self._in_body = False
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Reject what is not HTTP; behind a request, close after that one's answer."""
+        if self._in_body or self._is_idle():
+            super().send_400_response(msg)
+        else:
+            self.leave()
 
     def pause_writing(self) -> None:
         """Bound how long, and how much, answers wait for their clients."""
@@ -126,7 +147,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Stop with the server: answer what is under way, and what still comes for a while."""
         self._stopping = True
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self.loop.call_later(STOP_SECONDS, self.leave)
         else:
             self.leave()
@@ -134,6 +155,24 @@ class Connection(HttpToolsProtocol):
     def leave(self) -> None:
         """Close an idle connection; otherwise close it behind the answer."""
         super().shutdown()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _read_again(self) -> None:
+        """
+        Read a request that offers another protocol again without the offer (RFC 9110, section 7.8).
+
+        httptools reads no body behind such a head, and Java's HttpClient makes the offer always.
+        """
+        self._declined = False
+        head, end, rest = bytes(self._pending).partition(b"\r\n\r\n")
+        self._pending.clear()
+        head, found = _UPGRADE.subn(b"", head)
+        if found:
+            self.data_received(head + end + rest)
+        else:  # CONNECT, or behind another request in one piece
+            self.leave()
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
