@@ -17,9 +17,9 @@ __all__ = ["Connection"]
 #: A head must be complete after this time, and this many bytes.
 HEAD_SECONDS = 20
 HEAD_BYTES = 32 * 1024
-#: A client must take an answer within this time; so many bytes may wait for all clients.
+#: A client must take an answer within this time. Answers of so many bytes, and one more, may wait.
 ANSWER_SECONDS = 20
-ANSWER_BYTES = 32 * 1024 * 1024
+ANSWER_BYTES = 16 * 1024 * 1024
 #: A worker that stops waits so long for requests on open connections.
 STOP_SECONDS = 2
 #: So many requests may wait behind another on one connection.
@@ -133,10 +133,9 @@ class Connection(HttpToolsProtocol):
             self.untaken[self] = self.loop.call_later(ANSWER_SECONDS, abort)
         waiting = sum(each.transport.get_write_buffer_size() for each in self.untaken)
         for each in list(self.untaken):
-            if waiting <= ANSWER_BYTES:
-                break
-            waiting -= each.transport.get_write_buffer_size()
-            each.transport.abort()
+            if waiting > ANSWER_BYTES and each is not self:
+                waiting -= each.transport.get_write_buffer_size()
+                each.transport.abort()
 
     def resume_writing(self) -> None:
         """Note that the client took its answer."""
