@@ -257,7 +257,8 @@ def memory(server: Server) -> float:
 
 def test_answers_that_are_not_taken_are_bounded(server: Server) -> None:
     """Fifty clients ask for a megabyte each and read nothing: the oldest lose their answer."""
-    request = post(body=json.dumps({"instances": [ROW] * 10_000}).encode())
+    rows = json.dumps({"instances": [ROW] * 10_000}).encode()
+    request = post(b"Connection: close", body=rows)
     with ExitStack() as stack:
         clients = []
         for _ in range(50):

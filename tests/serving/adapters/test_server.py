@@ -21,7 +21,7 @@ from serving.routes import load_functions
 
 from tests.helpers.example import JSON, ROW
 from tests.helpers.platforms import direct
-from tests.helpers.servers import ROOT, serving, wait_for
+from tests.helpers.servers import ROOT, clean_environment, serving, start, wait_for
 
 
 def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
@@ -158,6 +158,7 @@ load_functions("functions")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("HOST", "localhost"),
         ("PORT", "http"),
         ("MAX_INSTANCES", "0"),
         ("MAX_BODY_BYTES", "4MB"),
@@ -227,3 +228,67 @@ def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path:
         assert requests.get(f"{server}/health", timeout=10).json()["model"]["version"] == version
     with serving(folder) as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 503
+
+
+def test_a_read_only_root_is_enough(credit: Path) -> None:
+    """Only /dev/shm can be written: the server starts, answers, and counts."""
+    script = (
+        "mount --rbind / / && mount -o remount,ro,bind / && mount -t tmpfs none /dev/shm"
+        " && for at in $(awk '$2 != \"/dev/shm\" {{print $2}}' /proc/mounts); do"
+        ' mount -o remount,ro,bind "$at" 2> /dev/null; done; touch /tmp/x /var/tmp/x . 2> /dev/null'
+        ' && exit 3; exec "$0" "$@"'
+    )
+    alone = ["unshare", "--mount", "bash", "-c"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no mount namespaces may be made here")
+    command = [
+        *(*alone, script, sys.executable, "-m", "gunicorn"),
+        *("--config", "python:serving.adapters.gunicorn", "--bind", "127.0.0.1:{port}"),
+        "serving.adapters.flask:create_app()",
+    ]
+    with start(command, {"MODEL_URI": str(credit)}) as server:
+        assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
+        assert 'status="200"' in requests.get(f"{server}/metrics", timeout=10).text
+
+
+def bound(**environment: str) -> list[str]:
+    """Return where the configuration listens, in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import serving.adapters.gunicorn as c; print(*c.bind)"],
+        cwd=ROOT,
+        env={**clean_environment(), "PORT": "8123", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout.splitlines()[-1].split()
+
+
+def test_a_laptop_listens_on_loopback(credit: Path) -> None:
+    """On both families, and on no other address."""
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"]
+    command.append("serving.adapters.flask:create_app()")
+    with start(command, {"MODEL_URI": str(credit)}) as server:
+        port = server.rpartition(":")[2]
+        listening = psutil.Process(server.process.pid).net_connections()
+        addresses = {one.laddr.ip for one in listening if one.status == psutil.CONN_LISTEN}
+        for address in addresses:
+            host = f"[{address}]" if ":" in address else address
+            assert requests.get(f"http://{host}:{port}/health", timeout=10).status_code == 200
+
+    assert addresses == ({"127.0.0.1", "::1"} if has_ipv6() else {"127.0.0.1"})
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
+    addresses = [one for every in psutil.net_if_addrs().values() for one in every]
+    return any(one.address == "::1" for one in addresses)
+
+
+def test_host_says_where_to_listen() -> None:
+    """On a cloud it is every address; HOST changes either."""
+    everywhere = "[::]:8123" if has_ipv6() else "0.0.0.0:8123"
+    assert bound(DYNO="web.1", AUTH="none") == [everywhere]
+    assert bound(DYNO="web.1", AUTH="none", HOST="127.0.0.1") == ["127.0.0.1:8123"]
+    assert bound(HOST="127.0.0.2") == ["127.0.0.2:8123"]
+    assert bound(HOST="::1") == ["[::1]:8123"]

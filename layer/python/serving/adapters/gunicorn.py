@@ -53,7 +53,7 @@ def _addresses() -> list[str]:
     if ours.host:
         hosts = [ours.host]
     elif _platform(_os.environ):
-        hosts = ["::"] if _can_bind("::") else ["0.0.0.0"]
+        hosts = ["::"] if _can_bind("::") else ["0.0.0.0"]  # noqa: S104  # a router calls it
     else:
         hosts = ["127.0.0.1", *(["::1"] if _can_bind("::1") else [])]
     return [f"[{host}]:{ours.port}" if ":" in host else f"{host}:{ours.port}" for host in hosts]
@@ -96,7 +96,10 @@ def on_starting(_: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Load the model in the master, once the socket already takes requests."""
+    """Load the model in the master, once the sockets already take requests."""
+    for listener in server.LISTENERS:
+        # Answers that clients do not take must not hide in the kernel: a connection bounds them.
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 128 * 1024)
     _log_start(
         f"gunicorn {_gunicorn_version}",
         _process().settings,

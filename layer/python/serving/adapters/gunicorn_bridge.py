@@ -211,7 +211,8 @@ def _reject(environ: WSGIEnvironment, problem: Problem) -> Reply:
     def handler(_: object) -> NoReturn:
         raise problem
 
-    body, status, headers = respond(Request(environ), handler, None)
+    request = cast(Any, Request(environ))  # its headers are a mapping in all but their type
+    body, status, headers = respond(request, handler, None)
     return status, [*headers.items(), ("Content-Length", str(len(body)))], body
 
 
