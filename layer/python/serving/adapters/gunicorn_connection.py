@@ -1,7 +1,7 @@
 """A client's connection: uvicorn's protocol, with the bounds that it lacks.
 
-Overridden are asyncio's callbacks, httptools' callbacks, and `shutdown`, which uvicorn's server
-calls. None of them is private.
+It overrides callbacks of asyncio and of httptools, and two methods of uvicorn's protocol. It uses
+nothing private.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ STOP_SECONDS = 2
 #: So many requests may wait behind another on one connection.
 PIPELINE = 16
 
-
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
@@ -40,7 +39,12 @@ class Connection(HttpToolsProtocol):
     untaken: ClassVar[dict[Connection, asyncio.TimerHandle]] = {}
 
     _head_timer: asyncio.TimerHandle | None = None
-    _in_body = _declined = _stopping = False
+    #: Where the parser is: within a request, and there within its body.
+    _in_request = _in_body = False
+    #: Whether the server stops.
+    _stopping = False
+    #: Whether the current request offers another protocol, and whether what is pending is all of it.
+    _offers = _can_read_again = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,18 +73,20 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:  # more than one read holds is waiting: take no more
             self.leave()
             return
+        if not self._in_request:
+            self._can_read_again = True
         self._pending += data
         super().data_received(data)
-        if self._declined:
+        if self._offers:
             self._read_again()
         elif len(self._pending) > HEAD_BYTES:
             self.send_400_response("The head is too long.")
-        elif self._pending and self._head_timer is None:
+        elif self._in_request and not self._in_body and self._head_timer is None:
             self._expect_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has sent all it will, and still listens."""
-        if self._in_body or self._pending:
+        if self._in_request:
             return False
         self.leave()
         return True
@@ -91,12 +97,13 @@ class Connection(HttpToolsProtocol):
             raise ValueError("too many requests at once")
         if self.open.pop(self, self) is None:
             self.open[self] = None
+        self._in_request = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note a complete head; of a request that offers another protocol, start nothing yet."""
         if self.parser.should_upgrade():
-            self._declined = True
+            self._offers = True
             return
         self._pending.clear()
         self._stop_head_timer()
@@ -112,10 +119,10 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note a whole request."""
-        if self._declined:
+        if self._offers:
             return
         self._pending.clear()
-        self._in_body = False
+        self._in_request = self._in_body = self._can_read_again = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -164,17 +171,17 @@ class Connection(HttpToolsProtocol):
 
         httptools reads no body behind such a head, and Java's HttpClient makes the offer always.
         """
-        self._declined = False
+        self._offers = self._in_request = False
         head, end, rest = bytes(self._pending).partition(b"\r\n\r\n")
         self._pending.clear()
         head, found = _UPGRADE.subn(b"", head)
-        if found:
+        if found and self._can_read_again:
             self.data_received(head + end + rest)
-        else:  # CONNECT, or behind another request in one piece
+        else:  # CONNECT, or a request that came together with the end of another
             self.leave()
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.leave)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
