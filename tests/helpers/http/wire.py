@@ -9,7 +9,7 @@ import time
 from tests.helpers.example import ROW
 from tests.helpers.servers import Server
 
-__all__ = ["BODY", "CHUNKED", "check", "connect", "instances", "post", "talk"]
+__all__ = ["BODY", "CHUNKED", "check", "connect", "instances", "post", "read", "talk"]
 
 BODY = json.dumps(ROW).encode()
 
@@ -29,13 +29,18 @@ def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
                 time.sleep(pause)
         except OSError:
             pass  # the server closed before all was sent; its answer can still be read
-        client.settimeout(2)
-        answer = b""
-        try:
-            while piece := client.recv(65536):
-                answer += piece
-        except OSError:
-            pass
+        return read(client, seconds=2)
+
+
+def read(client: socket.socket, seconds: float = 30) -> bytes:
+    """Read until the server closes, or sends nothing for so many seconds."""
+    client.settimeout(seconds)
+    answer = b""
+    try:
+        while piece := client.recv(65536):
+            answer += piece
+    except OSError:
+        pass
     return answer
 
 

@@ -11,22 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
-from tests.helpers.servers import ROOT, Server, lines, serving, start, wait_for
-from tests.helpers.wire import check, connect, read, talk
-from tests.helpers.wire import post as write
-from tests.helpers.workers import workers
-from tests.platforms.test_conformance import ROW
+from tests.helpers.example import ROW
+from tests.helpers.http.wire import BODY, CHUNKED, check, connect, post, read, talk
+from tests.helpers.servers import ROOT, Server, lines, serving, start, wait_for, workers
 
-BODY = json.dumps(ROW).encode()
-post = partial(write, body=BODY)
-CHUNKED = b"Transfer-Encoding: chunked"
 COMMAND = [
     *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
     *("--bind", "127.0.0.1:{port}", "serving.adapters.flask:create_app()"),
@@ -252,7 +246,7 @@ def test_a_client_that_only_listens_is_answered(server: Server) -> None:
 
 def memory(server: Server) -> float:
     """Return the workers' private memory in MB."""
-    return sum(worker.memory_full_info().uss for worker in workers(server)) / 1e6
+    return float(sum(worker.memory_full_info().uss for worker in workers(server))) / 1e6
 
 
 def test_answers_that_are_not_taken_are_bounded(server: Server) -> None:

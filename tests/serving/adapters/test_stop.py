@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from urllib3.util.retry import Retry
 
 from tests.helpers.example import ROW
 from tests.helpers.http.load import CLIENTS, Clients
-from tests.helpers.http.wire import check, connect, post
+from tests.helpers.http.wire import check, connect, post, read
 from tests.helpers.servers import Server, end_a_worker, serving, start, workers
 
 ROUNDS = 5
@@ -77,26 +76,26 @@ def test_a_worker_that_stops_answers_who_is_connected(credit: Path) -> None:
             assert b"connection: close" in answer
 
 
-def test_who_comes_while_the_only_worker_stops_is_answered(credit: Path) -> None:
-    """By that worker, as long as it stays for others, and then by the one that takes its place."""
+def test_a_client_that_comes_while_the_only_worker_stops_is_answered(credit: Path) -> None:
+    """The worker that takes its place answers, though another client holds up the old one."""
     request = post()
     with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
         half = stack.enter_context(connect(server))
-        half.sendall(request[:20])
+        half.sendall(request[:-5])
         time.sleep(0.3)
         [worker] = workers(server)
         worker.terminate()
-        for _ in range(5):
-            time.sleep(0.1)
-            answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
-            assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
-        assert worker.is_running()
-        half.sendall(request[20:])
-        check(read(half), {200})
+        with ThreadPoolExecutor(5) as pool:
+            asked = []
+            for _ in range(5):
+                time.sleep(0.3)
+                asked.append(pool.submit(requests.post, f"{server}/v0/predict", json=ROW))
+            assert worker.is_running()
+            half.sendall(request[-5:])
+            check(read(half), {200})
+            assert {one.result(30).status_code for one in asked} == {200}
         worker.wait(10)
-        answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
-        assert answer.status_code == 200
 
 
 def test_sigterm_to_the_server_finishes_what_is_under_way(credit: Path) -> None:
@@ -167,10 +166,23 @@ def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
         assert "SIGKILL" not in server.logged()
 
 
-def read(client: socket.socket) -> bytes:
-    """Read to the end."""
-    client.settimeout(30)
-    answer = b""
-    while piece := client.recv(65536):
-        answer += piece
-    return answer
+def test_a_server_stops_before_it_is_killed(credit: Path) -> None:
+    """Slow bodies, heads that never end, and answers that are not taken: within Heroku's 30 s."""
+    large = json.dumps({"instances": [ROW] * 10_000}).encode()
+    with serving(credit) as server, ExitStack() as stack:
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        for sent in (b"", post()[:20], post()[:-5], post(body=large)) * 4:
+            client = stack.enter_context(connect(server))
+            client.sendall(sent)
+        time.sleep(1)
+        server.process.terminate()
+        assert server.process.wait(26) == 0
+        assert "SIGKILL" not in server.logged()
+
+
+def test_ctrl_c_ends_the_server_at_once(credit: Path) -> None:
+    """Also where the workers do not get the signal themselves."""
+    with serving(credit) as server, connect(server):
+        requests.get(f"{server}/health", timeout=30).raise_for_status()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0

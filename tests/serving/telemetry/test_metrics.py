@@ -127,12 +127,12 @@ def metrics_folder(server: Server) -> Path:
 
 
 def test_labels_are_few_whatever_is_asked(credit: Path) -> None:
-    """A path that is none is one label, and so is a method that is none."""
+    """Every unknown path is one label, and so is every method that no function has."""
     with serving(credit, WEB_CONCURRENCY="1", LOG_LEVEL="error") as server:
-        for n in range(30):
-            requests.request(f"M{n}", f"{server}/path/{n}?{n}", timeout=10)
-            requests.request(f"M{n}", f"{server}/health", timeout=10)
-            talk(server, b"GET /%d HTTP/%d\r\n\r\n" % (n, n))
+        for n, method in enumerate(("PROPFIND", "MKCOL", "REPORT", "PURGE", "SEARCH", "LOCK")):
+            requests.request(method, f"{server}/path/{n}?{n}", timeout=10)
+            requests.request(method, f"{server}/health", timeout=10)
+            talk(server, b"%s /%d HTTP/0.9\r\n\r\n" % (method.encode(), n))
         samples = scrape(server)
 
     found = {tuple(sorted(pairs)) for name, pairs in samples if name == "canoa_requests_total"}

@@ -43,7 +43,7 @@ class Connection(HttpToolsProtocol):
     _in_request = _in_body = False
     #: Whether the server stops.
     _stopping = False
-    #: Whether the current request offers another protocol, and whether what is pending is all of it.
+    #: Whether the current request offers another protocol, and whether all of it is pending.
     _offers = _can_read_again = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
