@@ -44,7 +44,8 @@ def send_canaries(server: Server) -> None:
         requests.post(url, data=body, headers=headers, timeout=10)
         requests.post(url, json=json.loads(bodies[0]), headers=headers, timeout=10)
     for path in (f"/{WORD}", f"/health/{WORD}?{WORD}={NUMBER}"):
-        requests.request(WORD.upper(), f"{server}{path}", headers=headers, timeout=10)
+        for method in (WORD.upper(), "GET"):
+            requests.request(method, f"{server}{path}", headers=headers, timeout=10)
     word = WORD.encode()
     for sent in (
         post(word),
