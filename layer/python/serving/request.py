@@ -9,7 +9,7 @@ import msgspec
 
 from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
 
-__all__ = ["Request", "check_body", "decode"]
+__all__ = ["Request", "check_body", "decode", "max_answer_bytes"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,11 @@ def check_body(request: Request, limit: int) -> int:
     if len(body) > limit:
         raise _too_large(limit)
     return len(body)
+
+
+def max_answer_bytes(request: Request) -> int | None:
+    """Return how many bytes *request*'s way back takes, where the platform limits it."""
+    return getattr(request, "max_answer_bytes", None)
 
 
 def _check_type(content_type: str | None, encoding: str | None) -> None:
