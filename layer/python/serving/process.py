@@ -74,6 +74,7 @@ def start(environment: Mapping[str, str]) -> Process:
     with stopping():
         _process = Process(environment)
         _process.gate.announce()
+        _process.gate.fetch_keys()
     return _process
 
 

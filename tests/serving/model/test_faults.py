@@ -11,8 +11,8 @@ from serving.bundle.manifest import Feature
 from serving.errors import FieldError
 from serving.model.faults import find_faults
 
+from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import Platform, direct
-from tests.platforms.test_conformance import ROW, assert_problem, post
 
 
 @pytest.fixture(scope="module")
