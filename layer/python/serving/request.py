@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -77,6 +77,10 @@ def check_body(request: Request, limit: int) -> int:
     length = headers.get("Content-Length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise _too_large(limit)
+    if hasattr(request, "max_content_length"):
+        # Werkzeug reads no more than this, of a body without a length too. One byte beyond the
+        # limit is enough to see that there is more.
+        cast(Any, request).max_content_length = limit + 1
     try:
         body = request.get_data()
     except Exception as error:  # Werkzeug's, which must not be imported here
