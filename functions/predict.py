@@ -5,6 +5,7 @@ from typing import Any
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
 from serving.model.json_schema import INSTANCES, PREDICTIONS
+from serving.request import max_answer_bytes
 from serving.telemetry.tracing import span
 
 
@@ -17,7 +18,7 @@ def predict(request: Request) -> Answer:
     """
     model = load_model()
     with span("decode"):
-        instances = model.decode(request.get_data())
+        instances = model.decode(request.get_data(), max_answer_bytes(request))
     with span("inference"):
         predictions = model.predict(instances.columns)
 

@@ -25,6 +25,10 @@ def test_the_document_is_valid_openapi(credit: Path) -> None:
     assert len(schemas["Instance"]["required"]) == 13
     batch = schemas["Body"]["oneOf"][0]
     assert batch["properties"]["instances"]["maxItems"] == 77
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    properties = schemas["Prediction"]["properties"]
+    assert properties["probability"] == probability
+    assert properties["probabilities"]["properties"] == {"bad": probability, "good": probability}
 
 
 @pytest.mark.parametrize("keys", ["", API_KEYS], ids=["open", "with keys"])

@@ -17,7 +17,7 @@ import msgspec
 
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import InternalError, MethodNotAllowed, Problem
+from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
 from serving.process import process
 from serving.request import Request, check_body, decode
 from serving.telemetry.logs import describe, log
@@ -237,5 +237,15 @@ def _problem(problem: Problem, headers: dict[str, str]) -> bytes:
         "request_id": headers["X-Request-Id"],
     }
     if problem.errors:
-        body["errors"] = problem.errors
+        body["errors"] = [
+            FieldError(_cut(error.pointer), _cut(error.detail)) for error in problem.errors
+        ]
     return msgspec.json.encode(body)
+
+
+#: In characters. A key that a client sent is in the pointer to it, and may be megabytes long.
+LONGEST_TEXT = 500
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

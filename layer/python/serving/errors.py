@@ -239,15 +239,15 @@ class ModelUnavailable(Problem):
 
 
 class KeysUnavailable(Problem):
-    """No token can be verified now: the identity provider's public keys did not come."""
+    """A token cannot be verified now: its key is not known yet."""
 
     status, code, title = 503, "keys-unavailable", "Tokens cannot be verified now"
 
-    def __init__(self) -> None:
+    def __init__(self, *, retry_seconds: int) -> None:
         super().__init__(
-            "No token can be verified at the moment.",
-            headers={"Retry-After": "10"},
-            reason="the provider's keys did not come",
+            "The token cannot be verified at the moment.",
+            headers={"Retry-After": str(retry_seconds)},
+            reason="the identity provider's keys are not there yet",
         )
 
 

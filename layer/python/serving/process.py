@@ -40,7 +40,7 @@ class Process:
         self.model = LiveModel(
             self.settings.model_uri,
             trust=Trust.from_settings(self.settings, deployed_folder(environment)),
-            limits=Limits(self.settings.max_instances),
+            limits=Limits(self.settings.max_instances, self.settings.max_answer_bytes),
             store_timeout_seconds=self.settings.store_timeout_seconds,
             refresh_seconds=self.settings.model_refresh_seconds,
         )
@@ -74,6 +74,7 @@ def start(environment: Mapping[str, str]) -> Process:
     with stopping():
         _process = Process(environment)
         _process.gate.announce()
+        _process.gate.fetch_keys()
     return _process
 
 

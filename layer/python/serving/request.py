@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
 
-__all__ = ["Request", "check_body", "decode"]
+__all__ = ["Request", "check_body", "decode", "max_answer_bytes"]
 
 T = TypeVar("T")
 
@@ -69,13 +70,17 @@ def check_body(request: Request, limit: int) -> int:
     Raises:
         UnsupportedMedia: It is declared to be something other than JSON in UTF-8.
         TooLarge: It is larger than *limit*.
-        Malformed: It ended early.
+        Malformed: It ended early, or is not in UTF-8.
     """
     headers = request.headers
     _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"))
     length = headers.get("Content-Length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise _too_large(limit)
+    if hasattr(request, "max_content_length"):
+        # Werkzeug reads no more than this, of a body without a length too. One byte beyond the
+        # limit is enough to see that there is more.
+        cast(Any, request).max_content_length = limit + 1
     try:
         body = request.get_data()
     except Exception as error:  # Werkzeug's, which must not be imported here
@@ -84,7 +89,13 @@ def check_body(request: Request, limit: int) -> int:
         raise Malformed("The body ended before all of it had come.") from None
     if len(body) > limit:
         raise _too_large(limit)
+    _check_encoding(body[:4])
     return len(body)
+
+
+def max_answer_bytes(request: Request) -> int | None:
+    """Return how many bytes *request*'s way back takes, where the platform limits it."""
+    return getattr(request, "max_answer_bytes", None)
 
 
 def _check_type(content_type: str | None, encoding: str | None) -> None:
@@ -99,6 +110,17 @@ def _check_type(content_type: str | None, encoding: str | None) -> None:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
             raise UnsupportedMedia("Send JSON in UTF-8.")
+
+
+def _check_encoding(first: bytes) -> None:
+    """Name another encoding by the body's *first* four bytes: JSON begins with ASCII."""
+    if first.startswith(codecs.BOM_UTF8):
+        raise Malformed(
+            "The body begins with a byte order mark (UTF-8 with BOM); send UTF-8 without it."
+        )
+    if 0 in first or first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        width = 32 if b"\0\0" in first else 16
+        raise Malformed(f"The body is UTF-{width}; send UTF-8.")
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -24,6 +24,10 @@ _PLATFORMS = {
 }
 
 
+#: AWS Lambda returns at most 6 MB; a larger answer is lost.
+_LAMBDA_ANSWER_BYTES = 6_000_000
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings, with their defaults. Field x is the environment variable X."""
 
@@ -33,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_refresh_seconds: float | None = None
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
+    max_answer_bytes: int = 32 * 1024 * 1024
     cors_origins: frozenset[str] = frozenset()
     #: As written; `serving.access` parses it.
     api_keys: str | None = None
@@ -86,6 +91,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "MODEL_REFRESH_SECONDS": _seconds,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
+        "MAX_ANSWER_BYTES": _positive,
         "CORS_ORIGINS": _origins,
         "API_KEYS": str,
         "JWT_ISSUER": _https,
@@ -116,6 +122,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     _check_together(values)
     if "api_keys" in values or "jwt_issuer" in values or platform(environment):
         values.setdefault("auth", "required")
+    if platform(environment) == "AWS Lambda":
+        values.setdefault("max_answer_bytes", _LAMBDA_ANSWER_BYTES)
     return Settings(**values)
 
 

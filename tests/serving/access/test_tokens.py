@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from serving.access import jwks
+from serving.access.jwks import KeySet
+from serving.errors import KeysUnavailable
 
 from tests.helpers.access.identity import AUDIENCE, DISCOVERY, KEYS, Provider, encode, provider
 from tests.helpers.access.keys import API_KEYS
@@ -285,7 +288,7 @@ def test_no_token_is_a_fault_of_ours(credit: Path, idp: Provider) -> None:
 
 
 def test_keys_that_are_not_for_us_are_not_kept(
-    send: Platform, idp: Provider, capsys: pytest.CaptureFixture[str]
+    credit: Path, idp: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Symmetric, private, for encryption, of another algorithm, without an id, or no key at all."""
     secret = encode(b"s" * 32)
@@ -305,18 +308,20 @@ def test_keys_that_are_not_for_us_are_not_kept(
     ]
     idp.keys["weak"] = idp.strangers["weak"]
 
-    assert ask(send, idp.token()).status == 200
-    for kid in ("symmetric", "encrypts", "other", "strange", "private", "half", "no point"):
-        assert ask(send, idp.token(headers={"kid": kid})).status == 401
-        assert reason(capsys) == "unknown key"
-    with pytest.warns(UserWarning, match="1024"):
-        weak = idp.token("weak")
-    assert ask(send, weak).status == 401
-    assert reason(capsys) == "weak key"
+    with direct(credit, **trusting(idp)) as send:
+        assert ask(send, idp.token()).status == 200
+        for kid in ("symmetric", "encrypts", "other", "strange", "private", "half", "no point"):
+            assert ask(send, idp.token(headers={"kid": kid})).status == 401
+            assert reason(capsys) == "unknown key"
+        with pytest.warns(UserWarning, match="1024"):
+            weak = idp.token("weak")
+        assert ask(send, weak).status == 401
+        assert reason(capsys) == "weak key"
 
 
 def test_the_keys_are_fetched_once(send: Platform, idp: Provider) -> None:
-    """However many come at first, and however many after."""
+    """At the start, before any token comes; not again for however many tokens."""
+    assert idp.asked == [DISCOVERY, KEYS]
     token = idp.token()
     with ThreadPoolExecutor(16) as pool:
         statuses = {reply.status for reply in pool.map(lambda _: ask(send, token), range(64))}
@@ -328,84 +333,145 @@ def test_the_keys_are_fetched_once(send: Platform, idp: Provider) -> None:
 def test_a_new_key_is_fetched_when_it_is_named(
     send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider changes its key: its new tokens are taken at once, its old ones no more."""
+    """A token with a new key is told to come again while the keys are fetched; the old key ends."""
     old = idp.token("rsa")
-    assert ask(send, old).status == 200
     idp.keys = {"new": idp.strangers["rsa"]}
+    new = idp.token("new")
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+    idp.hold.clear()
 
-    assert ask(send, idp.token("new")).status == 200
+    reply = ask(send, new)
+    assert_problem(reply, 503, "keys-unavailable")
+    assert reply.headers["Retry-After"] == "1"
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 10.0)
+    assert ask(send, old).status == 200
+    idp.hold.set()
+    wait_for(lambda: ask(send, new).status == 200)
     assert ask(send, old).status == 401
-    assert idp.asked.count(KEYS) == 3  # the old one was looked for again
+    assert idp.asked == [DISCOVERY, KEYS] * 2
 
 
-def test_strangers_cannot_make_us_hammer_the_provider(send: Platform, idp: Provider) -> None:
-    """A hundred keys that nobody knows are asked for once."""
-    for number in range(100):
-        assert ask(send, idp.token(headers={"kid": f"k{number}"})).status == 401
-
+def test_unknown_keys_cannot_make_us_hammer_the_provider(
+    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred unknown keys cause one fetch: 503 while it runs, 401 after it, none before it."""
+    tokens = [idp.token("ed", headers={"kid": f"k{number}"}) for number in range(100)]
+    assert {ask(send, token).status for token in tokens} == {401}  # fetched just now
     assert idp.asked == [DISCOVERY, KEYS]
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+    idp.hold.clear()
+    assert {ask(send, token).status for token in tokens} == {503}
+    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 10.0)
+    idp.hold.set()
+    wait_for(lambda: ask(send, tokens[0]).status == 401)
+    assert {ask(send, token).status for token in tokens} == {401}
+    assert idp.asked == [DISCOVERY, KEYS] * 2
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["due", "older than an hour"])
+def test_no_request_waits_for_the_provider(
+    credit: Path, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it does not answer, unknown keys get 503 at once, and known callers are served."""
+    with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
+        good, unknown = idp.token(), idp.token(headers={"kid": "none"})
+        for name in ("FRESH_SECONDS", "PAUSE_SECONDS"):
+            monkeypatch.setattr(jwks, name, 0.0)
+        idp.hold.clear()
+        started = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            replies = list(pool.map(lambda sent: ask(send, sent), [unknown, good, API["all"]] * 30))
+        seconds = time.monotonic() - started
+
+    assert [reply.status for reply in replies] == [503, 200, 200] * 30
+    assert seconds < jwks.TIMEOUT_SECONDS
+    assert idp.asked == [DISCOVERY, KEYS, DISCOVERY]
+
+
+def test_unknown_keys_count_against_the_rate_limit(credit: Path, idp: Provider) -> None:
+    """Tokens that name unknown keys are limited by the address that they come from."""
+    limits = {"RATE_LIMIT": "3/hour", "WEB_CONCURRENCY": "1"}
+    with serving(credit, **trusting(idp, **limits)) as server:
+        statuses = [
+            requests.get(
+                f"{server}/v0/model_info",
+                headers={"Authorization": f"Bearer {idp.token(headers={'kid': f'k{number}'})}"},
+                timeout=10,
+            ).status_code
+            for number in range(5)
+        ]
+
+    assert statuses == [401, 401, 401, 429, 429]
+
+
 def test_while_the_provider_is_away_its_keys_go_on(
     send: Platform,
     idp: Provider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    old: bool,
 ) -> None:
-    """What was fetched before is used; the failure is said once; then it is fetched again."""
+    """Keys that were fetched before are used; the failure is logged once; then they are renewed."""
     token = idp.token()
-    assert ask(send, token).status == 200
-    for name in ("FRESH_SECONDS", "PAUSE_SECONDS", *["STALE_SECONDS"] * old):
+    for name in ("FRESH_SECONDS", "PAUSE_SECONDS"):
         monkeypatch.setattr(jwks, name, 0.0)
     idp.fault = 500
     for _ in range(20):
-        assert ask(send, token).status == 200
         asked = len(idp.asked)
-        while len(idp.asked) == asked and not old:  # it is asked behind the request's back
+        while len(idp.asked) == asked:  # a thread asks it, not the request
             assert ask(send, token).status == 200
-    assert capsys.readouterr().out.count("keys did not come") == 1
+    assert capsys.readouterr().out.count("keys could not be fetched") == 1
+    assert_problem(ask(send, idp.token(headers={"kid": "none"})), 503, "keys-unavailable")
 
     idp.fault = None
     idp.keys = {"new": idp.strangers["rsa"]}
-    # One that was asked in vain may still be on its way, and is not followed by another at once.
     wait_for(lambda: ask(send, idp.token("new")).status == 200)
 
 
-def test_nobody_waits_for_keys_that_are_only_due(
-    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+def test_on_lambda_an_event_waits_for_a_new_key(
+    idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer comes while the provider has not answered yet."""
-    token = idp.token()
-    assert ask(send, token).status == 200
-    monkeypatch.setattr(jwks, "FRESH_SECONDS", 0.0)
+    """No thread runs between events there, so one waits: for a new key, or where keys are old."""
+    keys = KeySet(idp.issuer, waits=True)
+    keys.fetch()
+    assert keys.find("new") is None  # fetched just now
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
-    idp.hold.clear()
+    idp.keys["new"] = idp.strangers["rsa"]
+    assert keys.find("new") is not None
+    del idp.keys["rsa"]
+    assert keys.find("rsa") is not None  # not known to be gone
+    for name in ("FRESH_SECONDS", "STALE_SECONDS"):
+        monkeypatch.setattr(jwks, name, 0.0)
+    assert keys.find("rsa") is None
+    idp.fault = 500
+    assert keys.find("new") is not None
 
-    while idp.asked.count(DISCOVERY) < 2:
-        assert ask(send, token).status == 200
-    for _ in range(10):
-        assert ask(send, token).status == 200
-    assert idp.asked == [DISCOVERY, KEYS, DISCOVERY]
 
-
-def test_nobody_waits_longer_than_the_timeout(
-    send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+def test_on_lambda_no_event_waits_longer_than_the_timeout(
+    idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that never answers: 503 for each, from sixteen threads, by one request to it."""
-    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.3)
+    """A provider that never answers holds up one event for a moment, and the next not at all."""
+    keys = KeySet(idp.issuer, waits=True)
     idp.hold.clear()
-    token = idp.token()
-    with ThreadPoolExecutor(16) as pool:
-        replies = list(pool.map(lambda _: ask(send, token), range(32)))
+    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.5)
+    for least, most in ((0.4, 2.0), (0.0, 0.3)):
+        started = time.monotonic()
+        with pytest.raises(KeysUnavailable):
+            keys.find("rsa")
+        assert least <= time.monotonic() - started <= most
 
-    for reply in replies:
+    assert idp.asked == [DISCOVERY]
+
+
+@pytest.mark.timeout(20)
+def test_a_provider_that_never_answers_delays_no_start(credit: Path, idp: Provider) -> None:
+    """The start goes on after three seconds: tokens get 503, and keys of the API are taken."""
+    idp.hold.clear()
+    started = time.monotonic()
+    with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
+        assert time.monotonic() - started < 5
+        reply = ask(send, idp.token())
         assert_problem(reply, 503, "keys-unavailable")
         assert int(reply.headers["Retry-After"]) >= 1
-    assert not idp.hold.is_set()
-    assert idp.asked == [DISCOVERY]
+        assert ask(send, API["all"]).status == 200
 
 
 WRONG: dict[str, Any] = {
@@ -425,26 +491,26 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_provider_that_answers_wrongly_is_not_believed(
-    send: Platform,
+    credit: Path,
     idp: Provider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     wrong: dict[str, Any],
 ) -> None:
-    """503, the log says what came; and once it is mended, tokens are taken with no restart."""
-    monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+    """503, and the log has the reason; once it is mended, tokens are taken without a restart."""
     unsafe = {DISCOVERY: {"issuer": idp.issuer, "jwks_uri": wrong.get("unsafe")}}
     idp.fault = wrong.get("fault")
     idp.documents = wrong.get("documents", unsafe if "unsafe" in wrong else {})
 
-    assert_problem(ask(send, idp.token()), 503, "keys-unavailable")
-    assert '"message":"the identity provider\'s keys did not come","reason":' in (
-        capsys.readouterr().out
-    )
-    assert "/elsewhere" not in idp.asked
+    with direct(credit, **trusting(idp)) as send:
+        assert_problem(ask(send, idp.token()), 503, "keys-unavailable")
+        message = "the identity provider's keys could not be fetched"
+        assert f'"message":"{message}","reason":' in capsys.readouterr().out
+        assert "/elsewhere" not in idp.asked
 
-    idp.fault, idp.documents = None, {}
-    assert ask(send, idp.token()).status == 200
+        idp.fault, idp.documents = None, {}
+        monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
+        wait_for(lambda: ask(send, idp.token()).status == 200)
 
 
 def test_a_provider_that_is_not_there(credit: Path, idp: Provider) -> None:
@@ -482,8 +548,36 @@ def test_keys_and_tokens_side_by_side(credit: Path, idp: Provider) -> None:
             assert ask(send, wrong).status == 401
 
 
+def test_one_good_credential_is_enough(
+    credit: Path, idp: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A proxy may add its own: a wrong one hides no good one, and X-API-Key goes first."""
+    with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
+        ask(send, API["reads"])
+        capsys.readouterr()
+        for key, bearer, caller in (
+            ("wrong", API["reads"], "reads"),
+            ("wrong", idp.token(), "auth0|ada"),
+            (idp.token(headers={"kid": "none"}), API["reads"], "reads"),
+            (API["reads"], "wrong", "reads"),
+            (API["reads"], idp.token(headers={"kid": "none"}), "reads"),
+            (API["reads"], API["all"], "reads"),
+            (API["reads"], "", "reads"),
+            ("", API["reads"], "reads"),
+        ):
+            sent = {"X_API_Key": key, "Authorization": f"Bearer {bearer}"}
+            assert send("model_info", "GET", None, **sent).status == 200
+            [line] = capsys.readouterr().out.splitlines()
+            assert json.loads(line)["caller"] == caller
+        for key, bearer in (("wrong", "wrong"), ("wrong", ""), (API["all"] + "x", "a.b.c")):
+            sent = {"X_API_Key": key, "Authorization": f"Bearer {bearer}"}
+            assert_problem(send("model_info", "GET", None, **sent), 401, "unauthorized")
+        basic = {"X_API_Key": API["reads"], "Authorization": "Basic YTpi"}
+        assert send("model_info", "GET", None, **basic).status == 200
+
+
 def test_the_dyno_takes_tokens(credit: Path, idp: Provider) -> None:
-    """Two forked workers fetch the keys once each; lines name the subject, never the token."""
+    """The keys are fetched once for all workers; lines name the subject, never the token."""
     with serving(credit, WEB_CONCURRENCY="2", DYNO="web.1", **trusting(idp)) as server:
         token = idp.token()
         sent = {"Authorization": f"Bearer {token}"}
@@ -492,7 +586,7 @@ def test_the_dyno_takes_tokens(credit: Path, idp: Provider) -> None:
             assert answer.status_code == 200
         logged = server.logged()
 
-    assert 1 <= idp.asked.count(KEYS) <= 2
+    assert idp.asked == [DISCOVERY, KEYS]
     assert '"caller":"auth0|ada"' in logged
     assert "closed" not in logged
     assert not any(part in logged for part in token.split("."))

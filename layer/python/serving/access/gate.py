@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from serving.access.api_keys import KEY_PREFIX, find_api_key, read_api_keys
-from serving.errors import Forbidden, Problem, SettingsError, Unauthorized
+from serving.errors import Forbidden, KeysUnavailable, Problem, SettingsError, Unauthorized
 from serving.settings import Settings
 from serving.telemetry.logs import log
 
@@ -55,7 +56,7 @@ class Gate:
 
     def __init__(self, settings: Settings, platform: str | None) -> None:
         """
-        Read the keys. The identity provider is asked when the first token comes.
+        Read the API keys. `fetch_keys` fetches the identity provider's.
 
         Args:
             settings: API_KEYS, JWT_…, AUTH and RATE_LIMIT count here.
@@ -74,7 +75,10 @@ class Gate:
             from serving.access.tokens import TokenVerifier
 
             self._tokens = TokenVerifier(
-                settings.jwt_issuer, settings.jwt_audience or "", settings.jwt_jwks_url
+                settings.jwt_issuer,
+                settings.jwt_audience or "",
+                settings.jwt_jwks_url,
+                waits=platform == "AWS Lambda",
             )
 
     @property
@@ -105,6 +109,11 @@ class Gate:
                 f"RATE_LIMIT does nothing on {self._platform}: use the platform's throttling",
             )
 
+    def fetch_keys(self) -> None:
+        """Fetch the identity provider's keys, so that the first token finds them."""
+        if self._tokens:
+            self._tokens.fetch_keys()
+
     def check_scopes(self, known: Collection[str]) -> None:
         """
         Make sure that the keys name only scopes that functions ask for.
@@ -132,11 +141,20 @@ class Gate:
             return Caller(None, frozenset(), refusal)
 
     def _identify(self, headers: Mapping[str, str]) -> Caller:
-        sent = (self._keys and headers.get("X-API-Key")) or _bearer(headers.get("Authorization"))
+        bearer = _bearer(headers.get("Authorization"))
         if not (self._keys or self._tokens):
-            raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(sent))
+            raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(bearer))
+        key = headers.get("X-API-Key") if self._keys else None
+        if key and bearer:
+            # One of the two may be for a proxy or the platform: either may be the good one.
+            with contextlib.suppress(Unauthorized, KeysUnavailable):
+                return self._find(key)
+        sent = bearer or key
         if not sent:
             raise Unauthorized("no credentials", sent=False)
+        return self._find(sent)
+
+    def _find(self, sent: str) -> Caller:
         if self._tokens and sent.count(".") == 2 and not sent.startswith(KEY_PREFIX):
             subject, scopes = self._tokens.verify(sent)
             return Caller(subject, scopes, known_by="token")

@@ -1,7 +1,8 @@
-"""The identity provider's public keys: fetched, kept, and fetched again when they may be others.
+"""
+The public keys of an identity provider: fetched at the start, and again when they may have changed.
 
-PyJWT has a client for this; but while it fetches everybody waits, for each of its tries, and it
-forgets the keys that it had while the provider is away.
+PyJWT has a client for this. But its requests wait while it fetches, and it forgets the keys while
+the provider is unreachable.
 """
 
 from __future__ import annotations
@@ -23,90 +24,111 @@ from serving.telemetry.logs import describe, log
 
 __all__ = ["ALGORITHMS", "KeySet"]
 
-#: What tokens may be signed with. A key that is for anything else is not even kept.
+#: The accepted algorithms of signatures. Keys for other algorithms are not kept.
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
-#: How long a request waits for keys at the most, and how long one step of fetching them may take.
+#: How long fetching the keys may take, and how long an event on AWS Lambda waits for it.
 TIMEOUT_SECONDS = 3.0
-#: Keys older than this are fetched again, while those that there are go on.
+#: Keys older than this are fetched again. Meanwhile they stay in use.
 FRESH_SECONDS = 600.0
-#: Keys older than this are waited for: a process that stood still may have slept through a change.
+#: On AWS Lambda an event waits for newer keys than this, since the process may have stood still.
 STALE_SECONDS = 3600.0
-#: However many unknown keys are named, the provider is asked at most so often.
+#: The shortest time between two fetches, however many unknown keys tokens name.
 PAUSE_SECONDS = 10.0
 LARGEST_ANSWER = 256 * 1024
 
 
 class KeySet:
-    """The public keys of one provider, by id. Any number of threads may ask for one."""
+    """The public keys of one provider, by id. Safe to use from several threads."""
 
-    def __init__(self, issuer: str, url: str | None = None) -> None:
+    def __init__(self, issuer: str, url: str | None = None, *, waits: bool = False) -> None:
         """
         Fetch nothing yet.
 
         Args:
-            issuer: Its `.well-known/openid-configuration` says where the keys are.
-            url: Where the keys are, if that is known.
+            issuer: Its `.well-known/openid-configuration` names the address of the keys.
+            url: The address of the keys, if it is known.
+            waits: Whether `find` may wait for a fetch. It must on AWS Lambda, where threads stop
+                between events. Elsewhere no request waits for the provider.
         """
         self._issuer = issuer
         self._url = url
+        self._waits = waits
         self._keys: Mapping[str, PyJWK] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._lock = threading.Lock()
         self._fetching = threading.Thread(name="jwks")  # none yet
-        #: What was said last of a failure, so that it is said once.
-        self._said: str | None = None
+        #: Whether the last fetch failed, and the reason that was logged, so that it is logged once.
+        self._failed = True
+        self._logged: str | None = None
+
+    def fetch(self) -> None:
+        """Fetch the keys, which takes about `TIMEOUT_SECONDS` at most. A failure is logged."""
+        self._tried_at = time.monotonic()
+        reason = None
+        try:
+            self._keys = self._read()
+            self._fetched_at = time.monotonic()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"[:300]
+        except Exception as error:  # whatever a library raises, it is logged
+            log("error", _NOT_FETCHED, **describe(error))
+        if reason and reason != self._logged:
+            log("error", _NOT_FETCHED, reason=reason)
+        self._failed = self._fetched_at < self._tried_at
+        self._logged = reason
 
     def find(self, kid: str) -> PyJWK | None:
         """
-        Return the key of that id, or None if the provider has none such.
+        Return the key with the id *kid*, or None if the provider has no such key.
+
+        If the key is unknown or old, a thread fetches the keys again.
 
         Raises:
-            KeysUnavailable: The provider was never reached.
+            KeysUnavailable: The key is unknown, and the keys are being fetched, or the last fetch
+                failed.
         """
         key = self._keys.get(kid)
         age = time.monotonic() - self._fetched_at
         if key is not None and age < FRESH_SECONDS:
             return key
-        fetching = self._fetch_once()
-        if fetching.is_alive() and (key is None or age > STALE_SECONDS):
+        fetching = self._fetch_in_thread()
+        if self._waits and fetching.is_alive() and (key is None or age > STALE_SECONDS):
             fetching.join(max(0.0, self._tried_at + TIMEOUT_SECONDS - time.monotonic()))
-        if not self._keys:
-            raise KeysUnavailable
-        return self._keys.get(kid)
+        running = fetching.is_alive()  # asked first: what it fetched meanwhile counts
+        key = self._keys.get(kid)
+        if key is None and (running or self._failed):
+            raise KeysUnavailable(retry_seconds=1 if running else int(PAUSE_SECONDS))
+        return key
 
-    def _fetch_once(self) -> threading.Thread:
-        """Return the thread that fetches the keys; a new one, unless there is or just was one."""
+    def _fetch_in_thread(self) -> threading.Thread:
+        """Return the thread that fetches the keys: a new one, unless one runs or just ran."""
         with self._lock:
             now = time.monotonic()
             if not self._fetching.is_alive() and now - self._tried_at >= PAUSE_SECONDS:
                 self._tried_at = now
-                self._fetching = threading.Thread(target=self._fetch, name="jwks", daemon=True)
+                self._fetching = threading.Thread(target=self.fetch, name="jwks", daemon=True)
                 self._fetching.start()
             return self._fetching
 
-    def _fetch(self) -> None:
-        reason = None
-        try:
-            self._keys = _read_keys(_get(self._url or self._discover(), _KeyList))
-            self._fetched_at = time.monotonic()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"[:300]
-        except Exception as error:  # whatever a library raises, it is said in our log
-            log("error", "the identity provider's keys did not come", **describe(error))
-        if reason and reason != self._said:
-            log("error", "the identity provider's keys did not come", reason=reason)
-        self._said = reason
+    def _read(self) -> dict[str, PyJWK]:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        url = self._url or self._discover(deadline)
+        return _keep(_get(url, _KeyList, deadline))
 
-    def _discover(self) -> str:
-        """Ask the provider where its keys are (OpenID Connect Discovery 1.0, section 4)."""
-        found = _get(self._issuer.rstrip("/") + "/.well-known/openid-configuration", _Provider)
+    def _discover(self, deadline: float) -> str:
+        """Ask for the address of the keys (OpenID Connect Discovery 1.0, section 4)."""
+        url = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
+        found = _get(url, _Provider, deadline)
         if found.issuer != self._issuer:
-            raise ValueError(f"JWT_ISSUER is {self._issuer}, but calls itself {found.issuer}")
+            raise ValueError(f"JWT_ISSUER is {self._issuer}, but it calls itself {found.issuer}")
         if not is_https(found.jwks_uri):
-            raise ValueError(f"the keys are said to be at {found.jwks_uri}, which is not https")
+            raise ValueError(f"the address of the keys is {found.jwks_uri}, which is not https")
         return found.jwks_uri
+
+
+_NOT_FETCHED = "the identity provider's keys could not be fetched"
 
 
 class _Provider(msgspec.Struct):
@@ -122,31 +144,40 @@ T = TypeVar("T")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it might lead to where nothing is encrypted."""
+    """A redirect is an error: it might lead to an address without encryption."""
 
     def redirect_request(self, *_: Any) -> None:
         """Follow none."""
 
 
-def _get(url: str, kind: type[T]) -> T:
+def _get(url: str, kind: type[T], deadline: float) -> T:
     """
     Read JSON of *kind*.
 
+    Args:
+        url: Where it is.
+        kind: A msgspec type.
+        deadline: By time.monotonic().
+
     Raises:
-        OSError, HTTPException, ValueError: It did not come, or is something else.
+        OSError, HTTPException, ValueError: It did not arrive in time, or is something else.
     """
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
     opener = urllib.request.build_opener(_NoRedirects)
-    with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-        content = answer.read(LARGEST_ANSWER + 1)
-    if len(content) > LARGEST_ANSWER:
-        raise ValueError(f"{url} sent more than {LARGEST_ANSWER} bytes")
+    content = b""
+    with opener.open(request, timeout=max(0.001, deadline - time.monotonic())) as answer:
+        while received := answer.read1(65536):
+            content += received
+            if len(content) > LARGEST_ANSWER:
+                raise ValueError(f"{url} sent more than {LARGEST_ANSWER} bytes")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} took more than {TIMEOUT_SECONDS:g} s")
     return msgspec.json.decode(content, type=kind)
 
 
-def _read_keys(listed: _KeyList) -> dict[str, PyJWK]:
+def _keep(listed: _KeyList) -> dict[str, PyJWK]:
     """
-    Keep the keys that tokens may be signed with.
+    Return the keys that tokens may be signed with, by id.
 
     Raises:
         ValueError: There is none.
@@ -155,10 +186,10 @@ def _read_keys(listed: _KeyList) -> dict[str, PyJWK]:
     for described in listed.keys:
         kid = described.get("kid")
         if not isinstance(kid, str) or described.get("use", "sig") != "sig" or "d" in described:
-            continue  # nameless, not for signatures, or not public
+            continue  # nameless, not for signatures, or private
         try:
             key = PyJWK(described)
-        except (PyJWTError, ValueError, TypeError):  # of a kind that we do not take anyway
+        except (PyJWTError, ValueError, TypeError):  # of a kind that is not accepted anyway
             continue
         if key.algorithm_name in ALGORITHMS:
             keys.setdefault(kid, key)

@@ -42,7 +42,9 @@ _OPTIONS: Any = {
 class TokenVerifier:
     """Verifies the tokens of one identity provider."""
 
-    def __init__(self, issuer: str, audience: str, jwks_url: str | None = None) -> None:
+    def __init__(
+        self, issuer: str, audience: str, jwks_url: str | None = None, *, waits: bool = False
+    ) -> None:
         """
         Fetch nothing yet.
 
@@ -50,10 +52,15 @@ class TokenVerifier:
             issuer: What the tokens' `iss` must be.
             audience: What the tokens' `aud` must hold.
             jwks_url: Where the provider's public keys are; None asks the provider.
+            waits: Whether `verify` may wait for the provider, as `KeySet` says.
         """
         self._issuer = issuer
         self._audience = audience
-        self._keys = KeySet(issuer, jwks_url)
+        self._keys = KeySet(issuer, jwks_url, waits=waits)
+
+    def fetch_keys(self) -> None:
+        """Fetch the provider's public keys. A failure is logged."""
+        self._keys.fetch()
 
     def verify(self, token: str) -> tuple[str, frozenset[str]]:
         """
@@ -61,7 +68,7 @@ class TokenVerifier:
 
         Raises:
             Unauthorized: It is not valid, or not for this server.
-            KeysUnavailable: The provider's keys have not arrived yet.
+            KeysUnavailable: The provider's keys are being fetched, or cannot be.
         """
         if len(token) > LONGEST_TOKEN or not token.isascii():
             raise Unauthorized("malformed")

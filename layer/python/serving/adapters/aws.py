@@ -93,7 +93,8 @@ def _xray_trace_id() -> str | None:
 
 
 def _after_restore() -> None:
-    """Load the live model if it is newer than the snapshot's."""
+    """Fetch what the snapshot may have kept too long: the provider's keys, and the model."""
+    process().gate.fetch_keys()
     with contextlib.suppress(ModelUnavailable):
         process().model.renew()
 

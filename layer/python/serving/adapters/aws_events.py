@@ -10,7 +10,7 @@ import binascii
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -68,6 +68,8 @@ class EventRequest:
         headers: Mapping[str, str],
         read_query: Callable[[], Mapping[str, str]],
         read_body: Callable[[], bytes],
+        *,
+        max_answer_bytes: int | None = None,
     ) -> None:
         self.method = method.upper()
         self.path = path
@@ -75,6 +77,8 @@ class EventRequest:
         self._read_query = read_query  # called late, as most functions read no query
         self._read_body = read_body
         self._body: bytes | None = None
+        #: What the sender of the event takes, if that is less than Lambda returns.
+        self.max_answer_bytes = max_answer_bytes
 
     @functools.cached_property
     def args(self) -> Mapping[str, str]:
@@ -159,6 +163,7 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
     path: str
     multi_value_headers: dict[str, list[str]] | None = None
     query_string_parameters: dict[str, str] | None = None
+    _max_answer_bytes: ClassVar[int | None] = None
     multi_value_query_string_parameters: dict[str, list[str]] | None = None
 
     def request(self) -> EventRequest:
@@ -166,7 +171,14 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
         headers = dict(self.headers or {})
         for name, values in (self.multi_value_headers or {}).items():
             headers[name] = ("; " if name.lower() == "cookie" else ", ").join(values)
-        return EventRequest(self.http_method, self._path(), headers, self._query, self._content)
+        return EventRequest(
+            self.http_method,
+            self._path(),
+            headers,
+            self._query,
+            self._content,
+            max_answer_bytes=self._max_answer_bytes,
+        )
 
     def answer(self, response: Response) -> dict[str, Any]:
         """Return *response* in this shape; with lists of header values if the request had them."""
@@ -218,6 +230,8 @@ class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
     """An event of an Application Load Balancer."""
 
     request_context: _BalancerContext
+    #: It rejects an answer over 1 MB.
+    _max_answer_bytes: ClassVar[int | None] = 1_000_000
 
     def answer(self, response: Response) -> dict[str, Any]:
         """Return *response* in this shape, with the status line that a load balancer requires."""

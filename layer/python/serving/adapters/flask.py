@@ -28,8 +28,6 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     """
     app = flask.Flask("serving", static_folder=None)
     here = process()
-    # One byte more: Werkzeug cuts a chunked body at this length, and the endpoint must see that.
-    app.config["MAX_CONTENT_LENGTH"] = here.settings.max_body_bytes + 1
     app.url_map.merge_slashes = False  # every other path is a 404, never a redirect
     with stopping():
         found = [*load_functions(functions), _metrics()]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
+from unicodedata import is_normalized, normalize
 
 from serving.bundle.manifest import Feature
 from serving.errors import FieldError
@@ -61,19 +62,44 @@ def _row(row: Any, path: tuple[str | int, ...], features: list[Feature]) -> Iter
 def _object(
     row: dict[str, Any], path: tuple[str | int, ...], features: list[Feature]
 ) -> Iterator[FieldError]:
+    respelled = _respelled(row, features)
     for feature in features:
         if feature.name in row:
             yield from _value(row[feature.name], (*path, feature.name), feature)
+        elif feature.name in respelled:
+            yield FieldError(json_pointer(*path, respelled[feature.name]), _respell(feature.name))
         else:
             yield FieldError(
                 json_pointer(*path, feature.name), f"missing; expected {_wanted(feature)}"
             )
-    known = {feature.name for feature in features}
+    known = {feature.name for feature in features} | set(respelled.values())
     for key in row:
         if key not in known:
             yield FieldError(
                 json_pointer(*path, key), "unknown field; the model has no such feature"
             )
+
+
+def _respelled(row: dict[str, Any], features: list[Feature]) -> dict[str, str]:
+    """Find features that *row* names in another Unicode form: their name → the key in *row*."""
+    names = {feature.name for feature in features}
+    missing = {normalize("NFC", name): name for name in names.difference(row)}
+    # Four times is the most that a decomposition adds. To normalise long keys would take minutes.
+    longest = 4 * max(map(len, missing), default=0)
+    return {
+        missing[form]: key
+        for key in row
+        if not key.isascii()
+        and len(key) <= longest
+        and key not in names
+        and (form := normalize("NFC", key)) in missing
+    }
+
+
+def _respell(name: str) -> str:
+    forms = [form for form in ("NFC", "NFD") if is_normalized(form, name)]
+    how = f"in {forms[0]}" if forms else "as /v0/model_info has it"
+    return f"the model's feature {name!r} has this name in another Unicode form; send it {how}"
 
 
 def _value(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:

@@ -103,13 +103,16 @@ def _prediction(manifest: Manifest) -> Json:
         return object_schema({"value": {"type": "number"}})
     fields: Json = {"label": {"enum": manifest.classes}}
     if manifest.has_probabilities:
-        fields["probability"] = {"type": "number"}
+        fields["probability"] = _PROBABILITY
         fields["probabilities"] = _probabilities(manifest.classes)
     return object_schema(fields)
 
 
 def _probabilities(classes: list[Label]) -> Json:
-    return object_schema({label_key(label): {"type": "number"} for label in classes})
+    return object_schema({label_key(label): _PROBABILITY for label in classes})
+
+
+_PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}
 
 
 #: The body of /v0/predict, and its answer.

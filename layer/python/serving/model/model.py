@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,9 +11,9 @@ import msgspec
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
-from serving.errors import BundleError, InvalidInstances, Problem
+from serving.errors import BundleError, InvalidInstances, Problem, TooLarge
 from serving.model.engines import Columns, Engine
-from serving.model.predictions import to_predictions
+from serving.model.predictions import max_prediction_bytes, to_predictions
 from serving.model.sandbox import try_in_sandbox
 from serving.model.schema import Instances, Schema
 from serving.telemetry.logs import log
@@ -25,9 +26,13 @@ class Limits(NamedTuple):
 
     #: Rows in one request.
     max_instances: int = 10_000
+    #: Bytes of the answer to one request, by a worst-case estimate.
+    max_answer_bytes: int = 32 * 1024 * 1024
 
 
 _DEFAULT = Limits()
+#: What an answer takes beside predictions and warnings, with the headers in Lambda's event.
+ENVELOPE_BYTES = 4096
 
 
 class Model:
@@ -38,16 +43,24 @@ class Model:
         self.schema = Schema(manifest)
         self._engine = engine
         self._limits = limits
+        self._prediction_bytes = max_prediction_bytes(manifest)
 
-    def decode(self, body: bytes) -> Instances:
+    def decode(self, body: bytes, max_answer_bytes: int | None = None) -> Instances:
         """
-        Decode a request body, as `Schema.decode` does.
+        Decode a request body, as `Schema.decode` does, if the answer has room for its rows.
+
+        Args:
+            body: JSON.
+            max_answer_bytes: What this request's answer may take, if that is less than the limit.
 
         Raises:
-            Problem: This model does not take it.
+            Problem: This model does not take it, or the answer may be too large.
         """
         try:
-            return self.schema.decode(body, self._limits.max_instances)
+            instances = self.schema.decode(body, self._limits.max_instances)
+            room = min(max_answer_bytes or sys.maxsize, self._limits.max_answer_bytes)
+            self._check_answer(instances, room)
+            return instances
         except Problem as problem:
             problem.model_version = self.manifest.version
             raise
@@ -72,6 +85,21 @@ class Model:
             return to_predictions(self.manifest, scores)
         except FloatingPointError:
             raise self._refusal("The model has no finite answer for these values.") from None
+
+    def _check_answer(self, instances: Instances, room: int) -> None:
+        size = self._prediction_bytes
+        warnings = msgspec.json.encode(msgspec.json.encode(instances.warnings).decode())
+        fits = max(0, room - ENVELOPE_BYTES - len(warnings)) // size
+        if instances.rows > fits > 0:
+            raise TooLarge(
+                f"The answer to {instances.rows} instances may be too large; send at most {fits} "
+                "instances at once."
+            )
+        if not fits:
+            raise TooLarge(
+                f"The answer to one instance may take {size} bytes, and an answer of at most "
+                f"{room} bytes can be sent."
+            )
 
     def _refusal(self, detail: str) -> InvalidInstances:
         refusal = InvalidInstances(detail)

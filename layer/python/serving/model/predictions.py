@@ -11,7 +11,7 @@ import msgspec
 from serving.bundle.manifest import Manifest
 from serving.model.engines import Scores
 
-__all__ = ["label_key", "to_predictions"]
+__all__ = ["label_key", "max_prediction_bytes", "to_predictions"]
 
 
 def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
@@ -35,6 +35,28 @@ def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
         {"label": classes[i], "probability": row[i], "probabilities": dict(zip(keys, row))}  # noqa: B905  # strict costs a third of the time, and the widths are the graph's own
         for i, row in zip(values, probabilities, strict=True)
     ]
+
+
+def max_prediction_bytes(manifest: Manifest) -> int:
+    """
+    Return the most bytes that one prediction takes in an answer.
+
+    They are counted as they stand in the event that Lambda returns: JSON within a JSON string,
+    where each quote is escaped. So one estimate serves all platforms.
+    """
+    classes = manifest.classes
+    if classes is None:
+        longest = Scores([_LONGEST], None)
+    else:
+        label = max(range(len(classes)), key=lambda i: len(msgspec.json.encode(classes[i])))
+        row = [_LONGEST] * len(classes)
+        longest = Scores([label], [row] if manifest.has_probabilities else None)
+    text = msgspec.json.encode(to_predictions(manifest, longest)).decode()
+    return len(msgspec.json.encode(text))
+
+
+#: No float64 has a longer text: 24 characters.
+_LONGEST = -2.2250738585072014e-308
 
 
 def label_key(label: bool | float | str) -> str:

@@ -17,6 +17,7 @@ _SAID = (
     "allow_pickle",
     "cors_origins",
     "log_level",
+    "max_answer_bytes",
     "max_body_bytes",
     "max_instances",
     "model_refresh_seconds",

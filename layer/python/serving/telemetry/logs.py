@@ -1,8 +1,12 @@
-"""Writes the log: one JSON object a line on standard output, never with a feature value."""
+"""
+Writes the log: one JSON object a line on standard output, never with a feature value.
+
+No answer depends on it. A line that cannot be written is dropped and counted.
+"""
 
 from __future__ import annotations
 
-import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -12,12 +16,19 @@ from typing import Any
 import msgspec
 
 from serving.settings import LEVELS
+from serving.telemetry.output import Output
 
-__all__ = ["decorate_lines", "describe", "line_fields", "log", "set_level"]
+__all__ = ["count_drops", "decorate_lines", "describe", "line_fields", "log", "set_level"]
 
 _fields: ContextVar[dict[str, Any]] = ContextVar("fields", default={})  # noqa: B039  # never changed
 _decorators: list[Callable[[dict[str, Any]], None]] = []
 _silent_below = LEVELS.index("info")
+_output = Output()
+#: A signal's handler may log while its thread does.
+_lock = threading.RLock()
+#: Lines that were dropped and not reported yet.
+_dropped = 0
+_count_drop: Callable[[], object] = int
 
 
 def set_level(level: str) -> None:
@@ -27,25 +38,43 @@ def set_level(level: str) -> None:
 
 
 def log(level: str, message: str, **fields: Any) -> None:
-    """Write one line, unless *level* is silenced. Fields that are None are left out."""
+    """
+    Write one line, unless *level* is silenced. Fields that are None are left out.
+
+    Raises nothing. It waits 50 ms at most for the log's reader.
+    """
+    global _dropped
     if LEVELS.index(level) < _silent_below:
         return
-    now = datetime.now(UTC)
-    everything = {"time": now, "level": level, "message": message, **_fields.get(), **fields}
-    line = {name: value for name, value in everything.items() if value is not None}
+    line = {"level": level, "message": message, **_fields.get(), **fields}
+    line = {name: value for name, value in line.items() if value is not None}
     for decorate in _decorators:
         decorate(line)
-    # One write for the whole line, so that threads cannot cut into one another's.
-    sys.stdout.write(_encode(line) + "\n")
-    sys.stdout.flush()
+    encoded = _encode(line)
+    with _lock:
+        if _dropped and _output.write(_encode({**_DROPPED, "count": _dropped})):
+            _dropped = 0
+        if not _output.write(encoded):
+            _dropped += 1
+            _count_drop()
 
 
-def _encode(line: dict[str, Any]) -> str:
+_DROPPED = {"level": "warning", "message": "log lines were dropped"}
+
+
+def count_drops(count: Callable[[], object]) -> None:
+    """Have *count* called, in place of the one before, for each line that is dropped."""
+    global _count_drop
+    _count_drop = count
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+    line = {"time": datetime.now(UTC), **line}
     try:
-        return msgspec.json.encode(line).decode()
+        return msgspec.json.encode(line) + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair, from who knows where
         plain = {name: _plain(value) for name, value in line.items()}
-        return msgspec.json.encode(plain).decode()
+        return msgspec.json.encode(plain) + b"\n"
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.telemetry.logs import count_drops
 from serving.telemetry.observers import Served, observers
 
 __all__ = ["Metrics", "count_requests", "render_metrics", "share_metrics"]
@@ -67,6 +68,11 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
+        self._dropped = Counter(
+            "canoa_log_lines_dropped",
+            "Log lines that could not be written.",
+            registry=self.registry,
+        )
         self._children: dict[tuple[str, str | None, int], tuple[Counter, Histogram]] = {}
         self._served: Gauge | None = None
         self.serves = True
@@ -110,6 +116,10 @@ class Metrics:
     def model_refused(self) -> None:
         """Count a refusal."""
         self._loads.labels("refused").inc()
+
+    def log_line_dropped(self) -> None:
+        """Count a line of the log that could not be written."""
+        self._dropped.inc()
 
 
 class share_metrics:  # noqa: N801  # it is used as a function
@@ -166,4 +176,5 @@ def count_requests() -> Metrics:
 
 
 def _count_with(metrics: Metrics) -> None:
+    count_drops(metrics.log_line_dropped)
     observers[:] = [other for other in observers if not isinstance(other, Metrics)] + [metrics]

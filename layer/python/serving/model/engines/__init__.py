@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Columns", "Engine", "Scores"]
+__all__ = ["Columns", "Engine", "Scores", "bounded"]
 
 #: One sequence of values per feature, in the manifest's order: float, bool, str or None each.
 Columns = Sequence[Sequence[Any]]
@@ -25,3 +26,32 @@ class Engine(Protocol):
 
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""
+
+
+def bounded(rows: list[list[float]]) -> list[list[float]]:
+    """
+    Clip probabilities that rounding moved out of [0, 1], and make their row add up to 1 again.
+
+    Rows within the bounds, and rows that are not finite, stay as they are.
+
+    Args:
+        rows: Shape (n, classes).
+
+    Raises:
+        ValueError: A value is further from [0, 1] than rounding explains.
+    """
+    return [row if min(row) >= 0.0 and max(row) <= 1.0 else _clipped(row) for row in rows]
+
+
+#: How far rounding in float32 may move a probability: the trees of a forest add up.
+_ROUNDING = 1e-3
+
+
+def _clipped(row: list[float]) -> list[float]:
+    if not all(map(isfinite, row)):
+        return row
+    if min(row) < -_ROUNDING or max(row) > 1.0 + _ROUNDING:
+        raise ValueError("the probabilities are outside [0, 1]")
+    inside = [min(max(value, 0.0), 1.0) for value in row]
+    total = sum(inside) or 1.0
+    return [value / total for value in inside]

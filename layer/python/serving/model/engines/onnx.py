@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
-from serving.model.engines import Columns, Scores
+from serving.model.engines import Columns, Scores, bounded
 from serving.model.schema import MISSING
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ class OnnxEngine:
         if self._regression:
             return Scores(outputs[0].reshape(-1).tolist(), None)
         if self._label_is_likeliest:
-            probabilities = outputs[0].tolist()
+            probabilities = bounded(outputs[0].tolist())
             return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
         labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
-        return Scores(labels, outputs[1].tolist() if self._has_probabilities else None)
+        return Scores(labels, bounded(outputs[1].tolist()) if self._has_probabilities else None)
 
     def _read_inputs(self, groups: list[list[int]] | None) -> list[_Input]:
         # By place: the compiler changes names that are no identifiers.

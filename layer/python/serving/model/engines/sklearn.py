@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from serving.errors import BundleError
-from serving.model.engines import Columns, Scores
+from serving.model.engines import Columns, Scores, bounded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,7 +74,7 @@ class SklearnEngine:
         probabilities = None
         if self._manifest.has_probabilities:
             found = np.asarray(self._pipeline.predict_proba(data))
-            probabilities = found.tolist()
+            probabilities = bounded(found.tolist())
             if self._manifest.engine.label_rule == "argmax":
                 # What predict does for such a model, without asking it twice.
                 return Scores(np.argmax(found, axis=1).tolist(), probabilities)

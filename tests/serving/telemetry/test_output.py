@@ -1,0 +1,206 @@
+"""An answer never depends on the log: its reader may stall or go away, and its disk may be full."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from tests.helpers.servers import ROOT, Server, start
+
+GUNICORN = [
+    *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
+    *("--bind", "127.0.0.1:{port}", "serving.adapters.flask:create_app()"),
+]
+ONE_FUNCTION = [
+    *(sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", "{port}"),
+    *("--source", "functions/health.py", "--target", "health"),
+]
+DROPPED = "log lines were dropped"
+
+
+class Reader:
+    """The other end of a server's standard output. It reads only when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._received = b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read what there is, and return all whole lines so far."""
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self._descriptor, 65536):
+                self._received += more
+        return [json.loads(line) for line in self._received.split(b"\n")[:-1]]
+
+    def shrink(self) -> None:
+        """Leave room for two pages of memory only."""
+        self.read()
+        fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, 8192)
+
+    def close(self) -> None:
+        """Go away."""
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def piped(command: list[str], folder: Path, model: Path, **more: str) -> Iterator[Any]:
+    """Start *command* with its standard output in a pipe; yield the server and the reader."""
+    fifo = folder / "stdout"
+    os.mkfifo(fifo)
+    reader = Reader(fifo)
+    redirected = ["sh", "-c", 'exec "$@" > "$0"', str(fifo), *command]
+    with start(redirected, {"MODEL_URI": str(model), **more}) as server:
+        yield server, reader
+
+
+def children(server: Server) -> set[int]:
+    """Return the ids of the server's processes."""
+    return {child.pid for child in psutil.Process(server.process.pid).children(recursive=True)}
+
+
+def ask(server: Server, count: int) -> list[float]:
+    """Ask so often, each time with an answer; return the seconds that each took."""
+    seconds = []
+    with requests.Session() as session:
+        for _ in range(count):
+            started = time.perf_counter()
+            assert session.get(f"{server}/health", timeout=10).status_code == 200
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+@pytest.mark.parametrize("command", [GUNICORN, ONE_FUNCTION], ids=["gunicorn", "one function"])
+def test_a_reader_that_stalls_or_leaves(command: list[str], credit: Path, tmp_path: Path) -> None:
+    """Every request is answered in time, by the same processes, and the lost lines are counted."""
+    with piped(command, tmp_path, credit, WEB_CONCURRENCY="1") as (server, reader):
+        ask(server, 20)
+        pids = children(server)
+        reader.shrink()
+        stalled = ask(server, 200)
+        before = reader.read()
+        ask(server, 1)
+        after = reader.read()
+        if command is GUNICORN:
+            metrics = requests.get(f"{server}/metrics", timeout=10).text
+        reader.close()
+        gone = ask(server, 50)
+        assert children(server) == pids
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+
+    assert max(statistics.median(stalled), statistics.median(gone)) < 0.1
+    assert sum(stalled) < 10
+    [report] = [line for line in after[len(before) :] if line["message"] == DROPPED]
+    assert report["level"] == "warning"
+    answered = [line for line in after if line["message"] == "request"]
+    assert len(answered) + report["count"] == 221
+    assert report["count"] > 100
+    if command is GUNICORN:
+        assert f"canoa_log_lines_dropped_total {report['count']}.0" in metrics
+
+
+@pytest.mark.parametrize("command", [GUNICORN, ONE_FUNCTION], ids=["gunicorn", "one function"])
+def test_a_full_disk(command: list[str], credit: Path) -> None:
+    """Where nothing can be written, requests are answered all the same."""
+    redirected = ["sh", "-c", 'exec "$@" > /dev/full', "sh", *command]
+    with start(redirected, {"MODEL_URI": str(credit), "WEB_CONCURRENCY": "1"}) as server:
+        ask(server, 5)
+        pids = children(server)
+        ask(server, 50)
+        assert children(server) == pids
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert server.logged().count("Traceback") == 0
+
+
+def python(script: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Run *script* as a process that can log."""
+    path = {"PYTHONPATH": str(ROOT / "layer" / "python")}
+    script = "from serving.telemetry.logs import log\n" + script
+    return subprocess.Popen([sys.executable, "-c", script], env=path, **options)
+
+
+def test_a_slow_reader_loses_nothing() -> None:
+    """A reader that takes its time, but reads, gets every line whole: long ones too."""
+    script = "for n in range(300): log('info', 'line', n=n, text='x' * 9000)"
+    received = b""
+    with python(script, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        while more := os.read(process.stdout.fileno(), 20_000):
+            time.sleep(0.002)
+            received += more
+
+    assert process.returncode == 0
+    assert [json.loads(line)["n"] for line in received.splitlines()] == [*range(300)]
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    """What a redirected file held before is still there."""
+    file = tmp_path / "log"
+    with file.open("wb") as output:
+        output.write(b"before\n")
+        output.flush()
+        assert python("log('info', 'after')", stdout=output).wait(10) == 0
+
+    before, after = file.read_bytes().splitlines()
+    assert before == b"before"
+    assert json.loads(after)["message"] == "after"
+
+
+def test_a_line_that_was_cut_is_completed(tmp_path: Path) -> None:
+    """A disk that fills in the middle of a line, and has room again later, holds whole lines."""
+    script = """
+import resource
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+for n in range(30): log("info", "line", n=n)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+log("info", "line", n=30)
+"""
+    file = tmp_path / "log"
+    with file.open("wb") as output:
+        assert python(script, stdout=output).wait(10) == 0
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    numbers = [line.get("n") for line in found]
+
+    assert numbers == [*range(len(found) - 2), None, 30]
+    assert found[-2]["message"] == DROPPED
+    assert len(found) - 2 + found[-2]["count"] == 30
+
+
+def test_a_socket_that_is_not_read() -> None:
+    """Systemd's journal reads from a socket: a stalled one loses lines, and nobody waits."""
+    import socket
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        script = "for n in range(5000): log('info', 'line', n=n, text='x' * 1000)"
+        process = python(script, stdout=theirs)
+        assert process.wait(20) == 0
+        assert os.get_blocking(theirs.fileno())
+        ours.setblocking(False)
+        first = ours.recv(65536).split(b"\n")[0]
+
+    assert json.loads(first)["n"] == 0
+
+
+@pytest.mark.parametrize("close", ["os.close(1)", "sys.stdout = None"])
+def test_without_standard_output(close: str) -> None:
+    """A process without one logs nothing, and goes on."""
+    process = python(f"import os, sys; {close}; log('info', 'line')", stderr=subprocess.PIPE)
+
+    assert process.communicate(timeout=10)[1] == b""
+    assert process.returncode == 0
