@@ -1,28 +1,23 @@
-"""The quality gate: what a new model must reach before it goes live, and whether it does."""
+"""The quality gate: the conditions that a new model must meet before it goes live."""
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from serving.bundle.manifest import Task
 
 from training.errors import TrainingError
+from training.fit.evaluate import ERRORS, METRICS
+from training.fit.uncertainty import interval
+from training.registry.verdict.compare import Beside, Comparison
 
-__all__ = ["METRICS", "Condition", "check_metrics", "judge", "read_conditions"]
+__all__ = ["Condition", "check_metrics", "judge", "read_conditions", "write_difference"]
 
-#: What a condition may be about, by task: the figures of `training.evaluate`, most telling first.
-METRICS: dict[Task, tuple[str, ...]] = {
-    "classification": ("roc_auc", "log_loss", "accuracy"),
-    "regression": ("rmse", "mae", "r2"),
-}
-#: What a classifier without probabilities does not have.
+#: The figures that a classifier without probabilities does not have.
 _OF_PROBABILITIES = ("roc_auc", "log_loss")
-
-#: What gets better as it falls.
-_ERRORS = ("log_loss", "rmse", "mae")
 
 _COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 _TURNED = str.maketrans("<>", "><")
@@ -51,7 +46,7 @@ class Condition(NamedTuple):
 
     def lets_in_only_worse(self) -> bool:
         """Whether it is the wrong way round; a bound beyond live guards against the too good."""
-        falls = self.metric in _ERRORS
+        falls = self.metric in ERRORS
         if self.number is not None or (self.compare[0] == "<") == falls:
             return False
         return self.bound(1.0) >= 1.0 if falls else self.bound(1.0) <= 1.0
@@ -93,49 +88,81 @@ def check_metrics(conditions: Iterable[Condition], task: Task, *, probabilities:
             )
 
 
-def judge(
-    conditions: Sequence[Condition],
-    figures: Mapping[str, float],
-    live: Mapping[str, float] | None,
-) -> tuple[bool, list[str]]:
+def judge(conditions: Sequence[Condition], found: Comparison) -> tuple[bool, list[str]]:
     """
     Say whether a model may go live, and how each condition came out.
 
+    A condition without `live` is about the new model's own held-out rows; one with `live` is about
+    the rows that neither model was fitted to. Without such rows it is not met: there is no verdict.
+
     Args:
         conditions: All must be met.
-        figures: The new model's.
-        live: The live model's on the same rows; None if no model is live.
+        found: The figures.
 
     Returns:
         Whether all are met, and a line for each.
     """
-    found = [_judge(condition, figures, live) for condition in conditions]
-    return all(met for met, _ in found), [
-        f"{condition} is {'met' if met else 'not met'}: {why}"
-        for condition, (met, why) in zip(conditions, found, strict=True)
+    judged = [_judge(condition, found) for condition in conditions]
+    return all(met for met, _ in judged), [
+        f"{condition} {line}" for condition, (_, line) in zip(conditions, judged, strict=True)
     ]
 
 
-def _judge(
-    condition: Condition,
-    figures: Mapping[str, float],
-    live: Mapping[str, float] | None,
-) -> tuple[bool, str]:
-    metric, relative = condition.metric, condition.number is None
-    if metric not in figures:
-        return False, f"{metric} is not defined on these rows"
-    value = figures[metric]
-    if not relative:
-        return _COMPARE[condition.compare](value, condition.bound(0.0)), f"{value:.6g}"
-    if live is None:
-        return True, f"{value:.6g}, and no model is live yet"
-    if metric not in live:
-        return False, f"{value:.6g}, and the live model has no {metric} on these rows"
-    bound = condition.bound(live[metric])
-    against = f"{value:.6g}, and the live model has {live[metric]:.6g}"
-    if bound != live[metric]:
-        against += f", which makes the bound {bound:.6g}"
-    return _COMPARE[condition.compare](value, bound), against
+def write_difference(metric: str, beside: Beside) -> str:
+    """Write the difference of a figure, ours less theirs, and where it lies."""
+    text = f"{beside.ours[metric] - beside.theirs[metric]:+.4g}"
+    ends = _interval_of(metric, beside)
+    return f"{text}, 95 % between {ends[0]:+.4g} and {ends[1]:+.4g}" if ends else text
+
+
+def _judge(condition: Condition, found: Comparison) -> tuple[bool, str]:
+    metric = condition.metric
+    if condition.number is None and found.is_live:
+        return _judge_beside(condition, found.beside)
+    if metric not in found.figures:
+        return False, f"is not met: {metric} is not defined on these rows"
+    value = found.figures[metric]
+    if condition.number is None:
+        return True, f"is met: {value:.6g}, and no model is live yet"
+    met = _COMPARE[condition.compare](value, condition.bound(0.0))
+    return met, f"{_is_met(met)}: {value:.6g}"
+
+
+def _judge_beside(condition: Condition, beside: Beside | None) -> tuple[bool, str]:
+    metric = condition.metric
+    if beside is None:
+        return False, "has no verdict: the live model cannot be compared"
+    for figures, whose in ((beside.ours, "the new model"), (beside.theirs, "the live model")):
+        if metric not in figures:
+            return False, f"is not met: {whose} has no {metric} on these rows"
+    value, live = beside.ours[metric], beside.theirs[metric]
+    bound = condition.bound(live)
+    met = _COMPARE[condition.compare](value, bound)
+    said = f"{_is_met(met)}: {value:.6g}, and the live model has {live:.6g}"
+    if bound != live:
+        said += f", which makes the bound {bound:.6g}"
+    said += f"; the difference is {write_difference(metric, beside)}"
+    return met, said + (", so these rows cannot tell" if _is_open(condition, beside) else "")
+
+
+def _is_open(condition: Condition, beside: Beside) -> bool:
+    """Whether the condition is met in some of the draws, and not met in others."""
+    if condition.metric not in beside.our_draws or condition.metric not in beside.their_draws:
+        return False
+    ours, theirs = (d[condition.metric] for d in (beside.our_draws, beside.their_draws))
+    change = _CHANGE[condition.change]
+    ends = interval(ours - change(theirs, condition.by))
+    return ends is not None and ends[0] < 0 < ends[1]
+
+
+def _interval_of(metric: str, beside: Beside) -> tuple[float, float] | None:
+    if metric not in beside.our_draws or metric not in beside.their_draws:
+        return None
+    return interval(beside.our_draws[metric] - beside.their_draws[metric])
+
+
+def _is_met(met: bool) -> str:
+    return "is met" if met else "is not met"
 
 
 def _read_condition(text: str) -> Condition:
