@@ -115,7 +115,8 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from training.registry.verdict.side_by_side import Source, compare_versions
+    from training.registry.verdict.rows import Source
+    from training.registry.verdict.side_by_side import compare_versions
 
     if options.target and not options.data:
         raise TrainingError("--target names a column of --data; give both.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,10 @@ from serving.errors import InvalidInstances, ObjectMissing
 from serving.model.model import open_model
 
 from training.errors import TrainingError, blame
-from training.export.features import as_frame
-from training.fit import project as projects
 from training.fit.calibration import Bin, calibration, calibration_error
 from training.fit.differences import differing, where_they_differ
 from training.fit.evaluate import ERRORS, Answers
-from training.fit.files import check_csv
-from training.fit.sample import read_sample
-from training.fit.split import CannotApplyError, Chosen, Mask, key_frame
+from training.fit.split import CannotApplyError, Mask
 from training.fit.uncertainty import interval
 from training.registry.location import open_location
 from training.registry.summary import measured_on, own_figures
@@ -33,28 +29,11 @@ from training.registry.verdict.compare import (
     pair,
 )
 from training.registry.verdict.gate import write_difference
+from training.registry.verdict.rows import Rows, Source, read_rows
 from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
 from training.report import figure, progress, say, show_table
 
-__all__ = ["Source", "compare_versions"]
-
-
-class Source(NamedTuple):
-    """The rows that two versions are compared on: a file, a project's data, or none."""
-
-    file: Path | None = None
-    #: The file's target column.
-    target: str | None = None
-    project: str | None = None
-    #: Whether neither model was fitted to any of the rows, whatever their rules say.
-    unseen: bool = False
-
-
-class _Rows(NamedTuple):
-    frame: pd.DataFrame
-    keys: pd.DataFrame
-    truth: Any
-    chosen: Chosen | None
+__all__ = ["compare_versions"]
 
 
 def compare_versions(names: tuple[str, str], store: str, source: Source, trust: Trust) -> bool:
@@ -79,7 +58,7 @@ def compare_versions(names: tuple[str, str], store: str, source: Source, trust: 
     say(f"A: {titles[0]}", f"B: {titles[1]}")
     if source.file is None and source.project is None:
         return _recorded(first.manifest, second.manifest)
-    rows = _read(source, first.manifest, second.manifest)
+    rows = read_rows(source, first.manifest, second.manifest)
     try:
         with progress() as report:
             report(f"scoring {len(rows.frame):,} rows with each, as the server would")
@@ -110,41 +89,6 @@ def _open(name: str, store: str, trust: Trust) -> Bundle:
         ) from error
 
 
-def _read(source: Source, first: Manifest, second: Manifest) -> _Rows:
-    """Read the rows; every feature of both models must be there."""
-    features = (*first.features, *second.features)
-    if source.project is not None:
-        module = projects.import_project(source.project)
-        data, target = projects.load_data(module)
-        frame, _ = as_frame(data)
-        truth: Any = projects.read_target(target, len(frame))
-        found = _Rows(frame, key_frame(data), truth, projects.hold_out(module, data))
-    else:
-        file = Path(str(source.file))
-        check_csv(file)
-        texts: dict[str, set[str]] = {}
-        for feature in features:
-            if feature.kind not in ("number", "boolean"):
-                texts.setdefault(feature.name, set()).update(map(str, feature.categories or ()))
-        if source.target is not None and _has_text_classes(first):
-            texts[source.target] = set(map(str, first.classes or ()))
-        frame, truth = read_sample(file, strings=texts), None
-        if source.target is not None:
-            if source.target not in frame:
-                has = ", ".join(frame.columns)
-                raise TrainingError(f"{file} has no column {source.target}; it has {has}.")
-            truth = projects.read_target(frame.pop(source.target), len(frame))
-        found = _Rows(frame, frame, truth, None)
-    missing = sorted({feature.name for feature in features} - set(found.frame.columns))
-    if missing:
-        raise TrainingError(f"the rows lack the feature {missing[0]}.")
-    return found
-
-
-def _has_text_classes(manifest: Manifest) -> bool:
-    return any(isinstance(label, str) for label in manifest.classes or ())
-
-
 def _recorded(first: Manifest, second: Manifest) -> bool:
     """Show the figures that were recorded, and say whether they were measured on the same rows."""
     a, b = own_figures(first), own_figures(second)
@@ -171,7 +115,7 @@ def _recorded(first: Manifest, second: Manifest) -> bool:
     return same
 
 
-def _figures(source: Source, a: Contender, b: Contender, rows: _Rows, both: Mask) -> bool:
+def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask) -> bool:
     """Show the figures on rows that neither was fitted to; False if there are not enough."""
     truth = np.asarray(rows.truth)
     chosen = both
