@@ -63,9 +63,9 @@ def train(
         report(f"loading the data of {source}")
         loaded, target = project.load_data(module)
         data = _without(loaded, column)
-        frame, named = as_frame(data)
+        frame, _ = as_frame(data)
         read_features(frame)
-        data = data if named else frame.to_numpy()
+        data = data if hasattr(data, "iloc") else np.asarray(data)
         pipeline = project.build_pipeline(module)
         regression = bool(is_regressor(pipeline))
         check_metrics(
@@ -100,9 +100,9 @@ def train(
             importances = evaluate.permutation(
                 pipeline, held.data, held.truth, scoring=scoring, seed=evaluate.SEED
             )
-        findings = review(
-            frame, target, mask, figures=metrics["held_out"], trivial=metrics["baseline"]
-        )
+        with blame("the data cannot be reviewed"):
+            figures, trivial = metrics["held_out"], metrics["baseline"]
+            findings = review(frame, target, mask, figures=figures, trivial=trivial)
         check_pickles(pipeline)
         with blame("the pipeline cannot be made a bundle", module.__file__):
             path = build_bundle(

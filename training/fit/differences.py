@@ -23,7 +23,7 @@ class Where(NamedTuple):
     """A group of rows in which the answers differ most, by one feature."""
 
     feature: str
-    #: Such as "between 3 and 7", or "rent".
+    #: Such as "between 3 and 7", "above 7" or "rent".
     group: str
     rows: int
     #: The share of rows with different answers, in the group and outside it.
@@ -58,7 +58,8 @@ def where_they_differ(different: NDArray[np.bool_], frame: pd.DataFrame) -> list
         freedom = len(counts) - 1
         by_chance = (freedom + 3 * np.sqrt(2 * freedom)) * different.var()  # of a chi-square
         if freedom and explained > by_chance:
-            best = int(shares.argmax())
+            above = shares > different.mean()
+            best = int(np.where(above, counts * (shares - different.mean()) ** 2, -1).argmax())
             rest = float(different[codes != best].mean())
             where = Where(name, str(names[best]), int(counts[best]), float(shares[best]), rest)
             scored.append((explained, where))
@@ -70,7 +71,9 @@ def _groups(column: pd.Series[Any]) -> pd.Series[Any]:
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and column.nunique() > _CATEGORIES:
         cut = pd.qcut(column.astype("float64"), _PARTS, duplicates="drop")
-        texts = {part: f"between {part.left:g} and {part.right:g}" for part in cut.cat.categories}
+        parts = cut.cat.categories
+        texts = {part: f"between {part.left:g} and {part.right:g}" for part in parts}
+        texts |= {parts[0]: f"at most {parts[0].right:g}", parts[-1]: f"above {parts[-1].left:g}"}
         groups = cut.astype(object).map(texts)
     else:
         common = column.value_counts().index[:_CATEGORIES]

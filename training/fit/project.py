@@ -79,7 +79,7 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
     if function is None:
         return None
     with blame("hold_out() failed", module.__file__):
-        mask = np.asarray(function(data))
+        mask, digest = np.asarray(function(data)), _digest(function)
     if mask.shape != (len(data),) or mask.dtype != np.bool_:
         raise TrainingError(
             f"hold_out() must return one boolean a row, shape ({len(data)},), but it returned "
@@ -87,7 +87,7 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
         )
     if not mask.any() or mask.all():
         raise TrainingError(f"hold_out() chose {int(mask.sum()):,} of {len(mask):,} rows.")
-    return Chosen(mask, _digest(function))
+    return Chosen(mask, digest)
 
 
 def build_pipeline(module: ModuleType) -> Any:

@@ -148,8 +148,11 @@ def was_held_out(rule: HoldOut, name: str, frame: pd.DataFrame, chosen: Chosen |
 
 def key_frame(data: Any) -> pd.DataFrame:
     """Return *data* with named columns (x0, x1, … for an array), and a named index as a column."""
+    if isinstance(data, pd.Series):
+        data = data.to_frame("x0" if data.name is None else data.name)
     if not isinstance(data, pd.DataFrame):
         array = np.asarray(data)
+        array = array.reshape(len(array), -1)
         return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
     frame = data.set_axis([str(name) for name in data.columns], axis="columns")
     for place, name in enumerate(data.index.names):

@@ -78,6 +78,8 @@ def test_an_index_may_be_the_id() -> None:
     by_index, _ = hold_out("shop", frame, TARGET, column="customer")
     assert (by_index == hold_out("shop", ROWS, TARGET, column="customer")[0]).all()
     assert list(key_frame(np.zeros((2, 3)))) == ["x0", "x1", "x2"]
+    assert list(key_frame(np.array(["a", "b"]))) == list(key_frame(pd.Series(["a"]))) == ["x0"]
+    assert list(key_frame(pd.Series(["a"], name="text"))) == ["text"]
 
 
 @pytest.mark.parametrize(
