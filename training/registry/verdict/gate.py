@@ -41,11 +41,15 @@ class Condition(NamedTuple):
     by: float = 0.0
 
     def bound(self, live: float) -> float:
-        """Return what the figure is compared with, given the *live* model's."""
+        """Return the bound for a figure, given the *live* model's figure."""
         return self.number if self.number is not None else _CHANGE[self.change](live, self.by)
 
     def lets_in_only_worse(self) -> bool:
-        """Whether it is the wrong way round; a bound beyond live guards against the too good."""
+        """
+        Whether only a model that is no better than the live one can meet it.
+
+        `roc_auc <= live + 0.1` is no such condition: it guards against a leak.
+        """
         falls = self.metric in ERRORS
         if self.number is not None or (self.compare[0] == "<") == falls:
             return False
@@ -60,10 +64,10 @@ class Condition(NamedTuple):
 
 def read_conditions(texts: Iterable[str]) -> list[Condition]:
     """
-    Read conditions, one or several to a text, joined by "and"; all must be met.
+    Read conditions. A text holds one, or several joined by "and".
 
     Raises:
-        TrainingError: One cannot be read, or is about no metric that there is.
+        TrainingError: A condition cannot be read, or names an unknown metric.
     """
     parts = [part for text in texts for part in re.split(r"\band\b", text, flags=re.IGNORECASE)]
     return [_read_condition(part.strip()) for part in parts]
@@ -71,7 +75,7 @@ def read_conditions(texts: Iterable[str]) -> list[Condition]:
 
 def check_metrics(conditions: Iterable[Condition], task: Task, *, probabilities: bool) -> None:
     """
-    See that a model of this *task* has what *conditions* are about.
+    See that a model of this *task* has the metrics of the *conditions*.
 
     Raises:
         TrainingError: It has not.
