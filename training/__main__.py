@@ -2,9 +2,9 @@
 The command line: `python -m training COMMAND`.
 
 exit status:
-  0    it is done
-  2    the input was wrong, the store failed, or somebody else was faster: one sentence says which
-  3    the model did not meet --promote-if: it is written, and not live
+  0    done
+  2    the input was wrong, the store failed, or someone else was faster: one sentence says which
+  3    the model is written and not live: a warning, --promote-if, or no verdict; the output says
   130  interrupted
 """
 
@@ -13,15 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from serving.bundle.trust import Trust
 from serving.errors import CanoaError
 from serving.routes import load_functions, scopes
 from serving.settings import Settings, read_settings
 
-from training.errors import TrainingError
+from training.errors import TrainingError, describe
 
 NOT_PROMOTED = 3
 _FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
@@ -32,32 +35,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # The job runs from the project's folder: that is where --project is found.
     sys.path.insert(0, os.getcwd())
+    shown: set[str] = set()
+
+    def show_warning(
+        message: Warning | str, category: type[Warning], *_: object, **__: object
+    ) -> None:
+        line = f"{category.__name__}: {str(message).strip().partition(chr(10))[0]}"
+        if line not in shown:
+            print(f"training: {line}", file=sys.stderr)
+        shown.add(line)
+
     try:
-        return options.run(options) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            return options.run(options) or 0
     except (TrainingError, CanoaError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"training: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         return 130
+    except Exception as error:  # a fault of ours: still one sentence, and where it happened
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        print(f"training: unexpected {describe(error)} ({place}).", file=sys.stderr)
+        return 2
 
 
 # Each command is imported when it is called: scikit-learn takes a second.
 
 
 def _train(options: argparse.Namespace) -> int:
-    from training.registry.gate import read_conditions
+    from training.registry.verdict.gate import read_conditions
 
     conditions = read_conditions(options.promote_if)
+    from training.registry.release import Wish
     from training.train import train
 
     live = train(
         options.project,
         options.name,
         options.models,
-        trust=_trust(),
-        conditions=conditions,
-        to=options.to,
+        wish=Wish(conditions, options.to, options.promote, _trust()),
+        column=options.id,
         key=options.sign,
     )
     return 0 if live else NOT_PROMOTED
@@ -92,6 +112,21 @@ def _list(options: argparse.Namespace) -> None:
     from training.registry.versions import list_versions
 
     list_versions(_store(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from training.registry.verdict.rows import Source
+    from training.registry.verdict.side_by_side import compare_versions
+
+    if options.target and not options.data:
+        raise TrainingError("--target names a column of --data; give both.")
+    done = compare_versions(
+        (options.a, options.b),
+        _store(options),
+        Source(options.data, options.target, options.project, options.unseen),
+        _trust(),
+    )
+    return 0 if done else NOT_PROMOTED
 
 
 def _promote(options: argparse.Namespace) -> None:
@@ -156,7 +191,15 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="fit a project's pipeline and write its bundle")
     train.add_argument(
-        "--project", default="training.credit", help="module with load_data() and build_pipeline()"
+        "--project",
+        default="training.credit",
+        help="module with load_data() and build_pipeline(), or its file: training/churn.py",
+    )
+    train.add_argument(
+        "--id",
+        metavar="COLUMN",
+        help="the column that says whose row it is: it decides which rows are held out, and is no "
+        "feature (default: the row's values decide)",
     )
     train.add_argument("--name", help="the model's name (default: the module's)")
     train.add_argument(
@@ -167,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         help="go live only if the held-out rows say so: 'roc_auc >= live - 0.01', 'rmse < 12'; "
         "several are joined by 'and', or given one by one",
     )
+    train.add_argument("--promote", action="store_true", help="go live in spite of warnings")
     train.add_argument("--to", metavar="MODELS", help="publish it too: s3://BUCKET/models, …")
     train.set_defaults(run=_train)
 
@@ -210,8 +254,37 @@ def _parser() -> argparse.ArgumentParser:
             "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
 
+    _add_commands_over_versions(commands)
+    key = commands.add_parser("key", help="make an API key, and say what goes where")
+    key.add_argument("name", help="whose it is; logs say it")
+    key.add_argument(
+        "--scope",
+        action="append",
+        default=[],
+        help="what it may do, as the functions name it; repeat it for more (default: everything)",
+    )
+    key.set_defaults(run=_key)
+    return parser
+
+
+def _add_commands_over_versions(commands: Any) -> None:
     listing = commands.add_parser("list", help="the versions of a model, newest first")
     listing.set_defaults(run=_list)
+    compare = commands.add_parser("compare", help="two versions on the same rows, side by side")
+    for name in ("a", "b"):
+        compare.add_argument(
+            name, metavar=name.upper(), help="a bundle's location, or a version in --store"
+        )
+    rows = compare.add_mutually_exclusive_group()
+    rows.add_argument("--data", type=Path, metavar="CSV", help="the rows")
+    rows.add_argument("--project", help="the rows that its load_data() returns")
+    compare.add_argument(
+        "--target", metavar="COLUMN", help="the column of --data that is the truth"
+    )
+    compare.add_argument(
+        "--unseen", action="store_true", help="neither model was fitted to any of these rows"
+    )
+    compare.set_defaults(run=_compare)
     promote = commands.add_parser("promote", help="make a version the live one")
     promote.add_argument("version", metavar="VERSION", help="as list shows it")
     promote.set_defaults(run=_promote)
@@ -230,23 +303,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     prune.add_argument("--dry-run", action="store_true", help="only show what would go")
     prune.set_defaults(run=_prune)
-    for command in (listing, promote, rollback, prune):
+    for command in (listing, compare, promote, rollback, prune):
         command.add_argument(
             "--store",
             metavar="MODEL",
             help="the model's location: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
         )
-
-    key = commands.add_parser("key", help="make an API key, and say what goes where")
-    key.add_argument("name", help="whose it is; logs say it")
-    key.add_argument(
-        "--scope",
-        action="append",
-        default=[],
-        help="what it may do, as the functions name it; repeat it for more (default: everything)",
-    )
-    key.set_defaults(run=_key)
-    return parser
 
 
 def _count(text: str) -> int:

@@ -7,41 +7,46 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["TrainingError", "blame", "on_interrupt"]
+from serving.errors import CanoaError
+
+__all__ = ["TrainingError", "blame", "describe", "on_interrupt"]
 
 
 class TrainingError(Exception):
-    """The input cannot be trained on; the text says what was wrong and what would be right."""
+    """The input cannot be trained on. The text says what was wrong and what would be right."""
 
 
 @contextlib.contextmanager
 def blame(what: str, file: str | None = None) -> Iterator[None]:
     """
-    Turn whatever the user's own code or data raise into one sentence that starts with *what*.
+    Turn any exception of the user's code or data into one sentence that starts with *what*.
 
     Args:
-        what: What failed, such as "load_data() failed".
-        file: The user's own; the line that failed in it is named.
+        what: The step that failed, such as "load_data() failed".
+        file: The user's file. The sentence names the line that failed in it.
 
     Raises:
-        TrainingError: Says what was raised, and where.
+        TrainingError: The sentence.
     """
     try:
         yield
-    except TrainingError:
+    except (TrainingError, CanoaError):
         raise
-    except Exception as error:  # it is not our code: it may raise anything
-        lines = str(error).strip().splitlines()
-        said = f": {lines[0].rstrip('.:')}" if lines else ""
-        raise TrainingError(
-            f"{what}: {type(error).__name__}{said}{_place(error, file)}."
-        ) from error
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
+        raise TrainingError(f"{what}: {describe(error)}{_line(error, file)}.") from error
+
+
+def describe(error: BaseException) -> str:
+    """Return the error's class and the first line of its text, without a full stop."""
+    lines = str(error).strip().splitlines()
+    said = f": {lines[0].rstrip('.:')}" if lines else ""
+    return f"{type(error).__name__}{said}"
 
 
 @contextlib.contextmanager
 def on_interrupt(what: str) -> Iterator[None]:
     """
-    Let an interrupt say *what* it leaves behind, where that is more than nothing.
+    Let an interrupt say *what* it leaves behind.
 
     Raises:
         KeyboardInterrupt: With the text.
@@ -52,9 +57,9 @@ def on_interrupt(what: str) -> Iterator[None]:
         raise KeyboardInterrupt(*interrupt.args or (what,)) from None
 
 
-def _place(error: BaseException, file: str | None) -> str:
+def _line(error: BaseException, file: str | None) -> str:
     if isinstance(error, SyntaxError):
-        return ""  # its own text says where
+        return ""  # its own text names the line
     stack = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in stack if frame.filename == file]
     return f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""

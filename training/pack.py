@@ -1,4 +1,4 @@
-"""`pack`: the bundle of a pipeline that somebody fitted elsewhere."""
+"""`pack`: the bundle of a pipeline that was fitted elsewhere."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
+import sklearn
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.fit import evaluate
+from training.fit.files import check_csv
+from training.fit.pickles import check_pickles, open_pickle
 from training.fit.sample import categories_of_text, read_sample
+from training.registry.location import check_name
 from training.registry.signing_key import read_signer
-from training.report import progress, show_bundle
-from training.train import SEED, check_name
+from training.registry.summary import show_bundle
+from training.report import progress
 
 __all__ = ["pack"]
 
@@ -35,7 +38,7 @@ def pack(
     Write the bundle of the pipeline in the joblib file *pipeline*.
 
     Args:
-        pipeline: A fitted classifier or regressor. Opening it runs whatever code is in it.
+        pipeline: A fitted classifier or regressor. Opening it runs any code that is in it.
         sample: CSV of rows like those it was trained on; the schema is read from them.
         target: The sample's target column: with it, metrics and importances are recorded.
         name: The model's.
@@ -47,14 +50,24 @@ def pack(
     """
     name = check_name(name)
     signer = read_signer(key) if key else None
-    read_sample(sample)  # what is wrong with it is said before the pickle is opened
-    print(
-        f"training: opening {pipeline}, which is a pickle: it can run any code that is in it. "
-        "Pack only what you trust.",
-        file=sys.stderr,
+    check_csv(sample)
+    read_sample(sample)  # so that a wrong sample is reported before the pickle is opened
+    _say(
+        f"opening {pipeline}, which is a pickle: it can run any code that is in it. Pack only what "
+        "you trust."
     )
-    model = _unpickle(pipeline)
-    rows = read_sample(sample, strings=categories_of_text(model))
+    model, fitted_with = open_pickle(pipeline)
+    with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
+        _check_model(model, pipeline)
+        check_pickles(model)
+        strings = categories_of_text(model)
+    if fitted_with is not None:
+        _say(
+            f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
+            f"{sklearn.__version__}: its answers may have changed, and the bundle answers as they "
+            f"are here. Compare a few with the original, or pack with {fitted_with}."
+        )
+    rows = read_sample(sample, strings=strings)
     truth = None
     if target is not None:
         if target not in rows:
@@ -70,34 +83,38 @@ def pack(
                 metrics["sample"] = evaluate.evaluate(model, data, truth)
                 classes = len(model.classes_) if hasattr(model, "classes_") else None
                 scoring = evaluate.scorer(model, classes)
-                importances = evaluate.permutation(model, data, truth, scoring=scoring, seed=SEED)
-        path = build_bundle(
-            models / name,
-            name,
-            model,
-            data,
-            metrics=metrics,
-            permutation=importances,
-            seed=None,
-            report=report,
-            sign=signer,
-        )
+                importances = evaluate.permutation(
+                    model, data, truth, scoring=scoring, seed=evaluate.SEED
+                )
+        with blame("the pipeline cannot be made a bundle"):
+            path = build_bundle(
+                models / name,
+                name,
+                model,
+                data,
+                metrics=metrics,
+                permutation=importances,
+                seed=None,
+                report=report,
+                sign=signer,
+                fitted_with=fitted_with,
+            )
     show_bundle(path)
     return path
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        model = joblib.load(path)
-    except Exception as error:  # a pickle may raise anything
-        raise TrainingError(f"{path} cannot be opened with joblib: {error!r}.") from error
-    if not isinstance(model, BaseEstimator) or not (is_classifier(model) or is_regressor(model)):
-        found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise TrainingError(
-            f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier or a "
-            "regressor."
-        )
-    return model
+def _check_model(model: Any, path: Path) -> None:
+    if isinstance(model, BaseEstimator) and (is_classifier(model) or is_regressor(model)):
+        return
+    found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+    advice = ""
+    if isinstance(model, dict):
+        found += f" with the keys {', '.join(map(str, [*model][:10]))}"
+        advice = " Put the steps into one: sklearn.pipeline.make_pipeline(scaler, model)."
+    raise TrainingError(
+        f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier or a "
+        f"regressor.{advice}"
+    )
 
 
 def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
@@ -111,9 +128,7 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
             )
         extra = [name for name in rows if name not in set(names)]
         if extra:
-            print(
-                f"training: not a feature, left out: {', '.join(map(str, extra))}", file=sys.stderr
-            )
+            _say(f"not a feature, left out: {', '.join(map(str, extra))}")
         return rows[list(names)]
     count = getattr(model, "n_features_in_", rows.shape[1])
     if rows.shape[1] != count:
@@ -126,3 +141,7 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
 
 def _listed(rows: pd.DataFrame) -> str:
     return ", ".join(map(str, rows.columns))
+
+
+def _say(text: str) -> None:
+    print(f"training: {text}", file=sys.stderr)

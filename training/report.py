@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, JustifyMethod
-from rich.filesize import decimal
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
-from serving.bundle.manifest import Label, Manifest
-from serving.bundle.reader import read_manifest
-from serving.bundle.signature import signer_of
-from serving.stores.folder import FolderStore
 
-if TYPE_CHECKING:
-    from training.registry.compare import Comparison
-
-__all__ = ["figure", "progress", "say", "show_bundle", "show_table", "terminal_width", "transfer"]
+__all__ = ["figure", "progress", "say", "show", "show_table", "terminal_width", "transfer"]
 
 _console = Console()
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """Yield a function that says what is being done: a spinner on a terminal, lines on a pipe."""
+    """Yield a function that reports the current step: a spinner on a terminal, lines on a pipe."""
     if not _console.is_terminal:
         yield lambda text: _console.print(f"{text} …")
         return
@@ -43,10 +33,10 @@ def progress() -> Iterator[Callable[[str], None]]:
 @contextlib.contextmanager
 def transfer(total: int) -> Iterator[Callable[[str, int], None]]:
     """
-    Yield a function that says what was done to how many bytes: a bar on a terminal, else lines.
+    Yield a function that reports a step and its bytes: a bar on a terminal, lines on a pipe.
 
     Args:
-        total: Of the bytes that will be told.
+        total: How many bytes there are.
     """
     if not _console.is_terminal:
         yield lambda text, size: _console.print(f"{text}, {size:,} bytes", soft_wrap=True)
@@ -63,26 +53,37 @@ def say(*lines: str) -> None:
         _console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def show(*things: RenderableType) -> None:
+    """Print tables, and text that is wrapped to the terminal."""
+    for thing in things:
+        _console.print(thing)
+
+
 def terminal_width() -> int | None:
     """Say how wide the terminal is; None on a pipe."""
     return _console.width if _console.is_terminal else None
 
 
-def figure(value: float) -> str:
-    """Write a figure for a table."""
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+def figure(value: float, ends: Sequence[float] | None = None) -> str:
+    """Write a figure for a table, with half the width of its interval if its *ends* are given."""
+    large = abs(value) >= 1000
+    text = f"{value:,.1f}" if large else f"{value:.4f}"
+    if ends is None:
+        return text
+    half = (ends[1] - ends[0]) / 2
+    return f"{text} ±{half:,.1f}" if large else f"{text} ±{half:.3f}"
 
 
 def show_table(
     headings: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str]], *, bold: int | None = None
 ) -> None:
     """
-    Print a table; on a pipe plain text, a row to a line whatever its length.
+    Print a table. On a pipe it is plain text, a line for each row, whatever its length.
 
     Args:
-        headings: And how each column is set.
-        rows: Of cells, as they are.
-        bold: The row that stands out.
+        headings: Of the columns, and how each is justified.
+        rows: Of cells.
+        bold: The row that is printed bold.
     """
     terminal = _console.is_terminal
     table = Table(
@@ -96,65 +97,3 @@ def show_table(
     for i, row in enumerate(rows):
         table.add_row(*map(Text, row), style="bold" if i == bold else None)
     (_console if terminal else Console(width=10_000)).print(table)
-
-
-def show_bundle(path: Path, comparison: Comparison | None = None) -> None:
-    """
-    Print what came out: figures next to the baseline, the engine and why, the files.
-
-    Args:
-        path: The bundle's folder.
-        comparison: With the live model, if the two were compared; its figures are shown then.
-    """
-    _, manifest = read_manifest(FolderStore(path))
-    held_out = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
-    ours = held_out if comparison is None else comparison.figures
-    others = {"trivial model": manifest.metrics.get("baseline", {})}
-    if comparison is not None and comparison.live:
-        others = {"live model": comparison.live, **others}
-    table = Table(title=f"{manifest.name} {manifest.version}", title_justify="left")
-    for heading in ("figure", "model", *others):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for name, value in ours.items():
-        if isinstance(value, float):
-            beside = [figure(other[name]) if name in other else "" for other in others.values()]
-            table.add_row(name, figure(value), *beside)
-    if validation := manifest.metrics.get("cross_validation"):
-        mean = f"{validation['mean']:.4f} ± {validation['std']:.4f}"
-        table.add_row(f"{validation['score']}, cross-validated", mean)
-    for name, file in manifest.files.items():
-        table.add_row(name, decimal(file.size))
-    _console.print(table)
-    if comparison is not None and comparison.left_out:
-        say(f"{comparison.left_out:,} of the held-out rows left out: a model refuses them.")
-    if "confusion" in ours and manifest.classes is not None:
-        _console.print(_confusion(manifest.classes, ours["confusion"]))
-    _console.print(_engine(manifest))
-    signers = [signer for file in path.iterdir() if (signer := signer_of(file.name))]
-    signed = f", signed by {', '.join(signers)}" if signers else ""
-    _console.print(f"Written to {path}{signed}", soft_wrap=True)
-
-
-def _confusion(classes: list[Label], counts: list[list[int]]) -> Table:
-    table = Table(title="true class, and how often each was said", title_justify="left")
-    table.add_column("")
-    for label in classes[:12]:
-        table.add_column(str(label), justify="right")
-    for label, row in list(zip(classes, counts, strict=True))[:12]:
-        table.add_row(str(label), *map(str, row[:12]))
-    return table
-
-
-def _engine(manifest: Manifest) -> str:
-    engine, parity = manifest.engine, manifest.engine.parity
-    if engine.name == "onnx" and parity and parity.max_difference is not None:
-        return (
-            f"Served from the graph: equal to the pipeline on {parity.rows:,} training rows and "
-            f"{parity.perturbed_rows:,} around them (largest difference "
-            f"{parity.max_difference:.1g}, allowed {parity.tolerance:g})."
-        )
-    own = "".join(f", the module {name}" for name in engine.modules)
-    return (
-        f"Served by scikit-learn, because {engine.reason}. It is slower and opens a pickle: "
-        f"the server needs scikit-learn, joblib and pandas{own}, and a signature or ALLOW_PICKLE=1."
-    )

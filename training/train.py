@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from serving.bundle.trust import Trust
+from serving.bundle.manifest import HoldOut
 from sklearn.base import is_regressor
-from sklearn.model_selection import train_test_split
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
-from training.fit import evaluate
-from training.fit.project import build_pipeline, check_target, import_project, load_data
-from training.registry.gate import Condition, check_metrics
-from training.registry.location import find_live, open_location
-from training.registry.release import release
+from training.export.features import as_frame, read_features
+from training.fit import evaluate, project, split
+from training.fit.pickles import check_pickles
+from training.fit.review import review
+from training.registry.location import check_name, find_live, open_location
+from training.registry.release import Wish, release
 from training.registry.signing_key import read_signer
+from training.registry.verdict.gate import check_metrics
 from training.report import progress
 
-__all__ = ["check_name", "train"]
+__all__ = ["train"]
 
-SEED = 0
-HELD_OUT = 0.2
 FOLDS = 5
 
 
 def train(
-    project: str,
+    source: str,
     name: str | None,
     models: Path,
     *,
-    trust: Trust,
-    conditions: Sequence[Condition] = (),
-    to: str | None = None,
+    wish: Wish,
+    column: str | None = None,
     key: str | None = None,
 ) -> bool:
     """
-    Train a project and write its bundle; the model that was evaluated is the one that is served.
+    Train a project and write its bundle. The model that was evaluated is the one that is served.
 
     Args:
-        project: A module with load_data() and build_pipeline().
+        source: The project: a module with load_data() and build_pipeline(), or its file.
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
-        trust: Which signatures are required where it is published.
-        conditions: What the model must reach to go live.
-        to: The location of all models in a store, if it is to be published there.
+        wish: What the model must reach to go live, and where.
+        column: The id column: decides which rows are held out, and is no feature.
         key: The private key that signs the bundle, as `read_signer` takes it.
 
     Returns:
@@ -56,82 +52,101 @@ def train(
 
     Raises:
         TrainingError: The project or its data are not right.
-        BundleError: The store fails, or somebody else moved the pointer meanwhile.
+        BundleError: The store fails, or someone else moved `latest` meanwhile.
     """
-    module = import_project(project)
-    name = check_name(name or project.rpartition(".")[2])
-    if to is not None:
-        find_live(
-            open_location(to).at(name)
-        )  # a store that is not there is found now, not at the end
+    module = project.import_project(source)
+    name = check_name(name or module.__name__.rpartition(".")[2])
+    if wish.to is not None:
+        find_live(open_location(wish.to).at(name))  # a store that is missing is reported now
     signer = read_signer(key) if key else None
     with progress() as report:
-        report(f"loading the data of {project}")
-        data, target = load_data(module)
-        pipeline = build_pipeline(module)
+        report(f"loading the data of {source}")
+        loaded, target = project.load_data(module)
+        data = _without(loaded, column)
+        frame, _ = as_frame(data)
+        read_features(frame)
+        data = data if hasattr(data, "iloc") else np.asarray(data)
+        pipeline = project.build_pipeline(module)
         regression = bool(is_regressor(pipeline))
         check_metrics(
-            conditions,
+            wish.conditions,
             "regression" if regression else "classification",
             probabilities=hasattr(pipeline, "predict_proba"),
         )
-        check_target(target, regression=regression)
-        with blame("the data cannot be split into training rows and held-out rows"):
-            seen, unseen, truth, held_out = train_test_split(
-                data,
-                target,
-                test_size=HELD_OUT,
-                random_state=SEED,
-                stratify=None if regression else target,
-            )
-        classes = None if regression else len(np.unique(target))
-        scoring = evaluate.scorer(pipeline, classes)
+        target = project.read_target(target, len(frame))
+        project.check_target(target, regression=regression)
+        mask, rule, chosen = _hold_out(module, name, loaded, target, column)
+        held = split.HeldOut(data[mask], target[mask], split.key_frame(loaded)[mask], chosen)
+        seen, truth = data[~mask], target[~mask]
+        if not regression:
+            _check_classes(truth, held.truth)
+        scoring = evaluate.scorer(pipeline, None if regression else len(np.unique(target)))
         with blame("the pipeline cannot be fitted to the data", module.__file__):
-            report(f"cross-validating on {len(seen):,} rows")
+            report(f"cross-validating on {len(truth):,} rows")
             validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
             report("fitting")
             pipeline = pipeline.fit(seen, truth)
         with blame("the fitted pipeline cannot be evaluated", module.__file__):
-            report(f"evaluating on {len(unseen):,} rows held out")
+            report(f"evaluating on {len(held.truth):,} rows held out")
+            answers = evaluate.ask(pipeline, held.data)
             metrics = {
-                "held_out": evaluate.evaluate(pipeline, unseen, held_out),
-                "baseline": evaluate.baseline(
-                    seen, truth, (unseen, held_out), regression=regression
-                ),
+                "held_out": evaluate.measure(held.truth, answers),
+                "intervals": evaluate.intervals(held.truth, answers),
+                "baseline": evaluate.baseline(truth, held.truth, regression=regression),
             }
             if validation is not None:
                 metrics["cross_validation"] = validation
             report("permuting features")
             importances = evaluate.permutation(
-                pipeline, unseen, held_out, scoring=scoring, seed=SEED
+                pipeline, held.data, held.truth, scoring=scoring, seed=evaluate.SEED
             )
-        path = build_bundle(
-            models / name,
-            name,
-            pipeline,
-            seen,
-            metrics=metrics,
-            permutation=importances,
-            seed=SEED,
-            report=report,
-            promote=not conditions,
-            sign=signer,
-        )
-    return release(path, (unseen, held_out), conditions, to, trust)
+        with blame("the data cannot be reviewed"):
+            figures, trivial = metrics["held_out"], metrics["baseline"]
+            findings = review(frame, target, mask, figures=figures, trivial=trivial)
+        check_pickles(pipeline)
+        with blame("the pipeline cannot be made a bundle", module.__file__):
+            path = build_bundle(
+                models / name,
+                name,
+                pipeline,
+                seen,
+                metrics=metrics,
+                permutation=importances,
+                seed=evaluate.SEED,
+                report=report,
+                promote=False,
+                sign=signer,
+                hold_out=rule,
+            )
+    return release(path, held, findings, wish)
 
 
-def check_name(name: str) -> str:
-    """
-    Return *name* if it can be a folder and part of an address.
+def _hold_out(
+    module: ModuleType, name: str, loaded: Any, target: Any, column: str | None
+) -> tuple[split.Mask, HoldOut, split.Chosen | None]:
+    """Return which rows are held out, the rule, and the project's answer for the rows held out."""
+    chosen = project.hold_out(module, loaded)
+    if chosen is not None and column is not None:
+        raise TrainingError("the project has a hold_out(), so --id decides nothing; leave one out.")
+    keys = split.key_frame(loaded)
+    mask, rule = split.hold_out(name, keys, target, column=column, chosen=chosen)
+    return mask, rule, chosen and split.Chosen(mask[mask], chosen.source_sha256)
 
-    Raises:
-        TrainingError: It cannot.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+
+def _check_classes(seen: Any, unseen: Any) -> None:
+    lost = sorted(set(np.unique(unseen).tolist()) - set(np.unique(seen).tolist()))
+    if lost:
         raise TrainingError(
-            f"{name!r} is no model name: use letters, digits, '_', '.' and '-', at most 64."
+            f"the data cannot be split: every row of the class {lost[0]!r} is held out. Find more "
+            "rows of it, leave it out, or define hold_out(data) in the project."
         )
-    return name
+
+
+def _without(loaded: Any, column: str | None) -> Any:
+    """Return the features: all columns but the id."""
+    if column is None or column not in getattr(loaded, "columns", ()):
+        return loaded
+    return loaded.drop(columns=column)
 
 
 def _cross_validate(

@@ -17,8 +17,8 @@ PROJECT = """
 import numpy as np, pandas as pd
 from sklearn.linear_model import LinearRegression, LogisticRegression
 def load_data():
-    data = pd.DataFrame({{"a": np.arange(60.0), "b": np.arange(60.0) % 7}})
-    target = np.where(data["a"] % 2 == 0, "even", "odd")
+    data = pd.DataFrame({{"a": np.arange(300.0) * 7 % 101, "b": np.arange(300.0) % 7}})
+    target = np.where(data["a"] + 9 * data["b"] > 80, "even", "odd")
     {change}
     return data, target
 def build_pipeline():

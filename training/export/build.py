@@ -11,7 +11,14 @@ from typing import Any
 
 import joblib
 import msgspec
-from serving.bundle.manifest import GRAPH_FILE, PIPELINE_FILE, EngineRecord, Example, Manifest
+from serving.bundle.manifest import (
+    GRAPH_FILE,
+    PIPELINE_FILE,
+    EngineRecord,
+    Example,
+    HoldOut,
+    Manifest,
+)
 from serving.bundle.writer import Sign, write_bundle
 from serving.errors import BundleError
 from serving.model.engines.onnx import OnnxEngine
@@ -45,6 +52,8 @@ def build_bundle(
     report: Report,
     promote: bool = True,
     sign: Sign | None = None,
+    hold_out: HoldOut | None = None,
+    fitted_with: str | None = None,
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -61,6 +70,8 @@ def build_bundle(
         report: Told what is being done.
         promote: Whether `latest` moves.
         sign: Signs the manifest.
+        hold_out: The rule that kept rows out of training.
+        fitted_with: The scikit-learn that fitted it, if it was another one.
 
     Returns:
         The bundle's folder.
@@ -81,6 +92,8 @@ def build_bundle(
         permutation=permutation,
         seed=seed,
     )
+    lineage = msgspec.structs.replace(draft.lineage, fitted_with=fitted_with)
+    draft = msgspec.structs.replace(draft, lineage=lineage, hold_out=hold_out)
     columns = to_columns(data_frame, draft.features)
     draft = probe_pipeline(draft, pipeline, data, columns)
     report("compiling to ONNX and proving parity")

@@ -2,39 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from serving.bundle.manifest import Task
 from sklearn import metrics
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import cross_validate
 
-__all__ = ["baseline", "cross_validation", "evaluate", "measure", "permutation", "scorer"]
+from training.fit.uncertainty import Draws, draw, interval
+
+__all__ = [
+    "ERRORS",
+    "METRICS",
+    "SEED",
+    "Answers",
+    "ask",
+    "baseline",
+    "cross_validation",
+    "draws",
+    "evaluate",
+    "intervals",
+    "measure",
+    "permutation",
+    "scorer",
+]
+
+SEED = 0
+
+#: The figures of each task, the most telling first.
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("roc_auc", "log_loss", "accuracy"),
+    "regression": ("rmse", "mae", "r2"),
+}
+#: The figures that get better as they fall.
+ERRORS = ("log_loss", "rmse", "mae")
+
+
+class Answers(NamedTuple):
+    """What a model said about n rows."""
+
+    #: Labels or values, shape (n,).
+    predicted: Any
+    #: Shape (n, classes); None for regression, or a classifier that has none.
+    probabilities: Any
+    #: In the order of the probabilities; None for regression.
+    classes: Any
+
+
+def ask(model: Any, data: Any) -> Answers:
+    """Score rows with *model*, fitted by scikit-learn."""
+    predicted = np.asarray(model.predict(data))
+    probabilities = model.predict_proba(data) if hasattr(model, "predict_proba") else None
+    return Answers(predicted, probabilities, getattr(model, "classes_", None))
 
 
 def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:
-    """Score *model*, fitted by scikit-learn, on rows it has not seen; see `measure`."""
-    predicted = model.predict(data)
-    probabilities = model.predict_proba(data) if hasattr(model, "predict_proba") else None
-    return measure(target, predicted, probabilities, getattr(model, "classes_", None))
+    """Measure *model*, fitted by scikit-learn, on rows it has not seen. See `measure`."""
+    return measure(target, ask(model, data))
 
 
-def measure(target: Any, predicted: Any, probabilities: Any, classes: Any) -> dict[str, Any]:
+def measure(target: Any, answers: Answers) -> dict[str, Any]:
     """
-    Say how good answers are.
+    Say how good *answers* are.
 
     Args:
-        target: What is true, shape (n,).
-        predicted: What was said, shape (n,).
-        probabilities: Shape (n, classes); None for regression, or a classifier that has none.
-        classes: In the order of the probabilities; None for regression.
+        target: The truth, shape (n,).
+        answers: The model's, for the same rows.
 
     Returns:
-        For regression rmse, mae and, of two rows or more, r2; for classification accuracy, the
+        For regression rmse, mae and, of two rows or more, r2. For classification accuracy, the
         confusion matrix (rows are truth, in the order of the classes) and, given probabilities,
         roc_auc and log_loss.
     """
+    predicted, _, classes = answers
     if classes is None:
         errors = {
             "rmse": float(metrics.root_mean_squared_error(target, predicted)),
@@ -47,6 +89,7 @@ def measure(target: Any, predicted: Any, probabilities: Any, classes: Any) -> di
         "accuracy": float(metrics.accuracy_score(target, predicted)),
         "confusion": metrics.confusion_matrix(target, predicted, labels=classes).tolist(),
     }
+    probabilities = _within_bounds(answers.probabilities)
     if probabilities is not None:
         found["log_loss"] = float(metrics.log_loss(target, probabilities, labels=classes))
         if set(np.unique(target)) == set(classes):  # otherwise the curve is not defined
@@ -54,14 +97,26 @@ def measure(target: Any, predicted: Any, probabilities: Any, classes: Any) -> di
     return found
 
 
-def baseline(data: Any, target: Any, held_out: tuple[Any, Any], *, regression: bool) -> Any:
-    """Evaluate what knows no features: the mean, or the shares of the classes."""
+def draws(target: Any, answers: Answers) -> Draws:
+    """Measure the same figures on rows drawn again; see `training.fit.uncertainty.draw`."""
+    return draw(target, answers.predicted, _within_bounds(answers.probabilities), answers.classes)
+
+
+def intervals(target: Any, answers: Answers) -> dict[str, list[float]]:
+    """Return, by figure, the two ends between which it lies with 95 % confidence."""
+    found = {name: interval(values) for name, values in draws(target, answers).items()}
+    return {name: list(ends) for name, ends in found.items() if ends is not None}
+
+
+def baseline(seen: Any, unseen: Any, *, regression: bool) -> dict[str, Any]:
+    """Evaluate the trivial model, which knows only the *seen* targets, on the *unseen* ones."""
     dummy = DummyRegressor() if regression else DummyClassifier(strategy="prior")
-    return evaluate(dummy.fit(np.zeros((len(data), 1)), target), _blank(held_out[0]), held_out[1])
+    dummy.fit(np.zeros((len(seen), 1)), seen)
+    return evaluate(dummy, np.zeros((len(unseen), 1)), unseen)
 
 
 def scorer(model: Any, classes: int | None) -> str:
-    """Name scikit-learn's score that suits the model: higher is better."""
+    """Name the score of scikit-learn that suits the model. Higher is better."""
     if classes is None:
         return "r2"
     if not hasattr(model, "predict_proba"):
@@ -105,6 +160,15 @@ def permutation(
     return dict(zip(names, found.importances_mean.tolist(), strict=True))
 
 
+def _within_bounds(probabilities: Any) -> Any:
+    """Clip rounding errors beyond 0 and 1, and let each row sum to 1."""
+    if probabilities is None:
+        return None
+    clipped = np.clip(np.asarray(probabilities, float), 0.0, 1.0)
+    sums = clipped.sum(axis=1, keepdims=True)
+    return np.divide(clipped, sums, out=np.full_like(clipped, 1 / clipped.shape[1]), where=sums > 0)
+
+
 def _roc_auc(target: Any, probabilities: Any, classes: Any) -> float:
     if len(classes) == 2:
         return float(metrics.roc_auc_score(target == classes[1], probabilities[:, 1]))
@@ -113,7 +177,3 @@ def _roc_auc(target: Any, probabilities: Any, classes: Any) -> float:
             target, probabilities, multi_class="ovr", average="weighted", labels=classes
         )
     )
-
-
-def _blank(data: Any) -> Any:
-    return np.zeros((len(data), 1))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from types import ModuleType
+import inspect
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,24 +15,35 @@ import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from training.errors import TrainingError, blame
-from training.export.features import as_frame, read_features
+from training.fit.split import Chosen
 
-__all__ = ["build_pipeline", "check_target", "import_project", "load_data"]
+__all__ = [
+    "build_pipeline",
+    "check_target",
+    "hold_out",
+    "import_project",
+    "load_data",
+    "read_target",
+]
 
 
 def import_project(project: str) -> ModuleType:
     """
-    Import the module *project*.
+    Import a project.
+
+    Args:
+        project: A module's name, such as training.churn, or its file, such as training/churn.py.
 
     Raises:
         TrainingError: It cannot be imported, or lacks load_data() or build_pipeline().
     """
+    name = _module_name(project)
     try:
-        spec = importlib.util.find_spec(project)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # the import below says it better
         spec = None
     with blame(f"the project {project} cannot be imported", spec.origin if spec else None):
-        module = importlib.import_module(project)
+        module = importlib.import_module(name)
     for function in ("load_data", "build_pipeline"):
         if not callable(getattr(module, function, None)):
             raise TrainingError(f"the project {project} has no function {function}().")
@@ -37,45 +52,57 @@ def import_project(project: str) -> ModuleType:
 
 def load_data(module: ModuleType) -> tuple[Any, Any]:
     """
-    Ask for the data.
-
-    Returns:
-        The features (DataFrame, or array of shape (n, features)) and the target, shape (n,).
+    Ask the project for its data, and return the features and the target as they are.
 
     Raises:
-        TrainingError: There are none, or they do not fit together.
+        TrainingError: load_data() raises, or returns anything but two things.
     """
     with blame("load_data() failed", module.__file__):
         found = module.load_data()
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise TrainingError("load_data() must return two things: the features and the target.")
-    data, target = found
-    read_features(as_frame(data)[0])
-    with blame("the target cannot be read as a column of values"):
-        target = np.asarray(target)
-    if target.ndim == 2 and target.shape[1] == 1:
-        target = target.ravel()
-    if target.ndim != 1:
+    return found[0], found[1]
+
+
+def hold_out(module: ModuleType, data: Any) -> Chosen | None:
+    """
+    Ask the project which rows to hold out; None if it does not decide that itself.
+
+    Args:
+        module: The project.
+        data: The n rows as load_data() returned them.
+
+    Raises:
+        TrainingError: hold_out() raises, or returns no boolean mask of n rows.
+    """
+    function = getattr(module, "hold_out", None)
+    if function is None:
+        return None
+    with blame("hold_out() failed", module.__file__):
+        mask, digest = np.asarray(function(data)), _digest(function)
+    if mask.shape != (len(data),) or mask.dtype != np.bool_:
         raise TrainingError(
-            f"the target has shape {target.shape}; a model predicts one value a row."
+            f"hold_out() must return one boolean a row, shape ({len(data)},), but it returned "
+            f"{mask.dtype} of shape {mask.shape}."
         )
-    if len(target) != len(data):
-        raise TrainingError(f"there are {len(data)} rows of features but {len(target)} targets.")
-    return data, target
+    if not mask.any() or mask.all():
+        raise TrainingError(f"hold_out() chose {int(mask.sum()):,} of {len(mask):,} rows.")
+    return Chosen(mask, digest)
 
 
 def build_pipeline(module: ModuleType) -> Any:
     """
-    Ask for the unfitted pipeline.
+    Ask the project for its unfitted pipeline.
 
     Raises:
-        TrainingError: It is none, or ends in neither a classifier nor a regressor.
+        TrainingError: It is no pipeline, or ends in neither a classifier nor a regressor.
     """
     with blame("build_pipeline() failed", module.__file__):
         pipeline = module.build_pipeline()
-    if not isinstance(pipeline, BaseEstimator) or not (
-        is_classifier(pipeline) or is_regressor(pipeline)
-    ):
+        good = isinstance(pipeline, BaseEstimator) and (
+            is_classifier(pipeline) or is_regressor(pipeline)
+        )
+    if not good:
         last = pipeline.steps[-1][1] if getattr(pipeline, "steps", None) else pipeline
         found = "None" if last is None else f"a {type(last).__name__}"
         if isinstance(last, type):
@@ -87,20 +114,71 @@ def build_pipeline(module: ModuleType) -> Any:
     return pipeline
 
 
-def check_target(target: Any, *, regression: bool) -> None:
+def read_target(target: Any, rows: int) -> np.ndarray[Any, Any]:
     """
-    See that *target*, shape (n,), can be learnt from.
+    Return *target* as an array of shape (rows,).
 
     Raises:
-        TrainingError: It cannot.
+        TrainingError: It has another shape, or gaps.
     """
+    with blame("the target cannot be read as a column of values"):
+        found: np.ndarray[Any, Any] = np.asarray(target)
+    target = found.ravel() if found.ndim == 2 and found.shape[1] == 1 else found
+    if target.ndim != 1:
+        raise TrainingError(
+            f"the target has shape {target.shape}; a model predicts one value a row."
+        )
+    if len(target) != rows:
+        raise TrainingError(f"there are {rows} rows of features but {len(target)} targets.")
     missing = int(pd.isna(target).sum())
     if missing:
         raise TrainingError(f"the target is missing in {missing} rows; leave those rows out.")
+    return np.asarray(target)
+
+
+def check_target(target: Any, *, regression: bool) -> None:
+    """
+    See that a model can learn from *target*, shape (n,).
+
+    Raises:
+        TrainingError: It is not of the model's kind, or has too few classes or rows of one.
+    """
     if regression:
         _check_values(target)
     else:
         _check_classes(target)
+
+
+def _module_name(project: str) -> str:
+    """Return the module's name. A file outside this folder is imported from its own folder."""
+    path = Path(project)
+    if path.suffix != ".py":
+        return project
+    if not path.is_file():
+        raise TrainingError(f"the project {project} is not there; name a file or a module.")
+    path = path.resolve()
+    here = Path.cwd().resolve()
+    parts = path.with_suffix("").relative_to(here).parts if path.is_relative_to(here) else ()
+    if parts and all(part.isidentifier() for part in parts):
+        return ".".join(parts)
+    if not path.stem.isidentifier():
+        raise TrainingError(
+            f"the project {project} cannot be imported: its file's name must be letters, digits "
+            "and '_', as in churn_model.py."
+        )
+    sys.path.insert(0, str(path.parent))
+    return path.stem
+
+
+def _digest(function: Any) -> str:
+    """Digest a function's source, and the constants of its module that it names."""
+    parts = [inspect.getsource(function)]
+    if isinstance(function, FunctionType):
+        for name in sorted(function.__code__.co_names):
+            value = function.__globals__.get(name)
+            if value is not None and not isinstance(value, ModuleType) and not callable(value):
+                parts.append(f"{name} = {value!r}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _check_values(target: Any) -> None:

@@ -1,4 +1,4 @@
-"""`check`: load a bundle as the server would, and see that it answers as training recorded."""
+"""`check`: load a bundle as the server would, and compare its answer with the recorded one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["check", "check_files"]
 
 def check(uri: str, trust: Trust) -> None:
     """
-    Verify who signed it and every file's digest, score the example, compare.
+    Verify the signatures and every file's digest, score the example, and compare the answers.
 
     Args:
         uri: A model's location, or one version's: a folder, or an address in an object store.
         trust: Which signatures are required, and whether a pickle may be opened.
 
     Raises:
-        BundleError: A file is missing or is not the one that the manifest means.
-        TrainingError: The example's answer is another one.
+        BundleError: A file is missing, or its size or digest differs.
+        TrainingError: The example's answer is not the recorded one.
     """
     console = Console()
     bundle = open_bundle(open_location(uri), trust=trust)
@@ -51,10 +51,10 @@ def check(uri: str, trust: Trust) -> None:
 
 def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
     """
-    Read every file of *bundle*, and tell *report* of each that it is good.
+    Read every file of *bundle*, and call *report* with a line for each that is good.
 
     Raises:
-        BundleError: One is missing, or is not the one that the manifest means.
+        BundleError: A file is missing, or its size or digest differs.
     """
     for name, file in bundle.manifest.files.items():
         bundle.read(name)
@@ -62,7 +62,7 @@ def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:
 
 
 def _signatures(bundle: Bundle) -> list[str]:
-    """Say who signed it, and whether that is known."""
+    """Return a line for each signature: who signed, and whether that was verified."""
     trusted = {key_id(key): key for key in bundle.trust.public_keys}
     lines = []
     for file, content in bundle.signatures().items():

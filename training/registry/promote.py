@@ -1,4 +1,4 @@
-"""`promote` and `rollback`: which version is live, and the move of the pointer that decides it."""
+"""`promote` and `rollback`: which version is live, decided by a move of the `latest` file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 
 from serving.bundle.latest import Latest, move_latest, restore_latest
-from serving.bundle.manifest import MANIFEST_FILE, NAME
+from serving.bundle.manifest import MANIFEST_FILE, NAME, decode_manifest
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
 from serving.errors import BundleError, ObjectMissing
@@ -23,11 +23,11 @@ __all__ = ["how_to_promote", "make_live", "promote", "rollback"]
 
 def promote(uri: str, version: str, trust: Trust) -> None:
     """
-    Make *version* of the model at *uri* the live one, once every digest is seen to be right.
+    Make *version* of the model at *uri* the live one, after every digest was checked.
 
     Raises:
         TrainingError: There is no such version.
-        BundleError: It does not verify, the store fails, or somebody else moved the pointer.
+        BundleError: It does not verify, the store fails, or someone else moved `latest`.
     """
     model = open_location(uri)
     live = find_live(model)
@@ -41,11 +41,11 @@ def promote(uri: str, version: str, trust: Trust) -> None:
 
 def rollback(uri: str, trust: Trust) -> None:
     """
-    Make the version before the live one live again, once every digest is seen to be right.
+    Make the version before the live one live again, after every digest was checked.
 
     Raises:
-        TrainingError: None was live before, or it is there no more.
-        BundleError: It does not verify, the store fails, or somebody else moved the pointer.
+        TrainingError: No version was live before, or it is gone.
+        BundleError: It does not verify, the store fails, or someone else moved `latest`.
     """
     model = open_location(uri)
     live = find_live(model)
@@ -65,21 +65,17 @@ def rollback(uri: str, trust: Trust) -> None:
 
 def make_live(model: Store, version: str, seen: Latest | None) -> None:
     """
-    Point to *version*, unless the pointer has moved since it was *seen*.
+    Point `latest` to *version*, unless it has moved since it was *seen*.
 
-    A prune strikes a manifest out and then looks at the pointer; this moves the pointer and then
-    looks at the manifest. So of two at once, at least one sees the other.
+    A prune marks a version's manifest and then reads `latest`; this moves `latest` and then reads
+    the version's files. So if both run at once, at least one of them notices the other.
 
     Raises:
-        Conflict: The pointer has moved.
-        BundleError: The version was pruned meanwhile; the pointer is where it was.
+        Conflict: `latest` has moved.
+        BundleError: The version was pruned meanwhile; `latest` is where it was.
     """
     move_latest(model, version, seen)
-    try:
-        pruned = model.at(version).read(MANIFEST_FILE).content.startswith(STRUCK)
-    except ObjectMissing:
-        pruned = True
-    if pruned:
+    if _is_pruned(model.at(version)):
         if seen is not None:
             restore_latest(model, seen)
         stays = f"{seen.version} stays live" if seen else "promote another"
@@ -91,8 +87,21 @@ def how_to_promote(version: str, model: Store) -> str:
     return f"python -m training promote {version} --store {shlex.quote(str(model))}"
 
 
+def _is_pruned(location: Store) -> bool:
+    """Whether a version's deletion has begun, or one of its files is gone."""
+    try:
+        raw = location.read(MANIFEST_FILE).content
+        if raw.startswith(STRUCK):
+            return True
+        for name, file in decode_manifest(raw, str(location.at(MANIFEST_FILE))).files.items():
+            location.read(name, size=file.size)
+    except ObjectMissing:
+        return True
+    return False
+
+
 def _verify(model: Store, version: str, trust: Trust) -> str:
-    """See that the version is there and whole; the model's name."""
+    """Check that the version is there and whole; return the model's name."""
     if not re.search(NAME, version):
         raise TrainingError(f"{version!r} is no version's name; the command list shows them.")
     try:

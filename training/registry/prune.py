@@ -1,4 +1,4 @@
-"""`prune`: old versions go; the newest, the live one and the one before it stay."""
+"""`prune`: delete old versions; the newest, the live one and the one before it stay."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["prune"]
 
 def prune(uri: str, keep: int, *, dry_run: bool) -> None:
     """
-    Delete the versions of the model at *uri* but the *keep* newest, the live and the one before.
+    Delete all versions of the model at *uri* but the *keep* newest, the live and the one before.
 
-    What cannot be read is left: it may be an upload under way, or of a format newer than ours.
+    A version that cannot be read stays: it may be an upload under way, or of a newer format.
 
     Args:
         uri: The model's location.
         keep: At least 1.
-        dry_run: Whether to show only what would go.
+        dry_run: Whether only to show which versions would go.
 
     Raises:
         TrainingError: There is no version, or none is live.
@@ -55,11 +55,11 @@ def _in_use(latest: Latest | None) -> tuple[str | None, ...]:
 
 def _delete(model: Store, name: str) -> bool:
     """
-    Delete a version, unless it went live meanwhile.
+    Delete a version, unless it went live meanwhile; return whether it is gone.
 
-    First its manifest is struck out: from then on it is no bundle, and only then the pointer is
-    read. So whoever promotes it meanwhile either is seen here, or sees it there. The manifest goes
-    last, and says till then that what is left is to go.
+    First its manifest is marked, so that it is no bundle any more; then `latest` is read. A promote
+    at the same time moves `latest` first and reads the files then, so one of the two notices. The
+    manifest is deleted last: until then its mark tells the next prune to finish.
     """
     location = model.at(name)
     try:

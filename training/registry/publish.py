@@ -1,10 +1,12 @@
-"""`publish`: bring a bundle to where the functions fetch it, and make it the live one."""
+"""`publish`: upload a bundle to where the functions fetch it, and make it the live one."""
 
 from __future__ import annotations
 
+from serving.bundle.latest import LATEST_FILE
 from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.trust import Trust
 from serving.bundle.writer import copy_bundle
+from serving.errors import Conflict
 from serving.stores.store import Store
 
 from training.errors import on_interrupt
@@ -19,20 +21,18 @@ def publish(source: str, to: str, trust: Trust, *, promote: bool = True) -> None
     """
     Upload a bundle to `<to>/<name>/<version>`, read it back, then point `latest` at it.
 
-    With MODEL_PUBLIC_KEYS set, only one that is signed by one of them.
-
-    It may be repeated, and be done by several at once: a version is written once and never
-    changed, and the pointer is moved only from where it was found at the start.
+    Publishing is safe to repeat. Concurrent publishers never mix: a version is written once and
+    never changed, and `latest` is moved only from where it was at the start.
 
     Args:
         source: The model's folder, whose `latest` is taken, or one version's.
         to: The location of all models: s3://bucket/models, gs://…, az://… or a folder.
         trust: Which signatures are required.
-        promote: Whether the pointer moves.
+        promote: Whether `latest` moves.
 
     Raises:
         BundleError: The bundle is not good, the store fails, another bundle of that name and
-            version is there, or someone else moved the pointer meanwhile.
+            version is there, or someone else moved `latest` meanwhile.
     """
     bundle = open_bundle(open_location(source), trust=trust)
     name, version = bundle.manifest.name, bundle.manifest.version
@@ -41,6 +41,12 @@ def publish(source: str, to: str, trust: Trust, *, promote: bool = True) -> None
     with on_interrupt("publish again, and it goes on where it was"):
         upload(bundle, model)
         if live is not None and live.version == version:
+            now = find_live(model)
+            if now is None or now.version != version:
+                raise Conflict(
+                    f"{model.at(LATEST_FILE)} was moved to {now.version if now else 'none'} in the "
+                    "meantime, and was left there."
+                )
             say(f"{name} {version} is live, as before. Serve it: MODEL_URI={model}")
         elif promote:
             make_live(model, version, live)

@@ -1,88 +1,90 @@
-"""What becomes of a version once it is written: through the gate, to the store, live."""
+"""What follows once a version is written: the gate, the store, and whether it goes live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
 
 from training.errors import on_interrupt
-from training.registry.compare import compare
-from training.registry.gate import Condition, judge
+from training.fit.split import HeldOut
 from training.registry.location import find_live, open_location
 from training.registry.promote import how_to_promote, make_live
-from training.registry.publish import publish, upload
-from training.report import progress, say, show_bundle
+from training.registry.publish import upload
+from training.registry.summary import show_bundle
+from training.registry.verdict.compare import compare
+from training.registry.verdict.gate import Condition, judge
+from training.report import progress, say
 
-__all__ = ["release"]
+__all__ = ["Wish", "release"]
 
 
-def release(
-    path: Path,
-    held_out: tuple[Any, Any],
-    conditions: Sequence[Condition],
-    to: str | None,
-    trust: Trust,
-) -> bool:
+class Wish(NamedTuple):
+    """Where a new version is to go, and what it must meet to go live there."""
+
+    #: All must be met.
+    conditions: Sequence[Condition] = ()
+    #: The location of all models in a store; None for the folder alone.
+    to: str | None = None
+    #: Whether it goes live in spite of warnings.
+    despite_warnings: bool = False
+    #: Which signatures are required there, and whether the live model's pickle may be opened.
+    trust: Trust = Trust()
+
+
+def release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> bool:
     """
-    Show the version at *path*, and bring it to the store *to*; live only if it meets *conditions*.
+    Show the version at *path*, bring it to its store, and let it go live if it may.
 
     Args:
-        path: The version's folder. Without conditions it is the live one there already.
-        held_out: Rows that it was not fitted to, and what is true of them.
-        conditions: What it must reach, beside the model that is live where it is to go.
-        to: The location of all models; None for the folder alone.
-        trust: Which signatures are required where it is published.
+        path: The version's folder; it is not live yet.
+        held: The rows that it was not fitted to.
+        warnings: What is suspicious about it: with any, it goes live only if the user says so.
+        wish: Where it is to go, and what it must meet.
 
     Returns:
         Whether it is live.
 
     Raises:
-        BundleError: The store fails, or somebody else moved the pointer meanwhile.
+        BundleError: The store fails, or someone else moved `latest` meanwhile.
     """
-    if not conditions:
-        show_bundle(path)
-        if to is not None:
-            with on_interrupt(f"{path} is written"):
-                publish(str(path), to, trust)
-        return True
     with on_interrupt(f"{path} is written, and not live"):
-        return _release_if(path, held_out, conditions, to, trust)
+        return _release(path, held, warnings, wish)
 
 
-def _release_if(
-    path: Path,
-    held_out: tuple[Any, Any],
-    conditions: Sequence[Condition],
-    to: str | None,
-    trust: Trust,
-) -> bool:
-    bundle = Bundle(FolderStore(path), trust=trust if to else Trust())
+def _release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> bool:
+    bundle = Bundle(FolderStore(path), trust=wish.trust if wish.to else Trust())
     version = bundle.manifest.version
     folder = FolderStore(path.parent)
-    model = folder if to is None else open_location(to).at(bundle.manifest.name)
+    model = folder if wish.to is None else open_location(wish.to).at(bundle.manifest.name)
     seen = find_live(model)
-    with progress() as report:
-        report("scoring the held-out rows as the server would, beside the live model")
-        found = compare(path, model.at(seen.version) if seen else None, *held_out, trust)
-    met, lines = judge(conditions, found.figures, found.live)
+    met, found = True, None
+    lines: list[str] = []
+    if wish.conditions:
+        with progress() as report:
+            report("scoring the held-out rows as the server would, beside the live model")
+            live = model.at(seen.version) if seen else None
+            found = compare(path, live, held, wish.trust)
+        met, lines = judge(wish.conditions, found)
     show_bundle(path, found)
-    say(*filter(None, (found.problem, *lines)))
-    if to is not None:
+    say(*filter(None, (found and found.problem, *lines)))
+    say(*(f"Warning: {warning}" for warning in warnings))
+    if wish.to is not None:
         upload(bundle, model)
-    if met:
+    if met and (wish.despite_warnings or not warnings):
         make_live(model, version, seen)
-        if to is not None:
+        if wish.to is not None:
             make_live(folder, version, find_live(folder))
         say(f"{version} is live{f'; it was {seen.version}' if seen else ''}.")
-    else:
-        stays = f"{seen.version} stays live" if seen else "none is live"
-        say(
-            f"{version} was not promoted; {stays} in {model}. To promote it all the same:",
-            f"  {how_to_promote(version, model)}",
-        )
-    return met
+        return True
+    stays = f"{seen.version} stays live" if seen else "none is live"
+    why = " because of the warnings" if met else ""
+    say(
+        f"{version} was not promoted{why}; {stays} in {model}. To promote it all the same:",
+        f"  {how_to_promote(version, model)}",
+    )
+    return False

@@ -1,4 +1,4 @@
-"""`sign`: vouch for a bundle that is written already, wherever it lies."""
+"""`sign`: sign a bundle that is written already, in a folder or in a store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["sign"]
 
 def sign(uri: str, key: str) -> None:
     """
-    Write the signature of a bundle beside its manifest; nothing that is there changes.
+    Write the signature of a bundle beside its manifest. No other file changes.
 
-    Every file is read and compared with the manifest first, and none is opened.
+    First every file is read and compared with the manifest. None is opened.
 
     Args:
         uri: A model's location, whose live version is signed, or one version's.
@@ -24,7 +24,7 @@ def sign(uri: str, key: str) -> None:
 
     Raises:
         TrainingError: There is no such key.
-        BundleError: The bundle is not whole, or another signature of this key is there.
+        BundleError: The bundle is not whole, or a different signature of this key is there.
     """
     signer = read_signer(key)
     bundle = open_bundle(open_location(uri))

@@ -1,4 +1,4 @@
-"""`keygen`: the key that signs bundles. Who serves needs its public half only."""
+"""`keygen`: the key that signs bundles. Servers need only its public half."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VARIABLE = "env:"
 
 
 class Signer:
-    """A private key, to be called with what is to be signed."""
+    """A private key. Call it with a manifest's bytes to sign them."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -34,21 +34,21 @@ class Signer:
 
     @property
     def key_id(self) -> str:
-        """The public key's name."""
+        """The public key's id."""
         return key_id(self.public)
 
     def __call__(self, manifest: bytes) -> tuple[str, bytes]:
-        """Sign a manifest: the name of the file beside it, and what is in it."""
+        """Sign a manifest; return the signature file's name and content."""
         signature = self._key.sign(signed_bytes(manifest))
         return signature_file(self.public), base64.b64encode(signature) + b"\n"
 
 
 def make_signing_key(path: Path) -> None:
     """
-    Write a new private key to *path*, for its owner alone, and say what goes where.
+    Write a new private key to *path*, readable by its owner alone, and print how to use it.
 
     Raises:
-        TrainingError: Something is there already, or it cannot be written.
+        TrainingError: The file exists already, or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -74,10 +74,10 @@ def read_signer(source: str) -> Signer:
     Read a private key.
 
     Args:
-        source: A file, or `env:NAME` for what an environment variable holds.
+        source: A file, or `env:NAME` for an environment variable.
 
     Raises:
-        TrainingError: There is none, or it is no Ed25519 key in PEM without a passphrase.
+        TrainingError: There is no such key, or it is no Ed25519 key in PEM without a passphrase.
     """
     try:
         if source.startswith(_VARIABLE):

@@ -1,11 +1,12 @@
-"""`list`, and what every command over versions must know: which there are, newest first."""
+"""`list`, and the versions of a model for every other command: all of them, newest first."""
 
 from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from rich.console import JustifyMethod
 from rich.filesize import decimal
 from serving.bundle.latest import LATEST_FILE, Latest
 from serving.bundle.manifest import (
@@ -20,23 +21,21 @@ from serving.errors import BundleError, ObjectMissing
 from serving.stores.store import Store
 
 from training.errors import TrainingError
-from training.registry.gate import METRICS
+from training.fit.evaluate import METRICS
 from training.registry.location import find_live, open_location
+from training.registry.summary import measured_on, own_figures
 from training.report import figure, say, show_table, terminal_width
-
-if TYPE_CHECKING:
-    from rich.console import JustifyMethod
 
 __all__ = ["STRUCK", "Version", "list_versions", "read_versions"]
 
-#: What stands before a manifest while its version is being deleted: it is no JSON any more, so no
-#: bundle, and nobody else's upload that is under way.
+#: Put before a manifest while its version is being deleted. It is no JSON then, so it is no bundle,
+#: and it is not mistaken for an upload under way.
 STRUCK = b"deleted by prune\n"
 
 _AT_ONCE = 16
 
-#: At most so many; and how many columns of a terminal one takes, and all else.
-_FIGURES, _FIGURE, _OTHERS = 3, 10, 70
+#: At most so many figures; the width of one on a terminal, and of all else.
+_FIGURES, _FIGURE, _OTHERS = 3, 15, 73
 
 
 class Version(NamedTuple):
@@ -71,13 +70,15 @@ def list_versions(uri: str) -> None:
         notes.append(str(error))
     figures = _figures(versions)
     headings: dict[str, JustifyMethod] = {"": "left", "version": "left", "made (UTC)": "left"}
-    headings |= {**dict.fromkeys(figures, "right"), "engine": "left", "size": "right"}
+    headings |= {**dict.fromkeys(figures, "right"), "on": "left", "engine": "left", "size": "right"}
     states = [_state(version, live) for version in versions]
-    rows = [_row(version, state, figures) for version, state in zip(versions, states, strict=True)]
+    letters, legend = _measured(versions)
+    rows = [
+        _row(version, state, figures, letter)
+        for version, state, letter in zip(versions, states, letters, strict=True)
+    ]
     show_table(headings, rows, bold=states.index("live") if "live" in states else None)
-    if any(_is_sample(version) for version in versions):
-        notes.append("* on the sample that it was packed with, not on rows held out")
-    say(*notes)
+    say(*legend, *notes)
 
 
 def read_versions(model: Store) -> list[Version]:
@@ -149,32 +150,49 @@ def _state(version: Version, live: Latest | None) -> str:
     return {live.version: "live", live.previous: "before"}.get(version.name, "")
 
 
-def _held_out(version: Version) -> dict[str, float]:
-    metrics = version.manifest.metrics if version.manifest else {}
-    found: dict[str, float] = metrics.get("held_out") or metrics.get("sample") or {}
-    return found
+def _measured(versions: list[Version]) -> tuple[list[str], list[str]]:
+    """Give versions whose figures were measured on the same rows one letter, and explain each."""
+    known: dict[tuple[str, str], str] = {}
+    letters, legend = [], []
+    for version in versions:
+        text = measured_on(version.manifest) if version.manifest and not version.struck else None
+        if version.manifest is None or text is None:
+            letters.append("")
+            continue
+        rule, lineage = version.manifest.hold_out, version.manifest.lineage
+        key = (text, rule.rows_sha256 if rule else lineage.data_sha256)
+        if key not in known:
+            known[key] = _letter(len(known))
+            legend.append(f"{known[key]}: measured on {text}")
+        letters.append(known[key])
+    if len(known) > 1:
+        legend.append(
+            "Figures on different rows cannot be compared; "
+            "python -m training compare VERSION VERSION does it on the same rows."
+        )
+    return letters, legend
 
 
-def _is_sample(version: Version) -> bool:
-    metrics = version.manifest.metrics if version.manifest else {}
-    return "held_out" not in metrics and "sample" in metrics
+def _letter(index: int) -> str:
+    return (_letter(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
 
 
 def _figures(versions: list[Version]) -> list[str]:
     """Choose the columns: the most telling, and no more than the terminal has room for."""
-    found = {name for version in versions for name in _held_out(version)}
+    manifests = [version.manifest for version in versions if version.manifest]
+    found = {name for manifest in manifests for name in own_figures(manifest)}
     width = terminal_width()
     room = _FIGURES if width is None else (width - _OTHERS) // _FIGURE
     chosen = [name for names in METRICS.values() for name in names if name in found]
     return chosen[: min(max(room, 1), _FIGURES)]
 
 
-def _row(version: Version, state: str, figures: list[str]) -> list[str]:
+def _row(version: Version, state: str, figures: list[str], letter: str) -> list[str]:
     manifest = version.manifest
     if manifest is None or version.struck:
         why = "half deleted" if version.struck else "cannot be read"
-        return [state, version.name, why, *[""] * len(figures), "", ""]
+        return [state, version.name, why, *[""] * len(figures), "", "", ""]
     made = manifest.created_at[:16].replace("T", " ")
-    known, mark = _held_out(version), "*" if _is_sample(version) else ""
-    values = [f"{figure(known[name])}{mark}" if name in known else "" for name in figures]
-    return [state, version.name, made, *values, manifest.engine.name, decimal(version.size)]
+    known, intervals = own_figures(manifest), manifest.metrics.get("intervals", {})
+    values = [figure(known[name], intervals.get(name)) if name in known else "" for name in figures]
+    return [state, version.name, made, *values, letter, manifest.engine.name, decimal(version.size)]

@@ -149,7 +149,7 @@ def test_what_was_broken_off_is_finished(
     assert not whole(location, "v1")
     _, lines = ask(capsys, location, "list")
     assert lines[2].split() == ["v1", "half", "deleted"]
-    assert lines[3] == "v1: its deletion was begun; prune finishes it."
+    assert lines[4] == "v1: its deletion was begun; prune finishes it."
     assert ask(capsys, location, "promote", "v1")[0] == 2
 
     status, lines = ask(capsys, location, "prune", "--keep", "2")
@@ -340,4 +340,51 @@ def test_whatever_the_order_of_commands(credit: Path) -> None:
     Versions.manifest = open_bundle(FolderStore(credit)).manifest
     run_state_machine_as_test(
         Versions, settings=settings(max_examples=25, stateful_step_count=15, deadline=None)
+    )
+
+
+def test_a_version_that_is_pruned_while_it_is_published_is_not_live(
+    add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files are found in the store, are deleted, and only its manifest is written again."""
+    location = at_bucket(bucket, monkeypatch)
+    old = add(location, "v1")
+    for version in ("v2", "v3"):
+        add(location, version)
+
+    def pruned(asked: Asked) -> None:
+        if asked.method == "PUT" and asked.path.endswith("v1/manifest.json"):
+            for name in ("model.joblib", "model.onnx", "manifest.json"):
+                bucket.delete(f"credit/v1/{name}")
+
+    bucket.proxy.before = pruned
+    status = main(["publish", str(old.location), "--to", bucket.location.uri])
+    said = capsys.readouterr()
+
+    assert status == 2, said.out
+    assert "is live" not in said.out
+    assert said.err.splitlines()[-1] == (
+        f"training: {location}/v1 was pruned in the meantime; v3 stays live."
+    )
+    assert read_latest(location)[:2] == ("v3", "v2")
+
+
+def test_a_live_version_that_is_replaced_while_it_is_published_is_not_said_to_be_live(
+    add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The `latest` file is read again at the end."""
+    location = at_bucket(bucket, monkeypatch)
+    old = add(location, "v1")
+
+    def replaced(asked: Asked) -> None:
+        if asked.method == "PUT" and asked.path.endswith("v1/manifest.json"):
+            bucket.put("credit/latest", b"v2\nv1\n")
+
+    bucket.proxy.before = replaced
+    status = main(["publish", str(old.location), "--to", bucket.location.uri])
+    said = capsys.readouterr()
+
+    assert status == 2, said.out
+    assert said.err.splitlines()[-1] == (
+        f"training: {location}/latest was moved to v2 in the meantime, and was left there."
     )

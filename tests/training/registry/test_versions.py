@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from rich.text import Text
 from serving.bundle.latest import read_latest
+from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 
+from tests.helpers.bundles import copied
 from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.proxy import Asked
 from tests.helpers.stores import Bucket, Location, google
@@ -23,13 +27,22 @@ def test_list_shows_what_there_is(
 ) -> None:
     """Newest first, whatever the names; figures, engine, size; what is live, and was before."""
     for version in ("z1", "a3", "m2"):
-        held_out = add(location, version).manifest.metrics["held_out"]
+        manifest = add(location, version).manifest
+    held_out, rule = manifest.metrics["held_out"], manifest.hold_out
     status, (head, *rows) = ask(capsys, location, "list")
 
     assert status == 0
     names = ["roc_auc", "log_loss", "accuracy"]
-    assert head.split() == ["version", "made", "(UTC)", *names, "engine", "size"]
-    expected = ["2026-11-24", "02:33", *[f"{held_out[name]:.4f}" for name in names], "onnx"]
+    assert head.split() == ["version", "made", "(UTC)", *names, "on", "engine", "size"]
+    ends = manifest.metrics["intervals"]
+    figures = [
+        text
+        for name in names
+        for text in (f"{held_out[name]:.4f}", f"±{(ends[name][1] - ends[name][0]) / 2:.3f}")
+    ]
+    expected = ["2026-11-24", "02:33", *figures, "a", "onnx"]
+    assert rule is not None
+    assert rows.pop() == f"a: measured on {rule.rows} rows held out by the hash of 13 columns"
     assert [row.split()[:-2] for row in rows] == [
         ["before", "a3", *expected],
         ["live", "m2", *expected],
@@ -57,9 +70,9 @@ def test_what_cannot_be_read_is_listed(
         ["rubbish", "cannot"],
         ["newer", "cannot"],
     ]
-    assert lines[5].startswith("upload: it has no manifest")
-    assert lines[6].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
-    assert lines[7:] == [
+    assert lines[6].startswith("upload: it has no manifest")
+    assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
+    assert lines[8:] == [
         f"newer: {location}/newer/manifest.json has format 7; this server reads 1.",
     ]
 
@@ -81,7 +94,7 @@ def test_a_pointer_that_leads_nowhere_is_said(
 
         assert status == 0
         assert lines[1].split()[0] == "v1"
-        assert lines[2:] == [said]
+        assert lines[3:] == [said]
 
 
 def test_a_place_that_holds_no_versions_is_named(
@@ -264,7 +277,7 @@ def test_the_model_is_the_one_that_is_served(tmp_path: Path, credit: Path) -> No
     assert "\x1b" not in said
 
 
-@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("width", [90, 120])
 def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
     """Each version stands in one line, with as many figures as there is room for."""
     location = Location("", {})
@@ -273,4 +286,41 @@ def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
 
     assert max(map(len, lines)) <= width
     [row] = [line for line in lines if "live" in line]
-    assert len(re.findall(r" 0\.\d{4} ", row)) == {80: 1, 100: 3}[width]
+    assert len(re.findall(r" 0\.\d{4} ±", row)) == {90: 1, 120: 3}[width]
+
+
+def test_figures_of_different_rows_are_told_apart(
+    tmp_path: Path, credit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A letter stands for equal rows, a line explains each, and a hint names the command."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    assert manifest.hold_out is not None
+    others = msgspec.structs.replace(manifest.hold_out, rows=70, rows_sha256="0" * 64)
+    by_id = msgspec.structs.replace(others, by="id", columns=["customer"])
+    rows = f"{manifest.lineage.rows:,}"
+    changes: list[dict[str, Any]] = [
+        {},
+        {"hold_out": others},
+        {"hold_out": by_id},
+        {"hold_out": None},
+        {"metrics": {"sample": {"accuracy": 0.5}}, "hold_out": None},
+        {},
+    ]
+    for number, change in enumerate(changes):
+        changed = {**change, "version": f"v{number}", "created_at": f"2026-11-24T02:33:0{number}Z"}
+        copied(credit, tmp_path / "credit", **changed)
+    status, lines = ask(capsys, FolderStore(tmp_path / "credit"), "list")
+
+    assert status == 0
+    assert [line.split()[-4] for line in lines[1:7]] == list("abcdea")
+    assert lines[7:] == [
+        f"a: measured on {manifest.hold_out.rows} rows held out by the hash of 13 columns",
+        f"b: measured on the {rows} rows of its sample, which it may be fitted to",
+        "c: measured on rows held out by no recorded rule",
+        "d: measured on 70 rows held out by the hash of the column customer",
+        "e: measured on 70 rows held out by the hash of 13 columns",
+        (
+            "Figures on different rows cannot be compared; "
+            "python -m training compare VERSION VERSION does it on the same rows."
+        ),
+    ]

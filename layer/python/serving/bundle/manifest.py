@@ -22,6 +22,7 @@ __all__ = [
     "Example",
     "Feature",
     "File",
+    "HoldOut",
     "Importances",
     "Label",
     "Lineage",
@@ -144,6 +145,23 @@ def describe_file(content: bytes) -> File:
     return File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
+class HoldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule that kept rows out of training, and which rows it kept out."""
+
+    #: What the SHA-256 is of: the model's name and the row's id, or its name and the row's values.
+    #: "project": the project's hold_out() decides instead.
+    by: Literal["id", "values", "project"]
+    #: The columns that were hashed.
+    columns: list[str] = []
+    #: A row is held out if the hash's first 8 bytes, as a fraction of 2**64, are below this.
+    share: float | None = None
+    #: The SHA-256 of hold_out()'s source and of the constants that it uses.
+    source_sha256: str | None = None
+    #: How many rows were held out, and the SHA-256 of them all: equal for equal rows.
+    rows: int
+    rows_sha256: str
+
+
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """Where the model came from."""
 
@@ -152,6 +170,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None
     versions: dict[str, str]
     git_commit: str | None
+    #: The scikit-learn that a packed pipeline was fitted with, where it is not this one.
+    fitted_with: str | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,8 +190,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     features: list[Feature]
     estimator: Estimator
     importances: Importances
-    #: By part: "held_out", "cross_validation", "baseline"; empty for a packed pipeline.
+    #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline; and
+    #: "intervals": by figure, where it lies with 95 % confidence.
     metrics: dict[str, dict[str, Any]]
+    #: None for a packed pipeline, and for bundles older than this field.
+    hold_out: HoldOut | None = None
     example: Example
     engine: EngineRecord
     files: dict[Name, File]

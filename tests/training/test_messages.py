@@ -1,0 +1,349 @@
+"""What `pack` and `train` say of input that is not right: one sentence, status 2, no traceback."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import itertools
+import shutil
+import sys
+import types
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from serving.bundle.reader import open_bundle
+from serving.stores.folder import FolderStore
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from training.__main__ import main
+
+DATA = pd.DataFrame({"a": np.arange(300.0) * 7 % 101, "b": np.arange(300.0) % 7})
+TARGET = np.where(DATA["a"] + 9 * DATA["b"] > 80, "even", "odd")
+CSV = DATA.assign(answer=TARGET).to_csv(index=False).encode()
+FITTED = make_pipeline(StandardScaler(), LogisticRegression()).fit(DATA, TARGET)
+
+Run = Callable[..., tuple[int, list[str]]]
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Give a function that runs a command in an empty folder; its status and lines."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        importlib.invalidate_caches()
+        status = main(arguments)
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err
+        return status, (written.out + written.err).splitlines()
+
+    return run
+
+
+@pytest.fixture
+def pack(run: Run) -> Run:
+    """Give a function that packs a model's bytes with a sample's bytes."""
+
+    def pack(model: bytes, sample: bytes = CSV, *, name: str = "rows.csv") -> Any:
+        Path("model.joblib").write_bytes(model)
+        Path(name).write_bytes(sample)
+        return run("pack", "model.joblib", "--sample", name, "--target", "answer", "--name", "x")
+
+    return pack
+
+
+def dumped(model: object) -> bytes:
+    """Pickle a model as joblib does."""
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    return file.getvalue()
+
+
+def assert_refused(found: tuple[int, list[str]], *words: str) -> None:
+    """Status 2, and a last line that holds the words."""
+    status, lines = found
+    assert status == 2, lines
+    assert lines[-1].startswith("training: ")
+    assert all(word in lines[-1] for word in words), lines[-1]
+    assert "unexpected" not in lines[-1]
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+ZIP = io.BytesIO()
+with zipfile.ZipFile(ZIP, "w") as _archive:
+    _archive.writestr("model.joblib", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["model.joblib is empty"]),
+        (LFS, ["a Git LFS pointer", "git lfs pull"]),
+        (ZIP.getvalue(), ["a zip archive", "unpack it"]),
+        (b"<!DOCTYPE html><html>", ["a web page"]),
+        (b"PAR1....", ["a Parquet file"]),
+        (b"hello, world", ["it is no pickle, or a damaged one"]),
+        (dumped(FITTED)[:-200], ["it is cut off"]),
+        (dumped(FITTED)[:40], ["it is cut off"]),
+        (dumped({"model": FITTED, "scaler": 1}), ["holds dict with the keys model, scaler"]),
+    ],
+    ids=["empty", "lfs", "zip", "html", "parquet", "rubbish", "cut", "cut early", "dict"],
+)
+def test_a_file_that_is_no_pickle_is_named(pack: Run, content: bytes, words: list[str]) -> None:
+    """What was found, and what to do."""
+    assert_refused(pack(content), "model.joblib", *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["rows.csv is empty"]),
+        (LFS, ["a Git LFS pointer", "git lfs pull"]),
+        (ZIP.getvalue(), ["a zip archive (or an Excel workbook"]),
+        (gzip.compress(CSV), ["compressed with gzip", "rows.csv.gz"]),
+        (CSV.replace(b",", b"\t"), ["tabs between its columns", r"sep='\t'"]),
+        (CSV.replace(b",", b";").replace(b".", b","), ["semicolons", "sep=';'"]),
+        (CSV.replace(b",", b", "), ["blanks after its commas", "skipinitialspace=True"]),
+        (CSV + "1.0,2.0,café\n".encode("latin-1"), ["line 302", "0xe9", "'é'", "cp1252"]),
+        (CSV.decode().encode("utf-16"), ["in UTF-16", "encoding='utf-16'"]),
+        (CSV.decode().encode("utf-16-le"), ["in UTF-16", "encoding='utf-16'"]),
+        (CSV[:-9], ["cut off", "3 columns"]),
+    ],
+    ids=[
+        *("empty", "lfs", "zip", "gzip", "tabs", "semicolons", "blanks", "latin-1"),
+        *("utf-16", "utf-16 without a mark", "cut"),
+    ],
+)
+def test_a_file_that_is_no_csv_is_named(pack: Run, content: bytes, words: list[str]) -> None:
+    """What was found, and the line of Python that mends it."""
+    assert_refused(pack(dumped(FITTED), content), "rows.csv", *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"\xef\xbb\xbf" + CSV, "rows.csv"),
+        (gzip.compress(CSV), "rows.csv.gz"),
+        (CSV.rstrip(b"\n"), "rows.csv"),
+        (CSV.replace(b"\n", b"\r\n"), "rows.csv"),
+        (DATA.assign(note="a; b", answer=TARGET).to_csv(index=False).encode(), "rows.csv"),
+    ],
+    ids=["with a mark", "gzip", "without a last newline", "Windows", "semicolons in text"],
+)
+def test_a_csv_that_is_right_is_taken(pack: Run, content: bytes, name: str) -> None:
+    """Also compressed, with a byte order mark, or without a last newline."""
+    status, lines = pack(dumped(FITTED), content, name=name)
+
+    assert status == 0, lines
+
+
+def test_a_class_of_a_notebook_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module is __main__, which is another one here: what to do is said."""
+    notebook = types.ModuleType("__main__")
+    ratio = type("Ratio", (StandardScaler,), {"__module__": "__main__"})
+    notebook.Ratio = ratio  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "__main__", notebook)
+        model = dumped(make_pipeline(ratio(), LogisticRegression()).fit(DATA, TARGET))
+    assert_refused(
+        pack(model),
+        "it needs Ratio",
+        "a notebook",
+        "move it to a module that the server can import",
+    )
+
+
+def test_a_module_that_is_missing_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one whose version here lacks what the pickle needs."""
+    shop = types.ModuleType("shop_steps")
+    shop.Doubled = type("Doubled", (StandardScaler,), {"__module__": "shop_steps"})  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "shop_steps", shop)
+        model = dumped(make_pipeline(shop.Doubled(), LogisticRegression()).fit(DATA, TARGET))
+    assert_refused(pack(model), "it needs the module shop_steps, which is not installed here")
+    monkeypatch.setitem(sys.modules, "shop_steps", types.ModuleType("shop_steps"))
+    assert_refused(pack(model), "it needs Doubled of the module shop_steps")
+
+
+def test_a_pickle_by_value_is_refused(pack: Run) -> None:
+    """Cloudpickle, as MLflow uses it, stores a lambda or a class of __main__ itself."""
+    model = make_pipeline(FunctionTransformer(lambda rows: rows * 2), LogisticRegression())
+    assert_refused(
+        pack(cloudpickle.dumps(model.fit(DATA, TARGET))),
+        "the step functiontransformer (FunctionTransformer) cannot be pickled: it holds a lambda.",
+        "a module that the server can import",
+    )
+
+
+def test_another_scikit_learn_is_recorded(
+    pack: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the pickle was fitted with is in the manifest, and what that means is said once."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sklearn.base, "__version__", "1.5.2")
+        model = dumped(FITTED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, lines = pack(model)
+    assert status == 0, lines
+    [line] = [line for line in lines if "1.5.2" in line]
+    assert f"was fitted with scikit-learn 1.5.2, and this is {sklearn.__version__}" in line
+    manifest = open_bundle(FolderStore(tmp_path / "models" / "x")).manifest
+    assert manifest.lineage.fitted_with == "1.5.2"
+    assert manifest.lineage.versions["scikit-learn"] == sklearn.__version__
+    shutil.rmtree("models")
+    assert pack(dumped(FITTED))[0] == 0
+    assert open_bundle(FolderStore(tmp_path / "models" / "x")).manifest.lineage.fitted_with is None
+
+
+PROJECT = """
+import warnings
+import numpy as np, pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+def load_data():
+    data = pd.DataFrame({"a": np.arange(300.0) * 7 % 101, "b": np.arange(300.0) % 7})
+    return data, np.where(data["a"] + 9 * data["b"] > 80, "even", "odd")
+class Odd(ClassifierMixin, BaseEstimator):
+    def fit(self, data, target):
+        self.classes_ = np.unique(target)
+        return self
+    def predict(self, data):
+        return np.repeat(self.classes_[:1], len(data))
+"""
+LOCAL = """
+def build_pipeline():
+    def double(data):
+        return data * 2
+    return make_pipeline(FunctionTransformer(double), Odd())
+"""
+
+
+@pytest.fixture
+def train(run: Run) -> Run:
+    """Give a function that trains a project with these lines in it."""
+
+    def train(lines: str, *arguments: str) -> Any:
+        name = f"messages_{next(_numbers)}"
+        Path(f"{name}.py").write_text(PROJECT + lines)
+        return run("train", "--project", name, *arguments)
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            "    def __init__(self, *words): ...\nbuild_pipeline = Odd",
+            ["cannot be", "Odd"],
+        ),
+        (
+            "    def predict(self, data): raise OSError('no licence')\nbuild_pipeline = Odd",
+            ["cannot be", "OSError: no licence"],
+        ),
+        (
+            "    def fit(self, data, target): raise SystemExit(7)\nbuild_pipeline = Odd",
+            ["cannot be fitted", "SystemExit"],
+        ),
+        (
+            "    def fit(self, data, target): return self\nbuild_pipeline = Odd",
+            ["cannot be"],
+        ),
+        (
+            "    def predict(self, data): return 'odd'\nbuild_pipeline = Odd",
+            ["cannot be"],
+        ),
+        (
+            "    def get_params(self, deep=True): raise KeyError('x')\nbuild_pipeline = Odd",
+            ["cannot be", "KeyError"],
+        ),
+        (
+            "    def __deepcopy__(self, memo): raise TypeError('no copy')\nbuild_pipeline = Odd",
+            ["cannot be made a bundle", "no copy"],
+        ),
+        (
+            "    def __getstate__(self): raise TypeError('a lock')\nbuild_pipeline = Odd",
+            ["cannot be pickled", "a lock"],
+        ),
+        (
+            "build_pipeline = lambda: make_pipeline(FunctionTransformer(lambda d: d), Odd())",
+            ["the step functiontransformer (FunctionTransformer)", "it holds a lambda"],
+        ),
+        (
+            LOCAL,
+            ["FunctionTransformer", "double is defined within build_pipeline()"],
+        ),
+        ("def build_pipeline(): exit()", ["build_pipeline() failed", "SystemExit"]),
+        ("exit()", ["cannot be imported", "SystemExit"]),
+    ],
+)
+def test_an_estimator_that_raises_ends_in_one_sentence(
+    train: Run, lines: str, words: list[str], tmp_path: Path
+) -> None:
+    """Whatever it raises, wherever, and whether it can be copied or pickled."""
+    assert_refused(train(lines), *words)
+    assert not (tmp_path / "models").exists()
+
+
+def test_warnings_are_one_line(train: Run) -> None:
+    """Said once each, without the source line that Python adds."""
+    lines = "def build_pipeline():\n    return LogisticRegression(max_iter=1)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, said = train(lines)
+
+    assert status == 0, said
+    found = [line for line in said if "ConvergenceWarning" in line]
+    assert len(found) == 1
+    assert found[0].startswith("training: ConvergenceWarning: lbfgs failed to converge")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_project_may_be_named_by_its_file(
+    run: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, elsewhere: bool
+) -> None:
+    """Within this folder it is the module of that path; elsewhere, of its own folder."""
+    folder = tmp_path_factory.mktemp("elsewhere") if elsewhere else tmp_path / "jobs"
+    folder.mkdir(exist_ok=True)
+    name = f"churn_{next(_numbers)}"
+    file = folder / f"{name}.py"
+    file.write_text(PROJECT + "def build_pipeline(): return LogisticRegression()")
+    status, lines = run("train", "--project", str(file if elsewhere else f"jobs/{name}.py"))
+
+    assert status == 0, lines
+    assert (tmp_path / "models" / name / "latest").exists()
+
+
+def test_a_project_file_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
+    """It is not there, or has a name that no module can have."""
+    assert_refused(run("train", "--project", "jobs/none.py"), "jobs/none.py is not there")
+    (tmp_path / "my-model.py").write_text(PROJECT)
+    assert_refused(run("train", "--project", "my-model.py"), "my-model.py", "letters, digits")
+
+
+def test_a_fault_of_ours_is_one_sentence_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says what was raised, and where."""
+    monkeypatch.setattr("training.registry.versions.read_versions", lambda _: 1 / 0)
+    status, lines = run("list", "--store", str(tmp_path))
+
+    assert status == 2
+    assert lines[-1].startswith("training: unexpected ZeroDivisionError: division by zero (")

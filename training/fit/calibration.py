@@ -1,0 +1,54 @@
+"""Whether probabilities mean what they say: of rows told 0.8, are 80 % so?"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from training.fit.evaluate import Answers
+
+__all__ = ["Bin", "calibration", "calibration_error"]
+
+_BINS = 10
+
+
+class Bin(NamedTuple):
+    """The rows whose probability lies between two bounds."""
+
+    low: float
+    high: float
+    rows: int
+    #: The mean probability, and the share of rows that were so.
+    said: float
+    found: float
+
+
+def calibration(target: Any, answers: Answers) -> list[Bin]:
+    """
+    Compare probabilities with what came true, in ten bins of equal width; empty bins are left out.
+
+    Of two classes it is the second's probability; of more, that of the most probable class.
+
+    Args:
+        target: The truth, shape (n,).
+        answers: With probabilities.
+    """
+    probabilities = np.asarray(answers.probabilities, float)
+    if probabilities.shape[1] == 2:
+        said, true = probabilities[:, 1], target == answers.classes[1]
+    else:
+        best = probabilities.argmax(axis=1)
+        said, true = probabilities.max(axis=1), target == np.asarray(answers.classes)[best]
+    place = np.clip((said * _BINS).astype(int), 0, _BINS - 1)
+    return [
+        Bin(k / _BINS, (k + 1) / _BINS, int(rows.sum()), said[rows].mean(), true[rows].mean())
+        for k in range(_BINS)
+        if (rows := place == k).any()
+    ]
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """Return the mean distance of probability and share, weighted by rows (expected error)."""
+    total = sum(part.rows for part in bins)
+    return sum(part.rows * abs(part.said - part.found) for part in bins) / total
