@@ -20,13 +20,13 @@ WHOLE = {"direct", "lambda, HTTP API"}
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test on every platform, most of them in `make test-all` only."""
-    if "send" in metafunc.fixturenames:
+    for name in {"send", "platform"}.intersection(metafunc.fixturenames):
         whole = metafunc.definition.get_closest_marker("everywhere") is not None
         platforms = [
-            pytest.param(name, marks=[] if whole or name in WHOLE else pytest.mark.slow)
-            for name in PLATFORMS
+            pytest.param(platform, marks=[] if whole or platform in WHOLE else pytest.mark.slow)
+            for platform in PLATFORMS
         ]
-        metafunc.parametrize("send", platforms, indirect=True, scope="module")
+        metafunc.parametrize(name, platforms, indirect=name == "send", scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -305,10 +305,9 @@ def test_other_origins_may_not(send: Platform) -> None:
         assert headers["Vary"] == "Origin"
 
 
-@pytest.mark.parametrize("name", PLATFORMS)
-def test_without_a_model_the_answer_is_503(name: str, tmp_path: Path) -> None:
+def test_without_a_model_the_answer_is_503(platform: str, tmp_path: Path) -> None:
     """No bundle: 503 with Retry-After from every function, until there is one."""
-    with PLATFORMS[name](tmp_path / "none") as send:
+    with PLATFORMS[platform](tmp_path / "none") as send:
         for function in ("health", "model_info", "openapi"):
             reply = send(function, "GET")
             problem = assert_problem(reply, 503, "model-unavailable")

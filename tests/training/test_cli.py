@@ -135,6 +135,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert_refused(run_in(tmp_path, "train", "--project", project(tmp_path)), "models", "written")
 
 
+@pytest.mark.slow
 def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
     """A module that is not there, or lacks a function."""
     assert_refused(run_in(tmp_path, "train", "--project", "nothing.here"), "nothing")
@@ -162,6 +163,7 @@ def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
     assert manifest.engine.name == "onnx"
 
 
+@pytest.mark.slow
 def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
     """No such file, no such column, an empty or a doubled CSV, rubbish for a pickle."""
     packed(tmp_path)

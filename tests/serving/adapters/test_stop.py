@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import requests
 from urllib3.util.retry import Retry
 
@@ -22,6 +23,7 @@ from tests.helpers.servers import Server, end_a_worker, serving, start, workers
 ROUNDS = 5
 
 
+@pytest.mark.slow
 def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:
     """Clients that do not retry, on connections that they keep, get every answer."""
     with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
@@ -36,6 +38,7 @@ def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:
     assert clients.outcomes["200"] > 100 * ROUNDS
 
 
+@pytest.mark.slow
 def test_sigkill_loses_nothing_that_is_sent_again(credit: Path) -> None:
     """A client that sends again after a closed connection gets every answer."""
     retry = Retry(3, allowed_methods=None, backoff_factor=0.05)

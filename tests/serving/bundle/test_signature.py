@@ -103,7 +103,12 @@ FAULTS: dict[Fault, str] = {
 #: A server is started for each of these.
 SOME_FAULTS = pytest.mark.parametrize(
     "fault",
-    [unsigned, signed_by_another, changed_since, old_one_in_its_place],
+    [
+        changed_since,
+        old_one_in_its_place,
+        pytest.param(unsigned, marks=pytest.mark.slow),
+        pytest.param(signed_by_another, marks=pytest.mark.slow),
+    ],
     ids=lambda fault: fault.__name__,
 )
 EVERY_FAULT = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
