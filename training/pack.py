@@ -79,7 +79,7 @@ def pack(
     metrics: dict[str, dict[str, Any]] = {}
     importances = None
     with progress() as report:
-        if truth is not None:
+        if truth is not None and task_of(model) in ("classification", "regression"):
             report("evaluating on the sample")
             with blame(f"the pipeline cannot be evaluated against the column {target}"):
                 metrics["sample"] = evaluate.evaluate(model, data, truth)

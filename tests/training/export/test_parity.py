@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.trust import Trust
 from serving.errors import InvalidInstances
 from serving.model.model import open_model

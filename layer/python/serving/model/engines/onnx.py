@@ -165,7 +165,7 @@ class OnnxEngine:
             answers = outputs.pop(0).reshape(-1).tolist()
             if part.classes is not None and answers and min(answers) < 0:
                 raise ValueError("the graph has no answer")
-            probabilities = outputs.pop(0).tolist() if part.has_probabilities else None
+            probabilities = bounded(outputs.pop(0).tolist()) if part.has_probabilities else None
             found.append(Scores(answers, probabilities))
         return found
 

@@ -104,7 +104,7 @@ class SklearnEngine:
                 found = chances[i] if isinstance(chances, list) else chances[:, i]
                 found = np.column_stack([1 - found, found]) if found.ndim == 1 else found
             places = _places(predicted[:, i], output.classes)
-            parts.append(Scores(places, None if found is None else found.tolist()))
+            parts.append(Scores(places, None if found is None else bounded(found.tolist())))
         return Scores([], None, parts)
 
 
