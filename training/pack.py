@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sklearn
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
+from training.export.contract import takes_texts
+from training.export.walk import classes_of, task_of
 from training.fit import evaluate
 from training.fit.files import check_csv
 from training.fit.pickles import check_pickles, open_pickle
@@ -51,7 +53,7 @@ def pack(
     name = check_name(name)
     signer = read_signer(key) if key else None
     check_csv(sample)
-    read_sample(sample)  # so that a wrong sample is reported before the pickle is opened
+    header = read_sample(sample).columns  # a wrong sample is reported before the pickle is opened
     _say(
         f"opening {pipeline}, which is a pickle: it can run any code that is in it. Pack only what "
         "you trust."
@@ -60,7 +62,7 @@ def pack(
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
         _check_model(model, pipeline)
         check_pickles(model)
-        strings = categories_of_text(model)
+        strings = categories_of_text(model, [name for name in header if name != target])
     if fitted_with is not None:
         _say(
             f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
@@ -77,15 +79,17 @@ def pack(
     metrics: dict[str, dict[str, Any]] = {}
     importances = None
     with progress() as report:
-        if truth is not None:
+        if truth is not None and task_of(model) in ("classification", "regression"):
             report("evaluating on the sample")
             with blame(f"the pipeline cannot be evaluated against the column {target}"):
                 metrics["sample"] = evaluate.evaluate(model, data, truth)
-                classes = len(model.classes_) if hasattr(model, "classes_") else None
+                classes = classes_of(model)
+                classes = None if classes is None else len(classes)
                 scoring = evaluate.scorer(model, classes)
-                importances = evaluate.permutation(
-                    model, data, truth, scoring=scoring, seed=evaluate.SEED
-                )
+                if not takes_texts(model):
+                    importances = evaluate.permutation(
+                        model, data, truth, scoring=scoring, seed=evaluate.SEED
+                    )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(
                 models / name,
@@ -104,21 +108,40 @@ def pack(
 
 
 def _check_model(model: Any, path: Path) -> None:
-    if isinstance(model, BaseEstimator) and (is_classifier(model) or is_regressor(model)):
-        return
     found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-    advice = ""
     if isinstance(model, dict):
         found += f" with the keys {', '.join(map(str, [*model][:10]))}"
-        advice = " Put the steps into one: sklearn.pipeline.make_pipeline(scaler, model)."
-    raise TrainingError(
-        f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier or a "
-        f"regressor.{advice}"
-    )
+        raise TrainingError(f"{path} holds a {found}; {_as_pipeline(path, model)}")
+    if isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
+        raise TrainingError(
+            f"{path} holds {found}, which has no predict; {_as_pipeline(path, model)}"
+        )
+    if isinstance(model, type) or not hasattr(model, "predict") or task_of(model) is None:
+        raise TrainingError(
+            f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier, a "
+            "regressor, a clusterer or a detector of outliers."
+        )
+
+
+def _as_pipeline(path: Path, model: Any) -> str:
+    """Write the five lines that make a pipeline of the parts that a file holds."""
+    parts, last = "scaler", "classifier"
+    if isinstance(model, dict):
+        steps = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "transform")]
+        models = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "predict")]
+        parts, last = ", ".join(steps) or 'parts["scaler"]', (models or ['parts["model"]'])[0]
+    return f"""make a pipeline of its parts, which are fitted already, and pack that:
+    import joblib
+    from sklearn.pipeline import make_pipeline
+    parts = joblib.load({path.name!r})
+    pipeline = make_pipeline({parts}, {last})
+    joblib.dump(pipeline, "pipeline.joblib")"""
 
 
 def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
     """Take the columns that the model was fitted on, as it was given them."""
+    if takes_texts(model) and len(rows.columns) == 1:
+        return rows.iloc[:, 0]
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         missing = [str(name) for name in names if name not in rows]

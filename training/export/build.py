@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,29 +13,30 @@ from typing import Any
 
 import joblib
 import msgspec
+import pandas as pd
 from serving.bundle.manifest import (
     GRAPH_FILE,
     PIPELINE_FILE,
-    EngineRecord,
     Example,
+    Feature,
     HoldOut,
     Manifest,
 )
 from serving.bundle.writer import Sign, write_bundle
-from serving.errors import BundleError
+from serving.errors import BundleError, Problem
 from serving.model.engines.onnx import OnnxEngine
 from serving.model.engines.sklearn import SklearnEngine
 from serving.model.model import Model
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from training.errors import TrainingError, blame
-from training.export.compile import CannotCompileError, compile_pipeline, walk
+from training.export.compile import CannotCompileError, compile_pipeline
+from training.export.contract import read_uses
 from training.export.describe import draft_manifest, own_modules
-from training.export.features import as_frame, take, to_columns
-from training.export.inputs import merge_inputs
-from training.export.outputs import leave_out_label
+from training.export.features import as_frame, read_features, to_columns
 from training.export.parity import check_parity
 from training.export.probe import probe_pipeline
-from training.export.trees import rewrite_trees
+from training.export.walk import walk
 
 __all__ = ["build_bundle"]
 
@@ -88,18 +91,20 @@ def build_bundle(
         pipeline,
         data_frame,
         named=named,
+        rows=data[:1],
         metrics=metrics,
         permutation=permutation,
         seed=seed,
     )
     lineage = msgspec.structs.replace(draft.lineage, fitted_with=fitted_with)
     draft = msgspec.structs.replace(draft, lineage=lineage, hold_out=hold_out)
-    columns = to_columns(data_frame, draft.features)
-    draft = probe_pipeline(draft, pipeline, data, columns)
-    report("compiling to ONNX and proving parity")
-    engine, graph = _choose_engine(draft, pipeline, columns)
+    with threadpool_limits(1):  # many small answers are asked for: threads would wait on each other
+        draft, columns = _probe(draft, pipeline, data, data_frame)
+        report("compiling to ONNX and proving parity")
+        draft, graph = _choose_engine(draft, pipeline, columns, list(data_frame.columns))
     if graph is None:
-        engine = msgspec.structs.replace(engine, modules=own_modules(pipeline))
+        engine = msgspec.structs.replace(draft.engine, modules=own_modules(pipeline))
+        draft = msgspec.structs.replace(draft, engine=engine)
     files = {PIPELINE_FILE: _pickle(pipeline)}
     if graph is not None:
         files[GRAPH_FILE] = graph
@@ -107,7 +112,6 @@ def build_bundle(
     now = datetime.now(UTC)
     manifest = msgspec.structs.replace(
         draft,
-        engine=engine,
         version=f"{now:%Y%m%d-%H%M%S}-{runs[:8]}",
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
@@ -123,6 +127,20 @@ def build_bundle(
         ) from error
 
 
+def _probe(
+    draft: Manifest, pipeline: Any, data: Any, data_frame: pd.DataFrame
+) -> tuple[Manifest, list[list[Any]]]:
+    """Settle the contract: without the columns that no step reads, if the pipeline allows it."""
+    if draft.ignored:
+        with contextlib.suppress(TrainingError):
+            columns = to_columns(data_frame, draft.features)
+            return probe_pipeline(draft, pipeline, data, columns), columns
+        features = read_features(data_frame, read_uses(pipeline, len(data_frame.columns)))
+        draft = msgspec.structs.replace(draft, features=features, ignored=[])
+    columns = to_columns(data_frame, draft.features)
+    return probe_pipeline(draft, pipeline, data, columns), columns
+
+
 def _pickle(pipeline: Any) -> bytes:
     pickled = io.BytesIO()
     with blame("the pipeline cannot be pickled, so it could not be loaded again"):
@@ -131,40 +149,67 @@ def _pickle(pipeline: Any) -> bytes:
 
 
 def _choose_engine(
-    draft: Manifest, pipeline: Any, columns: list[list[Any]]
-) -> tuple[EngineRecord, bytes | None]:
-    engine = SklearnEngine(draft, pipeline)
-    failed = draft.engine
+    draft: Manifest, pipeline: Any, columns: list[list[Any]], names: list[str]
+) -> tuple[Manifest, bytes | None]:
+    """Return the manifest with its engine, and the graph if that is what serving runs."""
     try:
-        compiled = compile_pipeline(pipeline, draft.features)
+        compiled = compile_pipeline(pipeline, draft, names)
     except CannotCompileError as error:
-        return msgspec.structs.replace(failed, reason=str(error)), None
-    for graph in filter(None, (rewrite_trees(compiled), compiled)):
-        needed = leave_out_label(graph) if draft.label_is_likeliest else graph
-        merged, inputs = merge_inputs(needed)
-        chosen = msgspec.structs.replace(draft.engine, name="onnx", inputs=inputs)
-        served = msgspec.structs.replace(draft, engine=chosen)
-        try:
-            parity, reason = check_parity(served, engine, OnnxEngine(served, merged), columns)
-        except BundleError as error:
-            parity, reason = None, str(error)
-        if reason is None:
-            return msgspec.structs.replace(chosen, parity=parity), merged
-        failed = msgspec.structs.replace(draft.engine, reason=reason, parity=parity)
-    return failed, None
+        return _with_engine(draft, reason=str(error)), None
+    served = _with_engine(
+        msgspec.structs.replace(draft, features=compiled.features),
+        name="onnx",
+        inputs=compiled.inputs,
+        texts=compiled.texts,
+        inexact=compiled.inexact,
+        rows_at_once=compiled.rows_at_once,
+        tie_tolerance=1e-6 if compiled.inexact else 0.0,
+    )
+    try:
+        graph = OnnxEngine(served, compiled.graph)
+        parity, reason = check_parity(served, SklearnEngine(draft, pipeline), graph, columns)
+    except BundleError as error:
+        parity, reason = None, str(error)
+    if reason is None:
+        return _with_engine(served, parity=parity), compiled.graph
+    return _with_engine(draft, reason=reason, parity=parity), None
+
+
+def _with_engine(manifest: Manifest, **changes: Any) -> Manifest:
+    engine = msgspec.structs.replace(manifest.engine, **changes)
+    return msgspec.structs.replace(manifest, engine=engine)
 
 
 def _example(model: Model, columns: list[list[Any]]) -> Example:
-    """Take a row without gaps, if there is one, and score it as a client would have it scored."""
-    rows = range(len(columns[0]))
-    whole = next((i for i in rows if all(column[i] is not None for column in columns)), 0)
-    instance = {
-        feature.name: int(column[0]) if _is_whole(column[0]) else column[0]
-        for feature, column in zip(model.manifest.features, take(columns, [whole]), strict=True)
-    }
-    decoded = model.schema.decode(msgspec.json.encode(instance), 1)
-    return Example(instance=instance, prediction=model.predict(decoded.columns)[0])
+    """
+    Make an instance of medians and of the commonest values, and score it as a client would.
+
+    It is no row of the training data. Where the pipeline rejects it, the first row it takes is it.
+    """
+    features = model.manifest.features
+    made = [_usual(column, feature) for column, feature in zip(columns, features, strict=True)]
+    rows = [made]
+    if not any(feature.kind == "text" for feature in features):
+        rows += [list(row) for row in zip(*(column[:20] for column in columns), strict=True)]
+    for row in rows:
+        instance = {feature.name: value for feature, value in zip(features, row, strict=True)}
+        try:
+            decoded = model.schema.decode(msgspec.json.encode(instance), 1)
+            return Example(instance=instance, prediction=model.predict(decoded.columns)[0])
+        except Problem:
+            if row is rows[-1]:
+                raise
+    raise AssertionError
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+def _usual(column: list[Any], feature: Feature) -> Any:
+    known = [value for value in column if value is not None]
+    if feature.kind == "text":
+        return "a few words of text"
+    if not known:
+        return None
+    if feature.kind != "number":
+        return Counter(known).most_common(1)[0][0]
+    middle = sorted(known)[len(known) // 2]  # a number that occurs: codes have no fractions
+    whole = middle.is_integer() and abs(middle) < 2**53
+    return int(middle) if whole else middle

@@ -22,10 +22,14 @@ from serving.bundle.manifest import (
     Label,
     Lineage,
     Manifest,
+    Output,
+    Task,
 )
 
 from training.errors import TrainingError
+from training.export.contract import VECTORIZERS, read_uses, takes_texts
 from training.export.features import check_text, read_features
+from training.export.walk import best_of, classes_of, task_of, walk
 
 __all__ = ["draft_manifest", "own_modules"]
 
@@ -39,6 +43,7 @@ def draft_manifest(
     data: pd.DataFrame,
     *,
     named: bool,
+    rows: Any,
     metrics: dict[str, dict[str, Any]],
     permutation: dict[str, float] | None,
     seed: int | None,
@@ -52,21 +57,31 @@ def draft_manifest(
     Raises:
         TrainingError: The pipeline is none that can be served.
     """
-    classes = getattr(pipeline, "classes_", None)
-    if isinstance(classes, list):
-        raise TrainingError("the pipeline predicts several targets at once; train one for each.")
-    if classes is None and not hasattr(pipeline, "predict"):
-        raise TrainingError(f"a {type(pipeline).__name__} has no predict: it is no model.")
+    task = task_of(pipeline)
+    if task is None:
+        raise TrainingError(f"a {type(pipeline).__name__} is no model that can be served.")
+    outputs = _outputs(pipeline, task, rows)
+    classes = None if outputs else classes_of(pipeline)
+    if task == "clustering":
+        classes = range(_clusters(pipeline))
+    uses = read_uses(pipeline, len(data.columns))
+    features = read_features(data, uses)
+    ignored = [feature.name for feature, use in zip(features, uses, strict=True) if use.ignored]
+    if not named or len(ignored) == len(features):
+        ignored = []
     return Manifest(
         format=BUNDLE_FORMAT,
         name=name,
         version="",
         created_at="",
-        task="regression" if classes is None else "classification",
+        task="outputs" if outputs else task,
+        outputs=outputs,
         classes=None if classes is None else [_label(value) for value in classes],
         has_probabilities=classes is not None and hasattr(pipeline, "predict_proba"),
         named_columns=named,
-        features=read_features(data),
+        takes_texts=takes_texts(pipeline),
+        features=[feature for feature in features if feature.name not in ignored],
+        ignored=ignored,
         estimator=_describe(pipeline),
         importances=Importances(permutation=permutation, estimator=_own_importances(pipeline)),
         metrics=metrics,
@@ -75,6 +90,34 @@ def draft_manifest(
         files={},
         lineage=_lineage(data, seed),
     )
+
+
+def _outputs(pipeline: Any, task: Task, rows: Any) -> list[Output]:
+    """Describe what is predicted at once, if that is several things."""
+    shape = np.shape(pipeline.predict(rows))
+    if len(shape) < 2 or shape[1] == 1:
+        return []
+    names = [f"y{i}" for i in range(shape[1])]
+    if task != "classification":
+        return [Output(name=name) for name in names]
+    classes: Any = pipeline.classes_
+    if not isinstance(classes, list) or len(classes) != len(names):
+        classes = [[0, 1]] * len(names)  # each label is there, or is not
+    chances = hasattr(pipeline, "predict_proba")
+    return [
+        Output(name=name, classes=[_label(v) for v in values], has_probabilities=chances)
+        for name, values in zip(names, classes, strict=True)
+    ]
+
+
+def _clusters(pipeline: Any) -> int:
+    last = best_of(pipeline)
+    last = last.steps[-1][1] if hasattr(last, "steps") else last
+    for name in ("cluster_centers_", "means_", "subcluster_centers_"):
+        if hasattr(last, name):
+            found = getattr(last, "subcluster_labels_", getattr(last, name))
+            return int(np.max(found)) + 1 if found.ndim == 1 else len(found)
+    raise TrainingError(f"a {type(last).__name__} does not say how many clusters it has.")
 
 
 def own_modules(pipeline: Any) -> list[str]:
@@ -113,6 +156,7 @@ def _is_huge(value: Any) -> bool:
 
 
 def _describe(pipeline: Any) -> Estimator:
+    pipeline = best_of(pipeline)
     steps = list(getattr(pipeline, "steps", [("", pipeline)]))
     last = steps[-1][1]
     trees = getattr(last, "n_iter_", None) if hasattr(last, "_predictors") else None
@@ -134,10 +178,13 @@ def _json(value: Any) -> Any:
 
 
 def _own_importances(pipeline: Any) -> dict[str, float] | None:
+    pipeline = best_of(pipeline)
     last = pipeline[-1] if hasattr(pipeline, "steps") else pipeline
     values = getattr(last, "feature_importances_", None)
     if values is None or not np.isfinite(values).all():
         return None
+    if any(isinstance(step, VECTORIZERS) for _, step in walk(pipeline)):
+        return None  # the columns are named after words of the training texts
     try:
         names = [str(name) for name in pipeline[:-1].get_feature_names_out()]
     except (AttributeError, TypeError, ValueError):  # some step cannot name its columns

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from serving.bundle.manifest import Feature, is_field
 from serving.model.engines import Columns
-from serving.model.schema import FLOAT32_MAX
 
 from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.export.contract import Use
 
 __all__ = ["as_frame", "check_text", "read_features", "take", "to_columns"]
 
@@ -23,6 +25,11 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     Raises:
         TrainingError: It is no table, is empty, or has a name twice.
     """
+    if isinstance(data, pd.Series) or (
+        isinstance(data, list) and data and isinstance(data[0], str)
+    ):
+        texts = pd.Series(data)
+        return as_frame(texts.to_frame("text" if texts.name is None else str(texts.name)))
     named = isinstance(data, pd.DataFrame)
     if not named:
         array = np.asarray(data)
@@ -41,9 +48,13 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     return data, named
 
 
-def read_features(data: pd.DataFrame) -> list[Feature]:
+def read_features(data: pd.DataFrame, uses: Sequence[Use] | None = None) -> list[Feature]:
     """
     Describe every column: kind, dtype, whether it has gaps, categories, range.
+
+    Args:
+        data: The rows.
+        uses: What the pipeline does with each column, if there is a pipeline already.
 
     Raises:
         TrainingError: A column holds what no client can send in JSON as one value.
@@ -54,7 +65,10 @@ def read_features(data: pd.DataFrame) -> list[Feature]:
             f"the column name {strange!r} holds a quote, a backslash or a control character, which "
             "no JSON field is read by; rename it."
         )
-    return [_read_feature(name, data[name]) for name in data.columns]
+    return [
+        _read_feature(name, data[name], uses[i] if uses else None)
+        for i, name in enumerate(data.columns)
+    ]
 
 
 def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
@@ -62,16 +76,22 @@ def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
     return [_plain(data[feature.name], feature) for feature in features]
 
 
-def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
+def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature:
     known = column.dropna()
     dtype = str(column.dtype)
     nullable = bool(column.isna().any())
     values = known.cat.categories.tolist() if dtype == "category" else None
     kind = _kind(name, known)
     gaps = column[column.isna()]
-    none = dtype == "object" and nullable and all(value is None for value in gaps)
+    none = dtype == "object" and len(gaps) > 0 and all(value is None for value in gaps)
     missing: Literal["NaN", "None"] = "None" if none else "NaN"
+    encoded = use is None or use.categories is not None or dtype == "category"
+    if kind == "category" and (not encoded or (use is not None and use.text)):
+        # Only what an encoder enumerates is enumerated: names and texts stay out of the manifest.
+        return Feature(name=name, kind="text", dtype=dtype, nullable=nullable, missing=missing)
     if kind == "category":
+        if use is not None and use.categories and dtype != "category":
+            values = [value for value in use.categories if isinstance(value, str)]
         categories = values if values is not None else sorted(set(known))
         if not all(isinstance(value, str) for value in categories):
             raise TrainingError(f"column {name} has categories that are not strings.")
@@ -86,14 +106,12 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
         )
     if kind == "boolean":
         return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
+    if use is not None and _is_code(dtype, use):
+        codes = use.categories
+        return Feature(name=name, kind="category", dtype=dtype, nullable=False, categories=codes)
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():
         raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")
-    if len(numbers) and numbers.abs().max() > FLOAT32_MAX:
-        raise TrainingError(
-            f"column {name} holds numbers beyond float32 ({FLOAT32_MAX:.2g}), which the server "
-            "refuses; scale it or leave those rows out."
-        )
     return Feature(
         name=name,
         kind="number",
@@ -103,6 +121,13 @@ def _read_feature(name: str, column: pd.Series[Any]) -> Feature:
         minimum=float(numbers.min()) if len(numbers) else None,
         maximum=float(numbers.max()) if len(numbers) else None,
     )
+
+
+def _is_code(dtype: str, use: Use) -> bool:
+    """Whether a column holds whole numbers that encoders alone read, and enumerate."""
+    if not use.categories or use.text or use.imputed or use.read:
+        return False
+    return dtype.startswith(("int", "uint")) and all(type(v) is int for v in use.categories)
 
 
 def _kind(name: str, known: pd.Series[Any]) -> str:
@@ -135,7 +160,8 @@ def check_text(what: str, texts: Iterable[str]) -> None:
 
 def _plain(column: pd.Series[Any], feature: Feature) -> list[Any]:
     gaps = column.isna().tolist()
-    convert = {"number": float, "boolean": bool, "category": str}[feature.kind]
+    convert: Any = {"number": float, "boolean": bool}.get(feature.kind, str)
+    convert = int if feature.is_whole else convert
     return [
         None if gap else convert(value) for value, gap in zip(column.tolist(), gaps, strict=True)
     ]

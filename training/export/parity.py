@@ -1,8 +1,8 @@
-"""Proves that the graph answers as the pipeline does, or says why it cannot be vouched for.
+"""Proves that the graph answers as the pipeline does, or says why it is not served.
 
-Equal means: every training row, as it was, gets the same label, and probabilities or values within
-the tolerance. So do the perturbed rows. Where the pipeline's answer jumps between two neighbouring
-float32 numbers, the graph may jump one neighbour earlier or later: an input is not known better.
+Equal means: every training row gets the same label, and probabilities or values within the
+tolerance. So do the perturbed rows. Where the pipeline's answer jumps between two neighbouring
+numbers, the graph's answer jumps there too, give or take the last bits of a sum.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from serving.bundle.manifest import Manifest, Parity
 from serving.model.engines import Columns, Engine, Scores
 
 from training.export.features import take
-from training.export.perturb import beyond, boundaries, perturbed
+from training.export.perturb import apart, beyond, boundaries, perturbed
 
-__all__ = ["PROBABILITY_TOLERANCE", "VALUE_TOLERANCE", "check_parity"]
+__all__ = ["EXACT", "INEXACT", "check_parity"]
 
-PROBABILITY_TOLERANCE = 1e-5
-#: Relative to the value itself, or to the largest of the training rows' if that is larger.
-VALUE_TOLERANCE = 1e-5
+#: The largest difference of a probability; of a value, relative to the value itself or to the
+#: largest of the training rows' if that is larger.
+EXACT = 1e-9
+#: The same where a step computes in float32.
+INEXACT = 1e-5
+#: Probabilities closer than this share of the tolerance tie: either label is right.
+TIE = 1e-3
+#: How far from a jump the graph must be on the right side, as a share of the tolerance.
+NEAR_JUMP = 1e-2
 SEED = 0
 
 
@@ -41,9 +47,10 @@ class _Comparison:
         self, manifest: Manifest, pipeline: Engine, graph: Engine, columns: Columns
     ) -> None:
         self.manifest, self.pipeline, self.graph, self.columns = manifest, pipeline, graph, columns
-        self.regression = manifest.task == "regression"
-        self.tolerance = VALUE_TOLERANCE if self.regression else PROBABILITY_TOLERANCE
-        self.scale = 1.0
+        self.outputs = manifest.parts
+        self.tolerance = INEXACT if manifest.engine.inexact else EXACT
+        #: By output: the largest of the training rows' values.
+        self.scales = [1.0] * len(self.outputs)
         self.worst = 0.0
         self.mismatches = 0
         self.ties = self.refused = 0
@@ -51,8 +58,10 @@ class _Comparison:
     def run(self) -> tuple[Parity, str | None]:
         rows, random = len(self.columns[0]), np.random.default_rng(SEED)
         expected = self.pipeline.score(self.columns)
-        if self.regression:
-            self.scale = max(float(np.abs(expected.values).max()), float(np.finfo(float).tiny))
+        for i, (part, output) in enumerate(zip(expected.parts, self.outputs, strict=True)):
+            if output.classes is None:
+                largest = float(np.abs(part.values).max())
+                self.scales[i] = max(largest, float(np.finfo(float).tiny))
         reason = self._judge("training rows", expected, self._graph_scores(self.columns))
         around = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
         answered = self._not_refused(around, range(len(around[0])))
@@ -119,7 +128,7 @@ class _Comparison:
                 self.columns,
                 self.manifest.features,
                 answer,
-                self.tolerance * self.scale if self.regression else self.tolerance,
+                self.tolerance,
                 random,
             )
         except ValueError:  # the pipeline refuses rows between training's own
@@ -134,46 +143,62 @@ class _Comparison:
                 return f"the graph fails where the pipeline's answer jumps: {found}", 0
             near = self._equal(below, found) | self._equal(above, found)
             failed |= ~near
+        reason = None
         if failed.any():
-            return (
-                (
-                    f"at {int(failed.sum())} of {len(failed)} places where the pipeline's answer "
-                    "jumps, the graph's does not jump there or beside it"
-                ),
-                2 * len(failed),
+            reason = (
+                f"at {int(failed.sum())} of {len(failed)} places where the pipeline's answer "
+                "jumps, the graph's does not jump there or beside it"
             )
-        return None, 2 * len(failed)
+        beside = apart(low, high, self.manifest.features, NEAR_JUMP * self.tolerance)
+        if reason is None:
+            scores, found = self.pipeline.score(beside), self._graph_scores(beside)
+            reason = self._judge("rows beside a jump of the pipeline's answer", scores, found)
+        return reason, 4 * len(failed)
 
     def _equal(self, expected: Scores, found: Scores) -> Any:
         return self._difference(expected, found) <= self.tolerance
 
     def _difference(self, expected: Scores, found: Scores) -> Any:
-        if not self.regression and expected.probabilities is None:
-            return np.not_equal(expected.values, found.values).astype(float)
-        a, b = self._with_labels(expected), self._with_labels(found)
-        with np.errstate(all="ignore"):
-            difference = np.abs(a - b).max(axis=1)
-            if self.regression:
-                difference = difference / np.maximum(np.abs(a).max(axis=1), self.scale)
-        return difference
+        worst = np.zeros(len(expected.parts[0].values))
+        for a, b, output, scale in self._pairs(expected, found):
+            if output.classes is not None and a.probabilities is None:
+                difference = np.not_equal(a.values, b.values).astype(float)
+            else:
+                with np.errstate(all="ignore"):
+                    x, y = _answer(a), _answer(b)
+                    difference = np.abs(x - y).max(axis=1)
+                    if output.classes is None:
+                        difference = difference / np.maximum(np.abs(x).max(axis=1), scale)
+            worst = np.where(difference <= worst, worst, difference)  # NaN stays
+        return worst
+
+    def _pairs(self, expected: Scores, found: Scores) -> Any:
+        return zip(expected.parts, found.parts, self.outputs, self.scales, strict=True)
 
     def _label_mismatch(self, expected: Scores, found: Scores) -> Any:
-        if self.regression:
-            return np.zeros(len(expected.values), dtype=bool)
-        different = np.not_equal(expected.values, found.values)
-        if expected.probabilities is None or self.manifest.engine.label_rule == "model":
-            return different
-        best = np.sort(expected.probabilities, axis=1)[:, -2:]
-        ties = best[:, 1] - best[:, 0] <= self.manifest.engine.tie_tolerance
-        self.ties += int(ties.sum())
-        return different & ~ties
+        wrong = np.zeros(len(expected.parts[0].values), dtype=bool)
+        for a, b, output, _ in self._pairs(expected, found):
+            if output.classes is None:
+                continue
+            different = np.not_equal(a.values, b.values)
+            if a.probabilities is not None and self.manifest.engine.label_rule == "argmax":
+                best = np.sort(a.probabilities, axis=1)[:, -2:]
+                closest = TIE * self.tolerance + self.manifest.engine.tie_tolerance
+                ties = best[:, -1] - best[:, 0] <= closest if best.shape[1] > 1 else wrong
+                self.ties += int(ties.sum())
+                different &= ~ties
+            wrong |= different
+        return wrong
 
     def _with_labels(self, scores: Scores) -> Any:
-        """Append a label that jumps where the probabilities need not."""
-        matrix = _matrix(scores)
-        if scores.probabilities is None or self.manifest.engine.label_rule == "argmax":
-            return matrix
-        return np.column_stack([matrix, scores.values])
+        """Return all answers, of shape (rows, answers), with labels where they jump apart."""
+        columns = []
+        for part, output, scale in zip(scores.parts, self.outputs, self.scales, strict=True):
+            answer = _answer(part)
+            columns.append(answer / scale if output.classes is None else answer)
+            if part.probabilities is not None and self.manifest.engine.label_rule == "model":
+                columns.append(np.reshape(part.values, (-1, 1)))
+        return np.hstack(columns)
 
     def _graph_scores(self, columns: Columns) -> Scores | str:
         try:
@@ -198,5 +223,9 @@ class _Comparison:
 
 
 def _matrix(scores: Scores) -> Any:
+    return np.hstack([_answer(part) for part in scores.parts])
+
+
+def _answer(scores: Scores) -> Any:
     answer = scores.values if scores.probabilities is None else scores.probabilities
     return np.asarray(answer, dtype=np.float64).reshape(len(scores.values), -1)

@@ -9,15 +9,30 @@ import numpy as np
 import numpy.typing as npt
 from serving.bundle.manifest import Feature
 from serving.model.engines import Columns
-from serving.model.schema import FLOAT32_MAX
+from serving.model.faults import magnitude
 
-__all__ = ["beyond", "boundaries", "perturbed"]
+__all__ = ["apart", "beyond", "boundaries", "perturbed"]
 
 #: What trying may cost: values in all rows that are made at once.
 CELLS = 2_000_000
 
 _STRANGE = ["", "nan", "None", "NaN", "null", "a category never seen", "é" * 1000, "ÉTÉ Straße"]
-_EXTREME = [0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, FLOAT32_MAX, -FLOAT32_MAX]
+_FLOAT64 = np.finfo(np.float64)
+_STRANGE_CODES = [0, -1, 7_654_321, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]
+_HOSTILE = [
+    *("", " ", "a", "I", "a b c", "\t\n", "don't stop-word", "100% 3.14 1e9 007", "x_y __z"),
+    *(
+        "ÉTÉ Straße İstanbul ǅ ﬁn",
+        "cafe\u0301 café naïve Ångström",
+        "😀 👩‍👩‍👧 ok",
+        "东京 日本語 한국어 ไทย",
+    ),
+    *("a" * 100_000, "free " * 20_000, "\x00 \u200b \ufeff null", "<b>&amp;</b>", "ΟΔΥΣΣΕΥΣ ς"),
+]
+_EXTREME = [
+    *(0.0, -0.0, 1e-30, -1e-30, 1e-45, 1e30, -1e30, 1e39, -1e39),
+    *(float(_FLOAT64.smallest_subnormal), float(_FLOAT64.max), float(_FLOAT64.min)),
+]
 _LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), float(2**53)]
 
 
@@ -28,7 +43,7 @@ def perturbed(
     Draw *count* rows (at least some of every kind of change for every feature, up to CELLS).
 
     Half are a training row with one value changed: null, a category never seen, an extreme, a
-    fraction, a value between two neighbours, a float32 neighbour, a number that is no float32. The
+    fraction, a value between two neighbours, a neighbouring number of float32 or of float64. The
     other half mix values of several rows.
     """
     rows = len(columns[0])
@@ -49,7 +64,10 @@ def perturbed(
     mixed = [
         [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
     ]
-    return [[_clamp(value) for value in (*a, *b)] for a, b in zip(changed, mixed, strict=True)]
+    return [
+        [_clamp(value, feature) for value in (*a, *b)]
+        for a, b, feature in zip(changed, mixed, features, strict=True)
+    ]
 
 
 def beyond(columns: Columns, features: list[Feature]) -> npt.NDArray[np.bool_]:
@@ -66,8 +84,13 @@ def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[
     null = [None] if feature.nullable else []
     if feature.kind == "boolean":
         return [True, False, *null]
+    if feature.kind == "text":
+        some = random.choice(len(column), size=min(len(column), 20), replace=False)
+        return [*_HOSTILE, *(_altered(column[i], random) for i in some), *null]
     if feature.kind == "category":
-        strange = _STRANGE if feature.accepts_unseen else []
+        strange: list[Any] = _STRANGE if feature.accepts_unseen else []
+        if strange and feature.is_whole:
+            strange = _STRANGE_CODES
         return [*(feature.categories or ()), *strange, *null]
     known = np.unique([value for value in column if value is not None])
     if not len(known):
@@ -83,15 +106,27 @@ def _values(column: Any, feature: Feature, random: np.random.Generator) -> list[
         float(known[-1]),
         *np.nextafter(near, np.float32(np.inf)).tolist(),
         *np.nextafter(near, np.float32(-np.inf)).tolist(),
+        *np.nextafter(some, np.inf).tolist(),
+        *np.nextafter(some, -np.inf).tolist(),
         *(some + 0.5).tolist(),
         *(some + random.uniform(-1, 1, len(some))).tolist(),
         *random.choice(between, size=min(len(between), 20), replace=False).tolist(),
     ]
 
 
-def _clamp(value: Any) -> Any:
+def _altered(text: str | None, random: np.random.Generator) -> str:
+    """Mix up the words of a text, in another case."""
+    words = (text or "").split()
+    random.shuffle(words)
+    return " ".join(words).swapcase() + "!"
+
+
+def _clamp(value: Any, feature: Feature) -> Any:
     """Keep to the numbers that the server takes."""
-    return min(max(value, -FLOAT32_MAX), FLOAT32_MAX) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    limit = magnitude(feature)
+    return min(max(value, -limit), limit)
 
 
 def boundaries(
@@ -102,7 +137,7 @@ def boundaries(
     random: np.random.Generator,
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """
-    Find where the pipeline's answer jumps, by bisection over float32.
+    Find where the pipeline's answer jumps, by bisection over float64.
 
     Args:
         columns: Training rows to start from.
@@ -112,7 +147,7 @@ def boundaries(
         random: Draws the rows.
 
     Returns:
-        Two sets of rows, pairwise equal but for one number: float32 neighbours on either side of
+        Two sets of rows, pairwise equal but for one number: float64 neighbours on either side of
         a jump. Both are empty where there is none.
     """
     numbers = [j for j, f in enumerate(features) if f.kind == "number" and f.maximum is not None]
@@ -122,8 +157,9 @@ def boundaries(
         return [], []
     picks = random.integers(len(columns[0]), size=len(where))
     base = [[column[i] for i in picks] for column in columns]
-    low = np.array([_ordinal(_draw(columns[j], random)) for j in where])
-    high = np.array([_ordinal(_draw(columns[j], random)) for j in where])
+    # Python's own integers: differences of these may take 65 bits.
+    low = np.array([_ordinal(_draw(columns[j], random)) for j in where], dtype=object)
+    high = np.array([_ordinal(_draw(columns[j], random)) for j in where], dtype=object)
     at_low = answer(_set(base, where, low))
     jumps = np.abs(at_low - answer(_set(base, where, high))).max(axis=1) > tolerance
     if not jumps.any():
@@ -135,6 +171,36 @@ def boundaries(
         same = np.abs(answer(_set(base, where, middle)) - at_low).max(axis=1) <= tolerance
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     return _set(base, where, low), _set(base, where, high)
+
+
+def apart(
+    low: list[list[Any]], high: list[list[Any]], features: list[Feature], distance: float
+) -> list[list[Any]]:
+    """
+    Move each pair of neighbours that `boundaries` found apart.
+
+    Args:
+        low: The rows on one side.
+        high: The rows on the other.
+        features: What the columns are.
+        distance: How far, relative to the number itself or to the largest that training saw.
+
+    Returns:
+        The rows of both sides, moved away from each other.
+    """
+    sides: tuple[list[list[Any]], list[list[Any]]] = ([], [])
+    for a, b, feature in zip(low, high, features, strict=True):
+        seen = max(abs(feature.minimum or 0.0), abs(feature.maximum or 0.0))
+        for values, others, side in ((a, b, sides[0]), (b, a, sides[1])):
+            side.append(
+                [
+                    value
+                    if value == other or not isinstance(value, float)
+                    else value + (1 if value > other else -1) * distance * max(abs(value), seen)
+                    for value, other in zip(values, others, strict=True)
+                ]
+            )
+    return [[*a, *b] for a, b in zip(*sides, strict=True)]
 
 
 def _draw(column: Any, random: np.random.Generator) -> float:
@@ -152,11 +218,11 @@ def _set(base: list[list[Any]], where: Any, ordinals: Any) -> list[list[Any]]:
 
 
 def _ordinal(value: float) -> int:
-    """Number the float32s in order: neighbours differ by one (two's complement of the bits)."""
-    bits = int(np.float32(value).view(np.int32))
-    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+    """Number the float64s in order: neighbours differ by one (two's complement of the bits)."""
+    bits = int(np.float64(value).view(np.int64))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFFFFFFFFFF)
 
 
 def _number(ordinal: Any) -> float:
-    magnitude = np.array(abs(int(ordinal)), dtype=np.int32).view(np.float32)
-    return float(magnitude if ordinal >= 0 else -magnitude)
+    size = float(np.array(abs(int(ordinal)), dtype=np.int64).view(np.float64))
+    return size if ordinal >= 0 else -size

@@ -13,9 +13,10 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.svm import SVC, NuSVC
 
 from training.errors import TrainingError, blame
-from training.export.compile import walk
+from training.export.contract import read_uses
 from training.export.features import take
 from training.export.perturb import perturbed
+from training.export.walk import walk
 
 __all__ = ["probe_pipeline"]
 
@@ -38,18 +39,15 @@ def probe_pipeline(draft: Manifest, pipeline: Any, data: Any, columns: list[list
         TrainingError: The pipeline does not answer rows that come as JSON as it answers *data*.
     """
     with blame("the pipeline cannot score the rows"):
-        _check_single(pipeline, data)
-        _check_reconstruction(SklearnEngine(draft, pipeline), pipeline, data, columns)
-        draft = msgspec.structs.replace(draft, features=_accept_unseen(draft, pipeline, columns))
+        _check_reconstruction(SklearnEngine(draft, pipeline), draft, pipeline, data, columns)
+        names = getattr(data, "columns", [feature.name for feature in draft.features])
+        uses = zip(names, read_uses(pipeline, len(names)), strict=True)
+        imputed = {str(name) for name, use in uses if use.imputed}
+        features = _accept_unseen(draft, pipeline, columns, imputed)
+        draft = msgspec.structs.replace(draft, features=features)
         rule = _label_rule(draft, pipeline, columns)
     engine = msgspec.structs.replace(draft.engine, label_rule=rule)
     return msgspec.structs.replace(draft, engine=engine)
-
-
-def _check_single(pipeline: Any, data: Any) -> None:
-    shape = np.shape(pipeline.predict(data))
-    if len(shape) != 1 and shape[1:] != (1,):
-        raise TrainingError("the pipeline predicts several targets at once; train one for each.")
 
 
 def _label_rule(
@@ -77,42 +75,60 @@ def _label_rule(
     return "argmax"
 
 
-def _accept_unseen(draft: Manifest, pipeline: Any, columns: list[list[Any]]) -> list[Feature]:
-    """Try a category never seen in each column: does the pipeline answer?"""
+def _accept_unseen(
+    draft: Manifest, pipeline: Any, columns: list[list[Any]], imputed: set[str]
+) -> list[Feature]:
+    """Try a category never seen in each column, and a gap: does the pipeline answer?"""
     engine = SklearnEngine(draft, pipeline)
     first = take(columns, [0])
-    return [
-        msgspec.structs.replace(feature, accepts_unseen=_answers(engine, first, j))
-        if feature.kind == "category"
-        else feature
-        for j, feature in enumerate(draft.features)
-    ]
+    features = []
+    for j, feature in enumerate(draft.features):
+        accepts, nullable = False, feature.nullable
+        if feature.kind == "category":
+            unseen: Any = "a category never seen"
+            if feature.is_whole:
+                unseen = max(int(value) for value in feature.categories or ()) + 1
+            accepts = _answers(engine, first, j, unseen)
+        # An encoder that knows no gap takes one for a category; that is no reason to ask for it.
+        if feature.kind == "number" or (feature.is_text and feature.name in imputed):
+            nullable = nullable or _answers(engine, first, j, None)
+        features.append(msgspec.structs.replace(feature, accepts_unseen=accepts, nullable=nullable))
+    return features
 
 
-def _answers(engine: SklearnEngine, row: list[list[Any]], j: int) -> bool:
+def _answers(engine: SklearnEngine, row: list[list[Any]], j: int, value: Any) -> bool:
     try:
-        engine.score([*row[:j], ["a category never seen"], *row[j + 1 :]])
-    except Exception:  # whatever it raises, it does not take the category
+        scores = engine.score([*row[:j], [value], *row[j + 1 :]])
+    except Exception:  # whatever it raises, it does not take the value
         return False
-    return True
+    answers = (p.values if p.probabilities is None else p.probabilities for p in scores.parts)
+    return all(np.isfinite(np.asarray(answer, dtype=np.float64)).all() for answer in answers)
 
 
 def _check_reconstruction(
-    engine: SklearnEngine, pipeline: Any, data: Any, columns: list[list[Any]]
+    engine: SklearnEngine, draft: Manifest, pipeline: Any, data: Any, columns: list[list[Any]]
 ) -> None:
     """Make sure that rows rebuilt from JSON mean to the pipeline what the original rows do."""
-    scores = engine.score(columns)
-    found: Any
-    if scores.probabilities is not None:
-        found, expected = scores.probabilities, pipeline.predict_proba(data)
+    expected = pipeline.decision_function(data) if draft.task == "outliers" else None
+    if expected is None and draft.has_probabilities:
+        expected = pipeline.predict_proba(data)
+    if expected is None:
+        expected = pipeline.predict(data)
+    wanted = np.asarray(expected).reshape(len(columns[0]), -1)
+    parts = []
+    for part, output in zip(engine.score(columns).parts, draft.parts, strict=True):
+        if draft.has_probabilities:
+            parts.append(np.asarray(part.probabilities))
+        elif output.classes is None:
+            parts.append(np.asarray(part.values, float).reshape(-1, 1))
+        else:
+            parts.append(np.asarray(output.classes)[part.values].reshape(-1, 1))
+    found = np.hstack(parts)
+    if found.dtype.kind in "fiub" and wanted.dtype.kind in "fiub":
+        same = np.allclose(found.astype(float), wanted.astype(float), rtol=1e-9, atol=1e-9)
     else:
-        found, expected = scores.values, np.asarray(pipeline.predict(data)).reshape(-1)
-        if hasattr(pipeline, "classes_"):
-            found = np.asarray(pipeline.classes_)[found]
-            if (found == expected).all():
-                return
-            found, expected = found != expected, np.zeros(len(expected))
-    if not np.allclose(np.asarray(found, float), np.asarray(expected, float), rtol=1e-9, atol=1e-9):
+        same = bool((found.astype(str) == wanted.astype(str)).all())
+    if not same:
         raise TrainingError(
             "the pipeline answers differently when its rows come as JSON: a column holds values "
             "that JSON cannot tell apart."

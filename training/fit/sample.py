@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sklearn.compose import ColumnTransformer
 
 from training.errors import TrainingError
-from training.export.compile import walk
+from training.export.contract import read_uses, takes_texts
 
 __all__ = ["categories_of_text", "read_sample"]
 
@@ -58,27 +57,22 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
     return rows
 
 
-def categories_of_text(model: Any) -> dict[str, set[str]]:
-    """Find the columns that *model*'s encoders were fitted on as text, and their categories."""
+def categories_of_text(model: Any, columns: Sequence[str] = ()) -> dict[str, set[str]]:
+    """
+    Find the columns that *model* was fitted on as text, and the categories known of each.
+
+    Args:
+        model: Fitted.
+        columns: The sample's, for a model that takes texts themselves and knows no names.
+    """
+    if takes_texts(model):
+        return {name: set(_MISSING) for name in columns}
     names = list(getattr(model, "feature_names_in_", ()))
-    return {
-        names[place]: {value for value in categories if isinstance(value, str)}
-        for place, categories in _encoded(model, range(len(names)))
-        if place < len(names) and any(isinstance(value, str) for value in categories)
-    }
-
-
-def _encoded(model: Any, places: Collection[int]) -> Iterator[tuple[int, Any]]:
-    """Yield the place of each encoded column, and the categories that its encoder knows."""
-    branched: set[int] = set()
-    for _, step in walk(model):
-        if isinstance(step, ColumnTransformer):
-            for name, inner, _ in step.transformers_:
-                branched |= {id(part) for _, part in walk(inner)}
-                # Columns may be given by name, place, slice or mask; this is what came of them.
-                chosen = step._transformer_to_input_indices.get(name, [])
-                yield from _encoded(inner, [list(places)[i] for i in chosen])
-        elif id(step) not in branched:
-            categories = vars(step).get("categories_")
-            if categories is not None and len(categories) == len(places):
-                yield from zip(places, categories, strict=True)
+    found = {}
+    for name, use in zip(names, read_uses(model, len(names)), strict=True):
+        known = {value for value in use.categories or () if isinstance(value, str)}
+        if use.text:
+            found[name] = set(_MISSING)  # to a text, none of these means missing
+        elif known:
+            found[name] = known
+    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving.bundle.manifest import (
+    FLOAT32_MAX,
     EngineRecord,
     Estimator,
     Example,
@@ -19,10 +20,10 @@ from serving.bundle.manifest import (
     Manifest,
 )
 from serving.errors import InvalidInstances, Malformed, TooLarge
-from serving.model.schema import FLOAT32_MAX, MISSING, Schema
+from serving.model.schema import MISSING, Schema
 
 FEATURES = [
-    Feature(name="age", kind="number", dtype="int64", nullable=False),
+    Feature(name="age", kind="number", dtype="int64", nullable=False, magnitude=FLOAT32_MAX),
     Feature(name="share (%)", kind="number", dtype="float64", nullable=True),
     Feature(name="member", kind="boolean", dtype="bool", nullable=False),
     Feature(
@@ -106,7 +107,8 @@ def right(value: Any, feature: Feature) -> bool:
     if feature.kind == "number":
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return math.isfinite(value) and abs(value) <= FLOAT32_MAX
+        limit = sys.float_info.max if feature.magnitude is None else feature.magnitude
+        return abs(value) <= limit
     if not isinstance(value, str) or value == MISSING:
         return False
     return feature.accepts_unseen or value in (feature.categories or ())

@@ -13,6 +13,7 @@ from serving.errors import BundleError
 
 __all__ = [
     "BUNDLE_FORMAT",
+    "FLOAT32_MAX",
     "GRAPH_FILE",
     "MANIFEST_FILE",
     "NAME",
@@ -28,8 +29,10 @@ __all__ = [
     "Lineage",
     "Manifest",
     "Name",
+    "Output",
     "Parity",
     "Task",
+    "TextRule",
     "decode_manifest",
     "describe_file",
     "encode_manifest",
@@ -38,7 +41,12 @@ __all__ = [
 
 #: The manifest's format. Raise it when a reader of the old number would misread the new manifest;
 #: a field added with a default needs no new number.
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+#: Formats that `decode_manifest` reads. In format 1 graphs take float32 and answer with classes.
+READABLE_FORMATS = (1, BUNDLE_FORMAT)
+
+#: The largest finite float32.
+FLOAT32_MAX = 3.4028234663852886e38
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
@@ -49,7 +57,7 @@ NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 
 Label = bool | int | str
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "outputs", "outliers", "clustering"]
 EngineName = Literal["onnx", "sklearn"]
 
 
@@ -57,7 +65,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One input of the pipeline, as clients write it and as training saw it."""
 
     name: str
-    kind: Literal["number", "boolean", "category"]
+    kind: Literal["number", "boolean", "category", "text"]
     #: pandas' name for the training column's type, so that the sklearn engine can build it again.
     dtype: str
     #: Whether training saw a missing value; only then may a client send null.
@@ -70,6 +78,40 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     accepts_unseen: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    #: The largest magnitude that the steps it goes through can hold; None where float64's is.
+    magnitude: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its categories are whole numbers, which clients write as such."""
+        return self.kind == "category" and type((self.categories or [""])[0]) is int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether clients write strings."""
+        return self.kind in ("category", "text") and not self.is_whole
+
+
+class TextRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How a text is split into the terms that the graph counts; scikit-learn's names."""
+
+    analyzer: Literal["word", "char", "char_wb"]
+    lowercase: bool
+    strip_accents: Literal["ascii", "unicode"] | None
+    #: Of a word; empty for characters.
+    pattern: str
+    #: The fewest and the most words, or characters, of a term.
+    ngrams: tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(le=100)]]
+    stop_words: list[str] = []
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several targets that a model predicts at once."""
+
+    name: str
+    #: None for a value.
+    classes: list[Label] | None = None
+    has_probabilities: bool = False
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,15 +121,13 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     perturbed_rows: int
     #: Largest accepted difference: of a probability, or of a value relative to max(1, |value|).
     tolerance: float
-    #: None where an answer was not finite, and so the graph was refused.
+    #: None where an answer was not finite, and so the graph was rejected.
     max_difference: float | None
     label_mismatches: int
     #: Rows whose two best probabilities are equal within the tolerance: either label is right.
     ties: int
-    #: Rows with numbers a million times beyond training's that overflow float32: answered 422.
+    #: Rows with numbers a million times beyond training's that the graph answers with 422.
     refused_rows: int = 0
-    #: Numbers reach the graph rounded to this precision, so equality is claimed up to it.
-    input_precision: Literal["float32"] = "float32"
 
 
 class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +140,13 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     #: "argmax": the label is the class of the highest probability, the first of those within the
     #: tie tolerance. "model": the label is what the model itself says (a support vector machine).
     label_rule: Literal["argmax", "model"] = "argmax"
-    tie_tolerance: float = 1e-6
+    tie_tolerance: float = 0.0
+    #: Steps that the graph computes in float32 where scikit-learn computes in float64.
+    inexact: list[str] = []
+    #: By the place of one of the graph's inputs: how the text of its feature is split for it.
+    texts: dict[int, TextRule] = {}
+    #: How many rows are scored at once, where each takes much memory.
+    rows_at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
     #: The features in each of the graph's inputs, by place. None: one in each, or all in one.
     inputs: list[list[int]] | None = None
     #: Modules of the user's own that opening the pickle imports; the server must have them.
@@ -182,12 +228,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     version: Name
     created_at: str
     task: Task
-    #: In the order of the model's probabilities; None for regression.
+    #: In the order of the model's probabilities; the numbers of the clusters; None for values.
     classes: list[Label] | None
     has_probabilities: bool
+    #: Where the task is "outputs": what is predicted at once.
+    outputs: list[Output] = []
     #: Whether training's columns had names (a DataFrame) or only places (an array).
     named_columns: bool
+    #: Whether it was fitted on texts themselves, and not on a table with a column of them.
+    takes_texts: bool = False
     features: list[Feature]
+    #: Columns of the training data that no step of the pipeline reads; clients may send them.
+    ignored: list[str] = []
     estimator: Estimator
     importances: Importances
     #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline; and
@@ -205,6 +257,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the probabilities tell the label, so that the graph need not."""
         return self.has_probabilities and self.engine.label_rule == "argmax"
 
+    @property
+    def parts(self) -> list[Output]:
+        """What is predicted: the outputs, or the one that has no name."""
+        one = Output(name="", classes=self.classes, has_probabilities=self.has_probabilities)
+        return self.outputs or [one]
+
 
 def decode_manifest(raw: bytes, where: str) -> Manifest:
     """
@@ -216,14 +274,15 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     """
     try:
         found = msgspec.json.decode(raw, type=_Format).format
-        if found != BUNDLE_FORMAT:
-            raise BundleError(f"{where} has format {found}; this server reads {BUNDLE_FORMAT}.")
+        if found not in READABLE_FORMATS:
+            known = " and ".join(map(str, READABLE_FORMATS))
+            raise BundleError(f"{where} has format {found}; this server reads {known}.")
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where} is no manifest: {error}.") from error
     if contradiction := _contradiction(manifest):
         raise BundleError(f"{where} contradicts itself: {contradiction}.")
-    return manifest
+    return _with_limits(manifest) if found == 1 else manifest
 
 
 def is_field(name: str) -> bool:
@@ -250,6 +309,17 @@ class _Format(msgspec.Struct):
     format: int
 
 
+def _with_limits(manifest: Manifest) -> Manifest:
+    """Add what format 1 takes for granted: a graph of float32 holds no larger number."""
+    features = [
+        msgspec.structs.replace(feature, magnitude=FLOAT32_MAX)
+        if feature.kind == "number"
+        else feature
+        for feature in manifest.features
+    ]
+    return msgspec.structs.replace(manifest, features=features)
+
+
 def _contradiction(manifest: Manifest) -> str | None:
     """Say what no model can be true of, as its types do not."""
     names = [feature.name for feature in manifest.features]
@@ -260,9 +330,17 @@ def _contradiction(manifest: Manifest) -> str | None:
         return f"the feature {twice!r} stands there twice"
     if strange := next((name for name in names if not is_field(name)), None):
         return f"no JSON field is read by the name {strange!r}"
-    classes = manifest.classes
-    if (manifest.task == "classification") != (classes is not None):
-        return f"it is a {manifest.task}, and its classes are {classes}"
-    if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+    return _contradicted_task(manifest)
+
+
+def _contradicted_task(manifest: Manifest) -> str | None:
+    task, classes = manifest.task, manifest.classes
+    if (task in ("classification", "clustering")) != (classes is not None):
+        return f"it is a {task}, and its classes are {classes}"
+    if (task == "outputs") != bool(manifest.outputs):
+        return f"it is a {task}, and has {len(manifest.outputs)} outputs"
+    if classes is None or task == "clustering":
+        return None
+    if len(classes) < 2 or len(set(classes)) < len(classes):
         return f"its classes are {classes}"
     return None

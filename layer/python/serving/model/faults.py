@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 from unicodedata import is_normalized, normalize
@@ -11,18 +11,23 @@ from unicodedata import is_normalized, normalize
 from serving.bundle.manifest import Feature
 from serving.errors import FieldError
 
-__all__ = ["FLOAT32_MAX", "MAX_FAULTS", "find_faults", "json_pointer"]
-
-#: The largest finite float32: what a graph can hold.
-FLOAT32_MAX = 3.4028234663852886e38
+__all__ = ["MAX_FAULTS", "find_faults", "is_whole", "json_pointer", "magnitude"]
 
 MAX_FAULTS = 100
-_NAMES = {"number": "a number", "boolean": "true or false", "category": "a string"}
+_NAMES = {
+    "number": "a number",
+    "boolean": "true or false",
+    "category": "a string",
+    "text": "a string",
+}
 
 
-def find_faults(data: Any, features: list[Feature]) -> list[FieldError]:
+def find_faults(
+    data: Any, features: list[Feature], ignored: Sequence[str] = ()
+) -> list[FieldError]:
     """Compare a decoded body with what *features* ask for; at most 100 faults, in order."""
-    return list(islice(_body(data, features), MAX_FAULTS))
+    known = {feature.name for feature in features}.union(ignored)
+    return list(islice(_body(data, features, known), MAX_FAULTS))
 
 
 def json_pointer(*keys: str | int) -> str:
@@ -30,11 +35,11 @@ def json_pointer(*keys: str | int) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
-def _body(data: Any, features: list[Feature]) -> Iterator[FieldError]:
+def _body(data: Any, features: list[Feature], known: set[str]) -> Iterator[FieldError]:
     if not isinstance(data, dict):
         yield FieldError("", f'expected {{"instances": […]}} or one instance, got {_kind(data)}')
     elif "instances" not in data:
-        yield from _object(data, (), features)
+        yield from _object(data, (), features, known)
     elif not isinstance(data["instances"], list):
         yield FieldError("/instances", f"expected an array, got {_kind(data['instances'])}")
     else:
@@ -43,12 +48,14 @@ def _body(data: Any, features: list[Feature]) -> Iterator[FieldError]:
         if not data["instances"]:
             yield FieldError("/instances", "expected at least one instance")
         for n, row in enumerate(data["instances"]):
-            yield from _row(row, ("instances", n), features)
+            yield from _row(row, ("instances", n), features, known)
 
 
-def _row(row: Any, path: tuple[str | int, ...], features: list[Feature]) -> Iterator[FieldError]:
+def _row(
+    row: Any, path: tuple[str | int, ...], features: list[Feature], known: set[str]
+) -> Iterator[FieldError]:
     if isinstance(row, dict):
-        yield from _object(row, path, features)
+        yield from _object(row, path, features, known)
     elif not isinstance(row, list):
         yield FieldError(json_pointer(*path), f"expected an object or an array, got {_kind(row)}")
     elif len(row) != len(features):
@@ -60,7 +67,7 @@ def _row(row: Any, path: tuple[str | int, ...], features: list[Feature]) -> Iter
 
 
 def _object(
-    row: dict[str, Any], path: tuple[str | int, ...], features: list[Feature]
+    row: dict[str, Any], path: tuple[str | int, ...], features: list[Feature], known: set[str]
 ) -> Iterator[FieldError]:
     respelled = _respelled(row, features)
     for feature in features:
@@ -72,7 +79,7 @@ def _object(
             yield FieldError(
                 json_pointer(*path, feature.name), f"missing; expected {_wanted(feature)}"
             )
-    known = {feature.name for feature in features} | set(respelled.values())
+    known = known.union(respelled.values())
     for key in row:
         if key not in known:
             yield FieldError(
@@ -109,16 +116,27 @@ def _value(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterato
                 json_pointer(*path),
                 f"expected {_wanted(feature)}, got null; training never saw one",
             )
+    elif feature.is_whole:
+        if not is_whole(value):
+            yield FieldError(
+                json_pointer(*path), f"expected {_wanted(feature)}, got {_kind(value)}"
+            )
     elif _kind(value) != _NAMES[feature.kind]:
         yield FieldError(json_pointer(*path), f"expected {_wanted(feature)}, got {_kind(value)}")
-    elif feature.kind == "number" and not _fits_float32(value):
-        yield FieldError(
-            json_pointer(*path), f"expected a number of magnitude at most {FLOAT32_MAX}"
-        )
+    elif feature.kind == "number" and not _fits(value, limit := magnitude(feature)):
+        yield FieldError(json_pointer(*path), f"expected a number of magnitude at most {limit}")
 
 
 def _wanted(feature: Feature) -> str:
-    return _NAMES[feature.kind] + (" or null" if feature.nullable else "")
+    name = "a whole number" if feature.is_whole else _NAMES[feature.kind]
+    return name + (" or null" if feature.nullable else "")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number that 64 bits hold, however it is written."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 2**63 and value == int(value)
 
 
 def _kind(value: Any) -> str:
@@ -133,9 +151,13 @@ def _kind(value: Any) -> str:
     return "an array" if isinstance(value, list) else "an object"
 
 
-def _fits_float32(value: float) -> bool:
+def magnitude(feature: Feature) -> float:
+    """Return the largest magnitude of a number that the model takes for *feature*."""
+    return sys.float_info.max if feature.magnitude is None else feature.magnitude
+
+
+def _fits(value: float, limit: float) -> bool:
     try:
-        number = float(value)
+        return abs(float(value)) <= limit
     except OverflowError:
         return False
-    return math.isfinite(number) and abs(number) <= FLOAT32_MAX

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from serving.bundle.manifest import Feature, Label, Manifest
+from serving.bundle.manifest import Feature, Label, Manifest, Output
 from serving.errors import FieldError
+from serving.model.faults import magnitude
 from serving.model.predictions import label_key
-from serving.model.schema import FLOAT32_MAX, MISSING
+from serving.model.schema import MISSING
 
 __all__ = ["INSTANCES", "PREDICTIONS", "Json", "ModelSchema", "object_schema", "ref"]
 
@@ -49,7 +50,11 @@ def _instances(manifest: Manifest, max_instances: int) -> dict[str, Json]:
     features = manifest.features
     return {
         "Body": {"oneOf": [batch, ref("Instance")]},
-        "Instance": object_schema({feature.name: _value(feature) for feature in features}),
+        "Instance": object_schema(
+            {feature.name: _value(feature) for feature in features}
+            | {name: {"description": "The model does not read it."} for name in manifest.ignored},
+            optional=tuple(manifest.ignored),
+        ),
         "Row": {
             "type": "array",
             "description": "The values in feature order.",
@@ -78,8 +83,10 @@ def _predictions(manifest: Manifest, _: int) -> dict[str, Json]:
 
 
 def _value(feature: Feature) -> Json:
-    if feature.kind == "category":
-        schema: Json = {"type": "string"}
+    if feature.kind == "text":
+        schema: Json = {"type": "string", "not": {"const": MISSING}}
+    elif feature.kind == "category":
+        schema = {"type": "integer" if feature.is_whole else "string"}
         if feature.accepts_unseen:
             schema["not"] = {"const": MISSING}
             schema["examples"] = list(feature.categories or [])[:20]
@@ -89,7 +96,11 @@ def _value(feature: Feature) -> Json:
     elif feature.kind == "boolean":
         schema = {"type": "boolean"}
     else:
-        schema = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
+        schema = {
+            "type": "number",
+            "minimum": -magnitude(feature),
+            "maximum": magnitude(feature),
+        }
         if feature.minimum is not None and feature.maximum is not None:
             seen = f"{feature.minimum:g} to {feature.maximum:g}"
             schema["description"] = f"Seen in training: {seen}."
@@ -99,12 +110,27 @@ def _value(feature: Feature) -> Json:
 
 
 def _prediction(manifest: Manifest) -> Json:
-    if manifest.classes is None:
+    number = {"type": "number"}
+    if manifest.task == "outliers":
+        return object_schema({"outlier": {"type": "boolean"}, "score": number})
+    if manifest.task == "clustering":
+        fields: Json = {"cluster": {"enum": manifest.classes}}
+        if manifest.has_probabilities:
+            fields["probabilities"] = {"type": "array", "items": _PROBABILITY}
+        return object_schema(fields)
+    if manifest.outputs:
+        outputs = object_schema({output.name: _output(output) for output in manifest.outputs})
+        return object_schema({"outputs": outputs})
+    return _output(manifest.parts[0])
+
+
+def _output(output: Output) -> Json:
+    if output.classes is None:
         return object_schema({"value": {"type": "number"}})
-    fields: Json = {"label": {"enum": manifest.classes}}
-    if manifest.has_probabilities:
+    fields: Json = {"label": {"enum": output.classes}}
+    if output.has_probabilities:
         fields["probability"] = _PROBABILITY
-        fields["probabilities"] = _probabilities(manifest.classes)
+        fields["probabilities"] = _probabilities(output.classes)
     return object_schema(fields)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from math import isfinite
 from typing import Any
 
 import msgspec
 
-from serving.bundle.manifest import Manifest
+from serving.bundle.manifest import Label, Manifest
 from serving.model.engines import Scores
 
 __all__ = ["label_key", "max_prediction_bytes", "to_predictions"]
@@ -21,15 +22,44 @@ def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
     Raises:
         FloatingPointError: It cannot hold them: one is infinite, or no number.
     """
-    values, probabilities, classes = scores.values, scores.probabilities, manifest.classes
+    if manifest.task == "outliers":
+        _check_finite(scores.values)
+        return [{"outlier": score < 0, "score": score} for score in scores.values]
+    if manifest.task == "clustering":
+        return _clusters(scores)
+    if not manifest.outputs:
+        return _predictions(manifest.classes, scores)
+    names = [output.name for output in manifest.outputs]
+    parts = [
+        _predictions(output.classes, part)
+        for output, part in zip(manifest.outputs, scores.parts, strict=True)
+    ]
+    return [{"outputs": dict(zip(names, row, strict=True))} for row in zip(*parts, strict=True)]
+
+
+def _check_finite(values: Iterable[float]) -> None:
+    if not all(map(isfinite, values)):
+        raise FloatingPointError
+
+
+def _clusters(scores: Scores) -> list[dict[str, Any]]:
+    if scores.probabilities is None:
+        return [{"cluster": value} for value in scores.values]
+    _check_finite(chain.from_iterable(scores.probabilities))
+    return [
+        {"cluster": value, "probabilities": row}
+        for value, row in zip(scores.values, scores.probabilities, strict=True)
+    ]
+
+
+def _predictions(classes: list[Label] | None, scores: Scores) -> list[dict[str, Any]]:
+    values, probabilities = scores.values, scores.probabilities
     if classes is None:
-        if not all(map(isfinite, values)):
-            raise FloatingPointError
+        _check_finite(values)
         return [{"value": value} for value in values]
     if probabilities is None:
         return [{"label": classes[value]} for value in values]
-    if not all(map(isfinite, chain.from_iterable(probabilities))):
-        raise FloatingPointError
+    _check_finite(chain.from_iterable(probabilities))
     keys = [label_key(label) for label in classes]
     return [
         {"label": classes[i], "probability": row[i], "probabilities": dict(zip(keys, row))}  # noqa: B905  # strict costs a third of the time, and the widths are the graph's own

@@ -14,16 +14,16 @@ import msgspec
 
 from serving.bundle.manifest import Feature, Manifest
 from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
-from serving.model.faults import FLOAT32_MAX, MAX_FAULTS, find_faults, json_pointer
+from serving.model.faults import MAX_FAULTS, find_faults, is_whole, json_pointer, magnitude
 
-__all__ = ["FLOAT32_MAX", "MISSING", "Instances", "Schema"]
+__all__ = ["MISSING", "Instances", "Schema"]
 
 #: Stands for a missing category inside a graph, which has no null for strings: a Unicode
-#: noncharacter, which is taken from nobody.
+#: noncharacter, which no client may send.
 MISSING = "\ufdd0"
 
-Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
-TYPES: dict[str, Any] = {"number": Number, "boolean": bool, "category": str}
+_WHOLE = frozenset({int, type(None)})
+TYPES: dict[str, Any] = {"number": float, "boolean": bool, "category": str, "text": str}
 
 
 class Instances(NamedTuple):
@@ -46,10 +46,12 @@ class Schema:
         types = [_type(feature) for feature in self._features]
         # Field names need not be identifiers, so the fields are f0, f1, … and renamed on the wire.
         names = [f"f{i}" for i in range(len(types))]
+        ignored = {f"i{n}": name for n, name in enumerate(manifest.ignored)}
+        self._ignored = ignored
         instance = msgspec.defstruct(
             "Instance",
-            list(zip(names, types, strict=True)),
-            rename={f"f{i}": feature.name for i, feature in enumerate(self._features)},
+            [*zip(names, types, strict=True), *((field, Any, msgspec.UNSET) for field in ignored)],
+            rename={f"f{i}": feature.name for i, feature in enumerate(self._features)} | ignored,
             forbid_unknown_fields=True,
             gc=False,
         )
@@ -62,6 +64,7 @@ class Schema:
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         self._single = msgspec.json.Decoder(instance)
         self._values = operator.attrgetter(*names) if len(names) > 1 else _one_value
+        self._whole = [i for i, feature in enumerate(self._features) if feature.is_whole]
         self._known = [
             (i, frozenset((*(feature.categories or ()), *((None,) if feature.nullable else ()))))
             for i, feature in enumerate(self._features)
@@ -94,7 +97,14 @@ class Schema:
         columns = list(
             zip(*[row if type(row) is tuple else values(row) for row in rows], strict=True)
         )
+        for i in self._whole:
+            if not set(map(type, columns[i])) <= _WHOLE:  # 3.0 is a whole number, too
+                if not all(value is None or is_whole(value) for value in columns[i]):
+                    raise self._explain(body, max_instances)
+                columns[i] = tuple(None if value is None else int(value) for value in columns[i])
         warnings = self._unseen(columns, rows, single=single)
+        if self._ignored:
+            warnings += self._unread(rows, single=single)
         return Instances(columns, len(rows), single, warnings)
 
     def _explain(self, body: bytes, max_instances: int) -> Exception:
@@ -109,7 +119,21 @@ class Schema:
             found = len(data["instances"])
             if found > max_instances:
                 return _too_many(found, max_instances)
-        return _invalid(find_faults(data, self._features))
+        return _invalid(find_faults(data, self._features, list(self._ignored.values())))
+
+    def _unread(self, rows: list[Any], *, single: bool) -> list[FieldError]:
+        """Warn once of each column that was sent and that the model does not read."""
+        warnings = []
+        for field, name in self._ignored.items():
+            sent = (
+                n
+                for n, row in enumerate(rows)
+                if type(row) is not tuple and getattr(row, field) is not msgspec.UNSET
+            )
+            if (first := next(sent, None)) is not None:
+                where = json_pointer(name) if single else json_pointer("instances", first, name)
+                warnings.append(FieldError(where, "the model does not read this column"))
+        return warnings
 
     def _unseen(self, columns: list[Any], rows: list[Any], *, single: bool) -> list[FieldError]:
         """Refuse, or warn of, categories that training never saw."""
@@ -139,7 +163,10 @@ class Schema:
 
 
 def _type(feature: Feature) -> Any:
-    kind = TYPES[feature.kind]
+    kind = float | int if feature.is_whole else TYPES[feature.kind]
+    if feature.magnitude is not None:
+        limit = magnitude(feature)
+        kind = Annotated[float, msgspec.Meta(ge=-limit, le=limit)]
     return kind | None if feature.nullable else kind
 
 

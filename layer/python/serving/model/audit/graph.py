@@ -28,13 +28,13 @@ _INT64 = 7
 
 _STANDARD = """
     Abs Add And ArgMax ArgMin Cast CastLike Celu Clip Compress Concat Constant ConstantOfShape
-    Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Gather GatherElements
-    GatherND Gemm Greater GreaterOrEqual Identity IsNaN Less LessOrEqual Log LogSoftmax
+    Cos Cosh CumSum Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements
+    GatherND Gemm Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log LogSoftmax
     LpNormalization MatMul Max Mean Min Mod Mul Neg NonZero Not Or Pow Range Reciprocal ReduceL1
     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu
-    Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh Size Slice Softmax Split
-    Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
+    ReduceSumSquare Relu Reshape Round Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Sinh
+    Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TfIdfVectorizer Tile TopK Transpose Trilu
+    Unsqueeze Where Xor
 """
 _MACHINE_LEARNING = """
     ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer
@@ -146,6 +146,8 @@ class _Check:
             self._whole.add(name, kind)
         if operator in TREES:
             self._trees(operator, attributes)
+        if operator == "TfIdfVectorizer":
+            _terms(attributes)
 
     def _trees(self, operator: str, attributes: _Attributes) -> None:
         numbers = {name: attribute.numbers for name, attribute in attributes.items()}
@@ -241,6 +243,14 @@ class _Check:
         if before is not None:
             _refuse(f"says {before!r} and something else in one place")
         return self._text(value)[:100]
+
+
+def _terms(attributes: _Attributes) -> None:
+    """See that a count of terms has a column for each term, and no others."""
+    places = attributes.get("ngram_indexes", _Attribute()).numbers
+    count = len(attributes.get("pool_strings", _Attribute()).leaves)
+    if sorted(np.concatenate([np.empty(0, np.int64), *places]).tolist()) != [*range(count)]:
+        _refuse("counts terms that it does not name")
 
 
 def _part(value: Any) -> slice:

@@ -19,6 +19,13 @@ class Scores(NamedTuple):
     values: list[Any]
     #: n rows of one for each class; None for regression, or where the classifier has none.
     probabilities: list[list[float]] | None
+    #: Of a model with several outputs: what it answers for each; the rest is empty then.
+    outputs: list[Scores] | None = None
+
+    @property
+    def parts(self) -> list[Scores]:
+        """The answers for each output, or the one answer there is."""
+        return self.outputs or [self]
 
 
 class Engine(Protocol):

@@ -19,16 +19,24 @@ from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
 from serving.model.engines import Columns, Scores, bounded
 from serving.model.schema import MISSING
+from serving.model.texts import is_linear, terms
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from serving.bundle.manifest import Manifest
+    from serving.bundle.manifest import Manifest, TextRule
 
 __all__ = ["MISSING", "OnnxEngine", "limit_memory"]
 
 #: How long one row may take when it is tried.
 TRIAL_SECONDS = 5.0
+#: What a graph may ask for: format 1 has numbers as float32, format 2 as float64.
+_INPUTS: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(string)": object,
+}
 
 
 class _Input(NamedTuple):
@@ -36,7 +44,10 @@ class _Input(NamedTuple):
 
     name: str
     group: list[int]
-    categories: bool
+    #: numpy's: object for strings.
+    dtype: Any
+    #: How a text is split into terms, if this input takes terms.
+    rule: TextRule | None
 
 
 class OnnxEngine:
@@ -76,14 +87,24 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
         self._features = manifest.features
-        self._inputs = self._read_inputs(manifest.engine.inputs)
+        self._inputs = self._read_inputs(manifest)
         self._label_is_likeliest = manifest.label_is_likeliest
         self._tie = manifest.engine.tie_tolerance
-        self._regression = manifest.task == "regression"
+        self._rows_at_once = manifest.engine.rows_at_once
+        self._parts = manifest.parts
+        self._several = bool(manifest.outputs)
         self._has_probabilities = manifest.has_probabilities
-        self._class_index = {_as_graph(label): i for i, label in enumerate(manifest.classes or ())}
+        self._regression = manifest.classes is None and not self._several
+        classes = manifest.classes or ()
+        #: A graph of format 2 answers with a class's place, one of format 1 with the class.
+        self._class_index: dict[Any, int] = (
+            {_as_graph(label): i for i, label in enumerate(classes)}
+            if manifest.format == 1
+            else {i: i for i in range(len(classes))}
+        )
         names = [node.name for node in self._session.get_outputs()]
-        wanted = 2 if self._has_probabilities and not self._label_is_likeliest else 1
+        wanted = sum(2 if part.has_probabilities else 1 for part in self._parts)
+        wanted = 1 if self._label_is_likeliest else wanted
         if len(names) < wanted:
             raise BundleError(f"the graph has {len(names)} outputs, and {wanted} are needed.")
         kind = self._session.get_outputs()[0].type
@@ -98,12 +119,19 @@ class OnnxEngine:
         Raises:
             ValueError: The graph cannot take these values.
         """
-        feed = self._feed(columns)
+        rows, most = len(columns[0]), self._rows_at_once
         try:
-            outputs = self._session.run(self._outputs, feed)
+            if most is None or rows <= most:
+                return self._to_scores(self._session.run(self._outputs, self._feed(columns)))
+            parts = [
+                self._session.run(
+                    self._outputs, self._feed([column[i : i + most] for column in columns])
+                )
+                for i in range(0, rows, most)
+            ]
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise ValueError(f"onnxruntime: {_said(error)}") from error
-        return self._to_scores(outputs)
+        return self._to_scores([np.concatenate(part) for part in zip(*parts, strict=True)])
 
     def try_out(self, columns: Columns) -> Scores:
         """
@@ -130,48 +158,98 @@ class OnnxEngine:
             raise BundleError(f"the graph answers {rows} rows with {shapes}.")
         return scores
 
+    def _each(self, outputs: list[Any]) -> list[Scores]:
+        """Read the answers for several outputs, which the graph gives one after the other."""
+        found = []
+        for part in self._parts:
+            answers = outputs.pop(0).reshape(-1).tolist()
+            if part.classes is not None and answers and min(answers) < 0:
+                raise ValueError("the graph has no answer")
+            probabilities = bounded(outputs.pop(0).tolist()) if part.has_probabilities else None
+            found.append(Scores(answers, probabilities))
+        return found
+
     def _fit(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
         """Whether each output is as large as it should be."""
+        if self._several:
+            return self._fit_each(shapes, rows)
         if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
             return False
         return self._label_is_likeliest or math.prod(shapes[0]) == rows
 
+    def _fit_each(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
+        left = iter(shapes)
+        for part in self._parts:
+            if math.prod(next(left)) != rows:
+                return False
+            if part.has_probabilities and next(left) != (rows, len(part.classes or ())):
+                return False
+        return True
+
     def _to_scores(self, outputs: Any) -> Scores:
+        if self._several:
+            return Scores([], None, self._each(list(outputs)))
         if self._regression:
             return Scores(outputs[0].reshape(-1).tolist(), None)
         if self._label_is_likeliest:
             probabilities = bounded(outputs[0].tolist())
             return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
-        labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
+        try:
+            labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
+        except KeyError:  # it marks rows that scikit-learn rejects by -1
+            raise ValueError("the graph has no answer") from None
         return Scores(labels, bounded(outputs[1].tolist()) if self._has_probabilities else None)
 
-    def _read_inputs(self, groups: list[list[int]] | None) -> list[_Input]:
+    def _read_inputs(self, manifest: Manifest) -> list[_Input]:
+        groups = manifest.engine.inputs
         # By place: the compiler changes names that are no identifiers.
-        names = [node.name for node in self._session.get_inputs()]
+        nodes = self._session.get_inputs()
         count = len(self._features)
         if groups is None:
-            groups = [[*range(count)]] if len(names) == 1 else [[i] for i in range(count)]
-        known = sorted(itertools.chain(*groups)) == [*range(count)] and all(groups)
-        if len(names) != len(groups) or not known:
-            raise BundleError(f"the graph has {len(names)} inputs for {count} features.")
-        return [self._input(name, group) for name, group in zip(names, groups, strict=True)]
+            groups = [[*range(count)]] if len(nodes) == 1 else [[i] for i in range(count)]
+        known = all(0 <= i < count for i in itertools.chain(*groups))
+        texts = manifest.engine.texts
+        fit = len(nodes) == len(groups) and all(
+            len(group) == 1 if place in texts else node.shape[-1:] == [len(group)]
+            for place, (node, group) in enumerate(zip(nodes, groups, strict=False))
+        )
+        if not fit or not known:
+            raise BundleError(f"the graph has {len(nodes)} inputs for {count} features.")
+        return [
+            self._input(node, group, texts.get(place))
+            for place, (node, group) in enumerate(zip(nodes, groups, strict=True))
+        ]
 
-    def _input(self, name: str, group: list[int]) -> _Input:
-        categories = [self._features[i].kind == "category" for i in group]
+    def _input(self, node: Any, group: list[int], rule: TextRule | None) -> _Input:
+        categories = [self._features[i].is_text for i in group]
         if any(categories) != all(categories):
-            raise BundleError(f"the graph's input {name[:80]!r} has numbers and categories.")
-        return _Input(name, group, categories[0])
+            raise BundleError(f"the graph's input {node.name[:80]!r} has numbers and categories.")
+        dtype = _INPUTS.get(node.type)
+        if dtype is None or (dtype is object) != categories[0]:
+            raise BundleError(f"the graph's input {node.name[:80]!r} takes {node.type}.")
+        if rule is not None and rule.pattern and not is_linear(rule.pattern):
+            raise BundleError(f"the pattern {rule.pattern[:80]!r} is not served.")
+        return _Input(node.name, group, dtype, rule)
 
     def _feed(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         feed = {}
-        for name, group, categories in self._inputs:
-            rows = [columns[i] for i in group]
-            if categories:
-                named = [[MISSING if value is None else value for value in row] for row in rows]
-                feed[name] = np.array(named, dtype=object).T
-            else:
-                feed[name] = np.array(rows, dtype=np.float32).T  # None becomes NaN
+        for name, group, dtype, rule in self._inputs:
+            rows: Any = [columns[i] for i in group]
+            if rule is not None:
+                feed[name] = _padded([terms(text, rule) for text in rows[0]])
+                continue
+            if dtype is object:
+                rows = [[MISSING if value is None else value for value in row] for row in rows]
+            feed[name] = np.array(rows, dtype=dtype).T  # None becomes NaN
         return feed
+
+
+def _padded(lists: list[list[str]]) -> npt.NDArray[Any]:
+    """Make an array of lists of unequal length; an empty string is no term."""
+    array = np.full((len(lists), max(1, *map(len, lists))), "", dtype=object)
+    for row, found in zip(array, lists, strict=True):
+        row[: len(found)] = found
+    return array
 
 
 def _as_graph(label: Any) -> Any:
@@ -183,6 +261,8 @@ def _first_best(probabilities: list[float], tie: float) -> int:
     """Return the place of the largest: of the first of those that are equal within *tie*."""
     best = max(probabilities)
     place = probabilities.index(best)
+    if not tie:
+        return place
     for earlier in range(place):
         if probabilities[earlier] >= best - tie:
             return earlier

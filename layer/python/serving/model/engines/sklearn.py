@@ -59,28 +59,59 @@ class SklearnEngine:
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""
         data: Any = frame(self._manifest.features, columns)
-        if not self._manifest.named_columns:
+        if self._manifest.takes_texts:
+            data = data.iloc[:, 0]
+        elif not self._manifest.named_columns:
             data = data.to_numpy()
-        with self._lock:
+        with self._lock, np.errstate(all="ignore"):  # an answer that is not finite is rejected
             return self._score(data)
 
     def _score(self, data: Any) -> Scores:
-        classes = self._manifest.classes
+        manifest = self._manifest
+        if manifest.task == "outliers":
+            found = np.asarray(self._pipeline.decision_function(data)).reshape(-1)
+            return Scores(found.tolist(), None)
+        if manifest.outputs:
+            return self._score_outputs(data)
+        classes = manifest.classes
         if classes is None:
             values = np.asarray(self._pipeline.predict(data)).reshape(-1)
             if values.dtype == object:  # whatever it holds: a number each, or none
                 values = values.astype(np.float64)
             return Scores(values.tolist(), None)
         probabilities = None
-        if self._manifest.has_probabilities:
+        if manifest.has_probabilities:
             found = np.asarray(self._pipeline.predict_proba(data))
             probabilities = bounded(found.tolist())
-            if self._manifest.engine.label_rule == "argmax":
+            if manifest.engine.label_rule == "argmax":
                 # What predict does for such a model, without asking it twice.
                 return Scores(np.argmax(found, axis=1).tolist(), probabilities)
-        index = {label: i for i, label in enumerate(classes)}
-        labels = np.asarray(self._pipeline.predict(data)).tolist()
-        return Scores([index[label] for label in labels], probabilities)
+        return Scores(_places(self._pipeline.predict(data), classes), probabilities)
+
+    def _score_outputs(self, data: Any) -> Scores:
+        outputs = self._manifest.outputs
+        predicted = np.asarray(self._pipeline.predict(data)).reshape(-1, len(outputs))
+        chances: Any = None
+        if any(output.has_probabilities for output in outputs):
+            chances = self._pipeline.predict_proba(data)
+        parts = []
+        for i, output in enumerate(outputs):
+            if output.classes is None:
+                parts.append(Scores(predicted[:, i].astype(np.float64).tolist(), None))
+                continue
+            found = None
+            if output.has_probabilities:
+                found = chances[i] if isinstance(chances, list) else chances[:, i]
+                found = np.column_stack([1 - found, found]) if found.ndim == 1 else found
+            places = _places(predicted[:, i], output.classes)
+            parts.append(Scores(places, None if found is None else bounded(found.tolist())))
+        return Scores([], None, parts)
+
+
+def _places(labels: Any, classes: list[Any]) -> list[int]:
+    """Return where each label stands among the classes."""
+    index = {label: i for i, label in enumerate(classes)}
+    return [index[label] for label in np.asarray(labels).reshape(-1).tolist()]
 
 
 def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:

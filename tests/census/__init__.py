@@ -1,0 +1,1 @@
+"""The census: shapes of pipelines that people have, and how each is served."""

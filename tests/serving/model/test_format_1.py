@@ -1,0 +1,39 @@
+"""A bundle that an older version wrote is served as before."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from serving.bundle.reader import open_bundle
+from serving.errors import InvalidInstances
+from serving.model.model import open_model
+from serving.stores.folder import FolderStore
+
+from tests.helpers.servers import ROOT
+
+FOLDER = ROOT / "tests" / "data" / "format-1"
+
+
+def test_a_bundle_of_format_1_answers_as_it_did() -> None:
+    """Its graph takes float32; the answers are those that scikit-learn gave when it was written."""
+    model = open_model(open_bundle(FolderStore(FOLDER)))
+    answers = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
+    body = msgspec.json.encode({"instances": answers["instances"]})
+    found = model.predict(model.decode(body, 100).columns)
+
+    assert model.manifest.format == 1
+    assert [answer["label"] for answer in found] == answers["labels"]
+    for answer, expected in zip(found, answers["probabilities"], strict=True):
+        assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_bundle_of_format_1_takes_what_float32_holds() -> None:
+    """A larger number is rejected, at its place."""
+    model = open_model(open_bundle(FolderStore(FOLDER)))
+    instance = {**model.manifest.example.instance, "price": 1e39}
+
+    with pytest.raises(InvalidInstances) as error:
+        model.decode(msgspec.json.encode(instance), 1)
+    assert [fault.pointer for fault in error.value.errors] == ["/price"]

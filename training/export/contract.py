@@ -1,0 +1,170 @@
+"""Reads off a fitted pipeline what each of its columns is to it: the contract with clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
+from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
+
+from training.export.converters.compose import resolve_columns
+from training.export.walk import best_of
+
+__all__ = ["VECTORIZERS", "Use", "read_uses", "takes_texts"]
+
+VECTORIZERS = (CountVectorizer, HashingVectorizer, TfidfVectorizer)
+
+
+class Use:
+    """What the pipeline does with one column."""
+
+    def __init__(self) -> None:
+        #: What its encoders know, in their order; None if none reads it.
+        self.categories: list[Any] | None = None
+        #: Whether a step reads it as text.
+        self.text = False
+        #: Whether an imputer fills its gaps.
+        self.imputed = False
+        #: Whether any other step reads it.
+        self.read = False
+
+    @property
+    def ignored(self) -> bool:
+        """Whether no step reads it."""
+        return self.categories is None and not (self.text or self.imputed or self.read)
+
+    def encode(self, categories: Any) -> None:
+        """Take in what an encoder knows of it."""
+        known = self.categories or []
+        plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
+        self.categories = list(dict.fromkeys([*known, *(v for v in plain if not _is_gap(v))]))
+
+
+def read_uses(pipeline: Any, columns: int) -> list[Use]:
+    """Say what *pipeline* does with each of its *columns*, by place."""
+    uses = [Use() for _ in range(columns)]
+    _step(best_of(pipeline), list(range(columns)), uses)
+    return uses
+
+
+def takes_texts(model: Any) -> bool:
+    """Whether *model* was fitted on texts themselves: a Series or a list of strings."""
+    model = best_of(model)
+    if isinstance(model, Pipeline):
+        return takes_texts(model.steps[0][1])
+    if isinstance(model, FeatureUnion):
+        return all(takes_texts(step) for _, step in model.transformer_list)
+    if isinstance(model, TransformedTargetRegressor):
+        return takes_texts(model.regressor_)
+    return isinstance(model, VECTORIZERS)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124  # NaN differs from itself
+
+
+_Places = list[int | None]
+
+
+def _step(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    """Take in one step; which features its outputs still are, None for what is computed."""
+    step = best_of(step)
+    for kinds, reader in _READERS:
+        if isinstance(step, kinds):
+            found: _Places = reader(step, places, uses)
+            return found
+    for use in _used(places, uses):
+        use.read = True
+    return []
+
+
+def _used(places: _Places, uses: list[Use]) -> list[Use]:
+    return [uses[i] for i in places if i is not None]
+
+
+def _word(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    if step == "drop":
+        return []
+    for use in _used(places, uses):
+        use.read = True
+    return places
+
+
+def _pipeline(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    for _, inner in step.steps:
+        if not (inner is None or isinstance(inner, str)):
+            places = _step(inner, places, uses)
+    return places
+
+
+def _union(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    return [p for _, inner in step.transformer_list for p in _step(inner, places, uses)]
+
+
+def _around(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    return _step(step.regressor_, places, uses)
+
+
+def _vectorizer(_: Any, places: _Places, uses: list[Use]) -> _Places:
+    for use in _used(places, uses):
+        use.text = True
+    return []
+
+
+def _encoder(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    for i, known in zip(places, step.categories_, strict=False):
+        if i is not None:
+            uses[i].encode(known)
+    return []
+
+
+def _imputer(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    for use in _used(places, uses):
+        use.imputed = True
+    return places if len(getattr(step, "statistics_", ())) == len(places) else []
+
+
+def _function(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    if step.func is None:
+        return places
+    for use in _used(places, uses):
+        use.read = True
+    return []
+
+
+def _column_transformer(step: Any, places: _Places, uses: list[Use]) -> _Places:
+    names = getattr(step, "feature_names_in_", None)
+    made: _Places = []
+    for _, inner, columns in step.transformers_:
+        chosen = resolve_columns(columns, names, step.n_features_in_)
+        made += _step(inner, [places[i] if i < len(places) else None for i in chosen], uses)
+    return made
+
+
+def _histograms(model: Any, places: _Places, uses: list[Use]) -> _Places:
+    chosen: _Places = []
+    if model._preprocessor is not None:
+        chosen = [i for i, c in zip(places, model.is_categorical_, strict=False) if c]
+        _encoder(model._preprocessor.named_transformers_["encoder"], chosen, uses)
+    for use in _used([i for i in places if i not in chosen], uses):
+        use.read = True
+    return []
+
+
+_READERS: list[tuple[Any, Any]] = [
+    (str | None, _word),
+    (Pipeline, _pipeline),
+    (ColumnTransformer, _column_transformer),
+    (FeatureUnion, _union),
+    (TransformedTargetRegressor, _around),
+    (VECTORIZERS, _vectorizer),
+    ((OneHotEncoder, OrdinalEncoder, TargetEncoder), _encoder),
+    ((HistGradientBoostingClassifier, HistGradientBoostingRegressor), _histograms),
+    ((SimpleImputer, KNNImputer, MissingIndicator), _imputer),
+    (FunctionTransformer, _function),
+]

@@ -1,0 +1,148 @@
+"""Histogram gradient boosting, whose trees compare float64 and may split by categories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from serving.model.schema import MISSING
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from training.export.converters import registry
+from training.export.converters.encode import category_of, lookup
+from training.export.converters.linear import pair
+from training.export.converters.registry import converts
+from training.export.converters.trees import Tree, tree_sums
+from training.export.graph import Column, Graph, Table
+
+__all__ = ["Ways", "boosted_sums"]
+
+
+class Ways:
+    """The splits by categories: for each column, which way each of its categories goes."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, dict[bytes, int]] = {}
+
+    def add(self, column: int, goes_right: Any, *, missing_right: bool) -> int:
+        """
+        Take in a split.
+
+        Args:
+            column: The place of the feature that is split.
+            goes_right: For each category, by its code; shape (categories,).
+            missing_right: Where a missing category goes, or one never seen.
+
+        Returns:
+            What stands for it in `Tree.feature`; `Tree.threshold` holds the column meanwhile.
+        """
+        key = np.append(np.asarray(goes_right, bool), missing_right).tobytes()
+        ways = self.found.setdefault(column, {})
+        return -1 - ways.setdefault(key, len(ways))
+
+
+def boosted_sums(
+    graph: Graph,
+    trees: list[Tree],
+    ways: Ways,
+    columns: list[Column],
+    categories: dict[int, list[Any]],
+    *,
+    targets: int,
+    base: Any,
+) -> str:
+    """
+    Write the sums of trees that split by numbers and by categories, shape (rows, targets).
+
+    Args:
+        graph: The graph.
+        trees: Their features are places in *columns*, or what `Ways.add` gave.
+        ways: The splits by categories.
+        columns: The features.
+        categories: For each column that is split by them, its categories, by code.
+        targets: How many sums there are.
+        base: What they start from.
+    """
+    parts: Table = []
+    ways_at: dict[tuple[int, int], int] = {}
+    for j, found in sorted(ways.found.items()):
+        known = categories[j]
+        rows = np.array([np.frombuffer(key, bool) for key in found], float).T
+        rows = np.vstack([rows[: len(known)], rows[-1:]])
+        gaps = [i for i, value in enumerate(known) if value == MISSING or value != value]  # noqa: PLR0124
+        rows[gaps] = rows[-1]
+        for i in range(rows.shape[1]):
+            ways_at[j, i] = len(parts) + i
+        made = lookup(graph, columns[j], known, rows[:-1], rows[-1])
+        parts = parts + graph.computed(made, rows.shape[1], small=True)
+    numbers = [j for j in range(len(columns)) if j not in categories]
+    places = np.full(len(columns), -1)
+    places[numbers] = np.arange(len(parts), len(parts) + len(numbers))
+    value = graph.matrix(parts + [columns[j] for j in numbers])
+    placed = [_placed(tree, places, ways_at) for tree in trees]
+    return tree_sums(graph, value, placed, targets, base=base)
+
+
+def _placed(tree: Tree, places: Any, ways_at: dict[tuple[int, int], int]) -> Tree:
+    """Point the splits of *tree* to the columns that the graph hands to it."""
+    inner = tree.left != -1
+    feature, threshold = tree.feature.copy(), tree.threshold.copy()
+    by_category = inner & (feature < 0)
+    by_number = inner & ~by_category
+    feature[by_number] = places[feature[by_number]]
+    for i in np.flatnonzero(by_category):
+        feature[i] = ways_at[int(threshold[i]), int(-1 - feature[i])]
+        threshold[i] = 0.5
+    return tree._replace(feature=feature, threshold=threshold)
+
+
+@converts("decision", HistGradientBoostingClassifier)
+def _raw_predictions(graph: Graph, model: Any, table: Table) -> str:
+    columns, categories = list(table), {}
+    if model._preprocessor is not None:
+        encoder = model._preprocessor.named_transformers_["encoder"]
+        chosen = [column for column, c in zip(table, model.is_categorical_, strict=True) if c]
+        others = [column for column, c in zip(table, model.is_categorical_, strict=True) if not c]
+        columns = chosen + others  # categories come first
+        categories = {
+            j: [category_of(value, column) for value in encoder.categories_[j]]
+            for j, column in enumerate(chosen)
+        }
+    ways = Ways()
+    trees = [
+        _tree(predictor, ways, k)
+        for stage in model._predictors
+        for k, predictor in enumerate(stage)
+    ]
+    targets, base = len(model._predictors[0]), model._baseline_prediction
+    return boosted_sums(graph, trees, ways, columns, categories, targets=targets, base=base)
+
+
+def _tree(predictor: Any, ways: Ways, target: int) -> Tree:
+    nodes = predictor.nodes
+    leaf = nodes["is_leaf"].astype(bool)
+    left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
+    feature = nodes["feature_idx"].astype(np.int64)
+    threshold = nodes["num_threshold"].astype(np.float64)
+    missing = nodes["missing_go_to_left"].astype(bool)
+    left[leaf] = -1
+    for i in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf):
+        bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
+        goes_left = np.unpackbits(bits.astype("<u4").view(np.uint8), bitorder="little")
+        threshold[i] = feature[i]
+        feature[i] = ways.add(int(feature[i]), 1 - goes_left, missing_right=not missing[i])
+    return Tree(left, right, feature, threshold, missing, nodes["value"].copy(), target)
+
+
+@converts("probabilities", HistGradientBoostingClassifier)
+def _classifier(graph: Graph, model: Any, table: Table) -> str:
+    found = registry.decide(graph, model, table)
+    if len(model.classes_) == 2:
+        return pair(graph, graph.node("Sigmoid", found))
+    return str(graph.node("Softmax", found, axis=1))
+
+
+@converts("values", HistGradientBoostingRegressor)
+def _regressor(graph: Graph, model: Any, table: Table) -> str:
+    found = _raw_predictions(graph, model, table)
+    return str(graph.node("Exp", found)) if model.loss in ("poisson", "gamma") else found

@@ -1,0 +1,245 @@
+"""Pipelines, column transformers, searches and functions: what holds or joins other steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from training.export.converters import registry
+from training.export.converters.registry import converts
+from training.export.converters.scale import clip
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__ = ["resolve_columns"]
+
+_IMBALANCED = "imblearn.pipeline.Pipeline"
+
+
+def _delegate(method: Callable[..., Any], graph: Graph, pipeline: Any, table: Table) -> Any:
+    for _, step in pipeline.steps[:-1]:
+        if hasattr(step, "fit_resample"):  # it draws training rows, and does nothing afterwards
+            continue
+        if not _passes(step):
+            table = registry.transform(graph, step, table)
+    last = pipeline.steps[-1][1]
+    return table if _passes(last) else method(graph, last, table)
+
+
+def _passes(step: Any) -> bool:
+    return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+for _name, _method in (
+    ("transform", registry.transform),
+    ("values", registry.values),
+    ("probabilities", registry.probabilities),
+    ("decision", registry.decide),
+    ("label", registry.label),
+    ("several", registry.several),
+):
+
+    @converts(_name, Pipeline, _IMBALANCED)
+    def _pipeline(graph: Graph, step: Any, table: Table, _method: Any = _method) -> Any:
+        return _delegate(_method, graph, step, table)
+
+
+def resolve_columns(columns: Any, names: Any, count: int) -> list[int]:
+    """
+    Find the places of the columns that one part of a fitted ColumnTransformer is given.
+
+    Args:
+        columns: As `transformers_` has them: names, places, a slice or a mask.
+        names: Of the columns that it was fitted on; None if they had none.
+        count: How many there were.
+    """
+    places = pd.Series(range(count), index=names if names is not None else range(count))
+    if isinstance(columns, str):
+        return [int(places.loc[columns])]
+    if isinstance(columns, slice):
+        by_name = isinstance(columns.start, str) or isinstance(columns.stop, str)
+        return [int(i) for i in (places.loc[columns] if by_name else places.iloc[columns])]
+    chosen = np.atleast_1d(np.asarray(columns))
+    if not chosen.size:
+        return []
+    if chosen.dtype == bool or np.issubdtype(chosen.dtype, np.integer):
+        return [int(i) for i in places.to_numpy()[chosen]]
+    return [int(i) for i in places.loc[list(chosen)]]
+
+
+@converts("transform", ColumnTransformer)
+def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
+    names = getattr(step, "feature_names_in_", None)
+    weights = step.transformer_weights or {}
+    made: Table = []
+    for name, inner, columns in step.transformers_:
+        places = resolve_columns(columns, names, step.n_features_in_)
+        if isinstance(inner, str) and inner == "drop":
+            continue
+        if not places:
+            continue
+        part = [table[i] for i in places]
+        if not _passes(inner):
+            part = registry.transform(graph, inner, part)
+        made += _weighted(graph, part, weights.get(name))
+    return made
+
+
+def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
+    if weight is None or not table:
+        return table
+    value = graph.node("Mul", graph.matrix(table), graph.constant(weight))
+    return graph.computed(value, len(table), gaps=any(column.gaps for column in table))
+
+
+@converts("transform", FeatureUnion)
+def _feature_union(graph: Graph, step: Any, table: Table) -> Table:
+    weights = step.transformer_weights or {}
+    made: Table = []
+    for name, inner in step.transformer_list:
+        if isinstance(inner, str) and inner == "drop":
+            continue
+        part = table if _passes(inner) else registry.transform(graph, inner, table)
+        made += _weighted(graph, part, weights.get(name))
+    return made
+
+
+def _log1p(graph: Graph, value: str) -> str:
+    return str(graph.node("Log", graph.node("Add", value, graph.constant(1.0))))
+
+
+def _expm1(graph: Graph, value: str) -> str:
+    return str(graph.node("Sub", graph.node("Exp", value), graph.constant(1.0)))
+
+
+def _operator(name: str) -> Callable[[Graph, str], str]:
+    return lambda graph, value: str(graph.node(name, value))
+
+
+def _scaled_logarithm(base: float) -> Callable[[Graph, str], str]:
+    divisor = float(np.log(base))
+    return lambda graph, value: str(
+        graph.node("Div", graph.node("Log", value), graph.constant(divisor))
+    )
+
+
+#: numpy's functions of one number that operators compute.
+_FUNCTIONS: dict[Any, Callable[[Graph, str], str]] = {
+    np.log: _operator("Log"),
+    np.log2: _scaled_logarithm(2),
+    np.log10: _scaled_logarithm(10),
+    np.log1p: _log1p,
+    np.exp: _operator("Exp"),
+    np.exp2: lambda graph, value: str(graph.node("Pow", graph.constant(2.0), value)),
+    np.expm1: _expm1,
+    np.sqrt: _operator("Sqrt"),
+    np.square: lambda graph, value: str(graph.node("Mul", value, value)),
+    np.abs: _operator("Abs"),
+    np.negative: _operator("Neg"),
+    np.reciprocal: _operator("Reciprocal"),
+    np.sign: _operator("Sign"),
+    np.tanh: _operator("Tanh"),
+    np.sin: _operator("Sin"),
+    np.cos: _operator("Cos"),
+    np.floor: _operator("Floor"),
+    np.rint: _operator("Round"),
+    np.cbrt: lambda graph, value: str(
+        graph.node(
+            "Mul",
+            graph.node("Sign", value),
+            graph.node("Pow", graph.node("Abs", value), graph.constant(1 / 3)),
+        )
+    ),
+    np.nan_to_num: lambda graph, value: str(
+        graph.node("Where", graph.node("IsNaN", value), graph.constant(0.0), value)
+    ),
+}
+
+
+def _apply(graph: Graph, function: Any, options: Any, value: str) -> str:
+    options = dict(options or {})
+    if function is np.clip:
+        low: Any = options.pop("a_min", options.pop("min", None))
+        high: Any = options.pop("a_max", options.pop("max", None))
+        if (
+            not options
+            and (low is None or np.isscalar(low))
+            and (high is None or np.isscalar(high))
+        ):
+            return clip(graph, value, low, high)
+    try:
+        written = _FUNCTIONS.get(function)
+    except TypeError:  # it cannot be a key
+        written = None
+    if written is None or options:
+        raise CannotCompileError(
+            f"its function {getattr(function, '__name__', function)!r} has no operator: numpy's "
+            "log, log1p, exp, expm1, sqrt, square, abs and clip have"
+        )
+    return written(graph, value)
+
+
+@converts("transform", FunctionTransformer)
+def _function_transformer(graph: Graph, step: Any, table: Table) -> Table:
+    if step.func is None:
+        return table
+    value = _apply(graph, step.func, step.kw_args, graph.matrix(table))
+    return graph.computed(value, len(table), gaps=True)
+
+
+@converts("values", TransformedTargetRegressor)
+def _transformed_target(graph: Graph, step: Any, table: Table) -> str:
+    value = registry.values(graph, step.regressor_, table)
+    return _inverse(graph, step.transformer_, value)
+
+
+def _inverse(graph: Graph, transformer: Any, value: str) -> str:
+    kind = type(transformer).__name__
+    if kind == "FunctionTransformer":
+        if transformer.inverse_func is None:
+            return value
+        return _apply(graph, transformer.inverse_func, transformer.inv_kw_args, value)
+    if kind in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):
+        scaled, center = {
+            "StandardScaler": ("with_std", "mean_"),
+            "RobustScaler": ("with_scaling", "center_"),
+            "MaxAbsScaler": ("", ""),
+        }[kind]
+        if getattr(transformer, scaled, True):
+            value = graph.node("Mul", value, graph.constant(transformer.scale_))
+        if center and getattr(transformer, center) is not None:
+            value = graph.node("Add", value, graph.constant(getattr(transformer, center)))
+        return value
+    if kind == "MinMaxScaler" and not transformer.clip:
+        value = graph.node("Sub", value, graph.constant(transformer.min_))
+        return str(graph.node("Div", value, graph.constant(transformer.scale_)))
+    if kind == "PowerTransformer" and transformer.method == "yeo-johnson":
+        return _inverse_power(graph, transformer, value)
+    raise CannotCompileError(f"the way back through a {kind} has no converter")
+
+
+def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:
+    if transformer.standardize:
+        scaler = transformer._scaler
+        value = graph.node("Mul", value, graph.constant(scaler.scale_))
+        value = graph.node("Add", value, graph.constant(scaler.mean_))
+    [power] = np.asarray(transformer.lambdas_).tolist()
+    size, one = graph.node("Abs", value), graph.constant(1.0)
+
+    def back(exponent: float) -> str:
+        """Write the way back from (s ** exponent - 1) / exponent."""
+        if abs(exponent) < np.spacing(1.0):
+            return _expm1(graph, size)
+        base = graph.node("Mul", size, graph.constant(exponent))
+        base = graph.node("Add", base, one)
+        raised = graph.node("Pow", base, graph.constant(1 / exponent))
+        return str(graph.node("Sub", raised, one))
+
+    negative = graph.node("Less", value, graph.constant(0.0))
+    low = graph.node("Neg", back(2 - power))
+    return str(graph.node("Where", negative, low, back(power)))

@@ -1,0 +1,319 @@
+"""Models made of models: votes, stacks, calibration, thresholds, one against the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from training.export.converters import registry
+from training.export.converters.linear import pair, shares
+from training.export.converters.registry import converts
+from training.export.converters.trees import arrays, columns_of_trees, raw_sum, tree_sums
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__: list[str] = []
+
+for _name, _call in (
+    ("transform", registry.transform),
+    ("values", registry.values),
+    ("probabilities", registry.probabilities),
+    ("decision", registry.decide),
+    ("label", registry.label),
+):
+
+    @converts(_name, FrozenEstimator)
+    def _frozen(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
+        return _call(graph, model.estimator, table)
+
+
+def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:
+    """Write the mean of tensors of one shape, weighted if there are weights."""
+    if weights is not None:
+        shares = np.asarray(weights, np.float64)
+        parts = [
+            graph.node("Mul", part, graph.constant(weight))
+            for part, weight in zip(parts, shares.tolist(), strict=True)
+        ]
+    total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
+    count = float(len(parts)) if weights is None else float(np.sum(weights))
+    return str(graph.node("Div", total, graph.constant(count)))
+
+
+def _column(graph: Graph, value: str, place: int) -> str:
+    return str(graph.node("Gather", value, graph.integers(place), axis=1))
+
+
+def _one_hot(graph: Graph, index: str, classes: int) -> str:
+    """Write 0/1 columns, shape (rows, classes), for indices of shape (rows,)."""
+    column = graph.node("Reshape", index, graph.integers(-1, 1))
+    return graph.cast(graph.node("Equal", column, graph.integers(*range(classes))))
+
+
+@converts("values", VotingRegressor)
+def _voting_regressor(graph: Graph, model: Any, table: Table) -> str:
+    parts = [registry.values(graph, member, table) for member in model.estimators_]
+    return _mean(graph, parts, model._weights_not_none)
+
+
+@converts("probabilities", VotingClassifier)
+def _voting_classifier(graph: Graph, model: Any, table: Table) -> str:
+    parts = [registry.probabilities(graph, member, table) for member in model.estimators_]
+    return _mean(graph, parts, model._weights_not_none)
+
+
+@converts("label", VotingClassifier)
+def _voting_label(graph: Graph, model: Any, table: Table) -> str:
+    if model.voting == "soft":
+        chances = _voting_classifier(graph, model, table)
+        return str(graph.node("ArgMax", chances, axis=1, keepdims=0))
+    count = len(model.classes_)
+    votes = []
+    for member in model.estimators_:
+        index = registry.label(graph, member, table)
+        places = graph.node("Gather", graph.integers(*map(int, member.classes_)), index)
+        votes.append(_one_hot(graph, places, count))
+    total = _mean(graph, votes, model._weights_not_none)
+    return str(graph.node("ArgMax", total, axis=1, keepdims=0))
+
+
+def _stacked(graph: Graph, model: Any, table: Table) -> Table:
+    made: Table = []
+    regression = not hasattr(model, "classes_")
+    for member, method in zip(model.estimators_, model.stack_method_, strict=True):
+        if isinstance(member, str):
+            continue
+        if method == "predict_proba":
+            value, width = registry.probabilities(graph, member, table), len(member.classes_)
+            if len(model.classes_) == 2:
+                value, width = _column(graph, value, 1), 1
+        elif method == "decision_function":
+            value, width = registry.decide(graph, member, table), len(member.classes_)
+            width = 1 if width == 2 else width
+        elif regression:
+            value, width = registry.values(graph, member, table), 1
+        else:
+            index = registry.label(graph, member, table)
+            numbers = graph.constant(np.asarray(member.classes_, np.float64).reshape(-1, 1))
+            value, width = graph.node("Gather", numbers, index), 1
+        made += graph.computed(value, width)
+    return made + table if model.passthrough else made
+
+
+@converts("values", StackingRegressor)
+def _stacking_regressor(graph: Graph, model: Any, table: Table) -> str:
+    return registry.values(graph, model.final_estimator_, _stacked(graph, model, table))
+
+
+@converts("probabilities", StackingClassifier)
+def _stacking_classifier(graph: Graph, model: Any, table: Table) -> str:
+    return registry.probabilities(graph, model.final_estimator_, _stacked(graph, model, table))
+
+
+@converts("label", StackingClassifier)
+def _stacking_label(graph: Graph, model: Any, table: Table) -> str:
+    return registry.label(graph, model.final_estimator_, _stacked(graph, model, table))
+
+
+@converts("values", IsotonicRegression)
+def _isotonic(graph: Graph, model: Any, table: Table) -> str:
+    return _interpolated(graph, graph.finite(table), model)
+
+
+def _interpolated(graph: Graph, value: str, model: Any) -> str:
+    """Write the line between the thresholds of an isotonic regression, shape (rows, 1)."""
+    x, y = np.asarray(model.X_thresholds_, float), np.asarray(model.y_thresholds_, float)
+    if model.out_of_bounds != "clip":
+        raise CannotCompileError("only out_of_bounds='clip' has a converter")
+    if len(x) == 1:
+        return str(
+            graph.node("Add", graph.node("Mul", value, graph.constant(0.0)), graph.constant(y))
+        )
+    bounded = graph.node("Max", value, graph.constant(x[0]))
+    bounded = graph.node("Min", bounded, graph.constant(x[-1]))
+    above = graph.cast(graph.node("Greater", bounded, graph.constant(x[1:-1])))
+    place = graph.node("ReduceSum", above, graph.integers(1), keepdims=1)
+    place = graph.cast(place, np.int64)
+    slopes = np.diff(y) / np.diff(x)
+    start, slope, low = (
+        graph.node("Gather", graph.constant(part), place) for part in (x[:-1], slopes, y[:-1])
+    )
+    rise = graph.node("Mul", slope, graph.node("Sub", bounded, start))
+    return str(graph.node("Add", rise, low))
+
+
+@converts("probabilities", CalibratedClassifierCV)
+def _calibrated(graph: Graph, model: Any, table: Table) -> str:
+    members = model.calibrated_classifiers_
+    return _mean(graph, [_calibrated_member(graph, member, table) for member in members])
+
+
+def _calibrated_member(graph: Graph, member: Any, table: Table) -> str:
+    inner, classes = member.estimator, len(member.classes)
+    if len(inner.classes_) != classes:
+        raise CannotCompileError("one of its parts has seen only some of the classes")
+    if hasattr(inner, "decision_function"):
+        score = registry.decide(graph, inner, table)
+    else:
+        score = registry.probabilities(graph, inner, table)
+        score = _column(graph, score, 1) if classes == 2 else score
+    if member.method == "temperature":
+        raise CannotCompileError("the method 'temperature' has no converter")
+    parts = []
+    for i, calibrator in enumerate(member.calibrators):
+        value = score if classes == 2 else _column(graph, score, i)
+        if member.method == "isotonic":
+            parts.append(_interpolated(graph, value, calibrator))
+        else:
+            line = graph.node("Mul", value, graph.constant(-calibrator.a_))
+            line = graph.node("Sub", line, graph.constant(calibrator.b_))
+            parts.append(graph.node("Sigmoid", line))
+    if classes == 2:
+        return pair(graph, parts[0])
+    return shares(graph, graph.node("Concat", *parts, axis=1), classes)
+
+
+@converts("probabilities", FixedThresholdClassifier, TunedThresholdClassifierCV)
+def _threshold_probabilities(graph: Graph, model: Any, table: Table) -> str:
+    return registry.probabilities(graph, getattr(model, "estimator_", model.estimator), table)
+
+
+@converts("decision", FixedThresholdClassifier, TunedThresholdClassifierCV)
+def _threshold_decision(graph: Graph, model: Any, table: Table) -> str:
+    return registry.decide(graph, getattr(model, "estimator_", model.estimator), table)
+
+
+@converts("label", FixedThresholdClassifier, TunedThresholdClassifierCV)
+def _threshold_label(graph: Graph, model: Any, table: Table) -> str:
+    inner = getattr(model, "estimator_", model.estimator)
+    if getattr(model, "pos_label", None) is not None:
+        raise CannotCompileError("its option pos_label has no converter")
+    wanted = model.response_method
+    by_chance = wanted == "predict_proba" or (wanted == "auto" and hasattr(inner, "predict_proba"))
+    if by_chance:
+        score = _column(graph, registry.probabilities(graph, inner, table), 1)
+    else:
+        score = registry.decide(graph, inner, table)
+    threshold: Any = getattr(model, "best_threshold_", getattr(model, "threshold", None))
+    if threshold == "auto":
+        threshold = 0.5 if by_chance else 0.0
+    reached = graph.node("GreaterOrEqual", score, graph.constant(float(threshold)))
+    return str(graph.node("Reshape", graph.cast(reached, np.int64), graph.integers(-1)))
+
+
+@converts("probabilities", OneVsRestClassifier)
+def _one_against_rest(graph: Graph, model: Any, table: Table) -> str:
+    parts = [
+        _column(graph, registry.probabilities(graph, member, table), 1)
+        for member in model.estimators_
+    ]
+    if len(parts) == 1:
+        return pair(graph, parts[0])
+    return shares(graph, graph.node("Concat", *parts, axis=1), len(parts))
+
+
+@converts("decision", OneVsRestClassifier)
+def _one_against_rest_decision(graph: Graph, model: Any, table: Table) -> str:
+    parts = [registry.decide(graph, member, table) for member in model.estimators_]
+    return parts[0] if len(parts) == 1 else str(graph.node("Concat", *parts, axis=1))
+
+
+@converts("label", OneVsRestClassifier)
+def _one_against_rest_label(graph: Graph, model: Any, table: Table) -> str:
+    if hasattr(model.estimators_[0], "decision_function"):
+        score, threshold = _one_against_rest_decision(graph, model, table), 0.0
+    else:
+        score, threshold = _one_against_rest(graph, model, table), 0.5
+        score = _column(graph, score, 1) if len(model.estimators_) == 1 else score
+    if len(model.estimators_) == 1:
+        above = graph.node("Greater", score, graph.constant(threshold))
+        return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
+    return str(graph.node("ArgMax", score, axis=1, keepdims=0))
+
+
+def _bagged(model: Any, table: Table) -> list[tuple[Any, Table]]:
+    members = zip(model.estimators_, model.estimators_features_, strict=True)
+    return [(member, [table[i] for i in places]) for member, places in members]
+
+
+@converts("values", BaggingRegressor)
+def _bagging_regressor(graph: Graph, model: Any, table: Table) -> str:
+    return _mean(graph, [registry.values(graph, m, part) for m, part in _bagged(model, table)])
+
+
+@converts("probabilities", BaggingClassifier)
+def _bagging_classifier(graph: Graph, model: Any, table: Table) -> str:
+    parts, count = [], len(model.classes_)
+    for member, part in _bagged(model, table):
+        if len(member.classes_) != count:
+            raise CannotCompileError("one of its parts has seen only some of the classes")
+        if hasattr(member, "predict_proba"):
+            parts.append(registry.probabilities(graph, member, part))
+        else:
+            parts.append(_one_hot(graph, registry.label(graph, member, part), count))
+    return _mean(graph, parts)
+
+
+@converts("decision", AdaBoostClassifier)
+def _ada_boost(graph: Graph, model: Any, table: Table) -> str:
+    members, classes = model.estimators_, len(model.classes_)
+    if not all(type(member) is DecisionTreeClassifier for member in members):
+        raise CannotCompileError("only trees are boosted by a converter")
+    value = columns_of_trees(graph, model, table)
+    weights = model.estimator_weights_[: len(members)] / model.estimator_weights_.sum()
+    rows = []
+    for member, weight in zip(members, weights.tolist(), strict=True):
+        seen = np.searchsorted(model.classes_, member.classes_)
+        best = seen[member.tree_.value[:, 0, :].argmax(axis=1)]
+        rows.append(np.where(best[:, None] == np.arange(classes), weight, -weight / (classes - 1)))
+    if classes > 2:
+        trees = [arrays(member.tree_, row[:, 0]) for member, row in zip(members, rows, strict=True)]
+        return raw_sum(graph, value, trees, rows)
+    trees = [
+        arrays(member.tree_, row[:, 1] - row[:, 0])
+        for member, row in zip(members, rows, strict=True)
+    ]
+    return tree_sums(graph, value, trees, 1)
+
+
+@converts("probabilities", AdaBoostClassifier)
+def _ada_boost_classifier(graph: Graph, model: Any, table: Table) -> str:
+    found, classes = _ada_boost(graph, model, table), len(model.classes_)
+    if classes == 2:
+        return pair(graph, graph.node("Sigmoid", found))
+    scaled = graph.node("Div", found, graph.constant(float(classes - 1)))
+    return str(graph.node("Softmax", scaled, axis=1))
+
+
+@converts("values", AdaBoostRegressor)
+def _ada_boost_regressor(graph: Graph, model: Any, table: Table) -> str:
+    members = model.estimators_
+    if not all(type(member) is DecisionTreeRegressor for member in members):
+        raise CannotCompileError("only trees are boosted by a converter")
+    trees = [arrays(m.tree_, m.tree_.value[:, 0, 0], i) for i, m in enumerate(members)]
+    found = tree_sums(graph, columns_of_trees(graph, model, table), trees, len(members))
+    count = graph.integers(len(members))
+    ordered, places = graph.node("TopK", found, count, axis=1, largest=0, outputs=2)
+    weights = graph.constant(model.estimator_weights_[: len(members)])
+    sums = graph.node("CumSum", graph.node("Gather", weights, places), graph.constant(1, np.int64))
+    total = _column(graph, sums, len(members) - 1)
+    half = graph.node("Mul", total, graph.constant(0.5))
+    reached = graph.cast(graph.node("GreaterOrEqual", sums, half))
+    place = graph.node("ArgMax", reached, axis=1, keepdims=1)
+    return str(graph.node("GatherElements", ordered, place, axis=1))

@@ -1,0 +1,104 @@
+"""Steps without a converter of ours: skl2onnx writes them, mostly in float32."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+
+from training.export.graph import ML, CannotCompileError, Graph, Table
+
+__all__ = ["convert"]
+
+_OPSET = {"": 19, "ai.onnx.ml": 3}
+_OLD_TREES = {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+
+
+def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
+    """
+    Write what *method* of a fitted step computes, through skl2onnx.
+
+    Raises:
+        CannotCompileError: skl2onnx has no converter either, or it takes text.
+    """
+    kind = type(estimator).__name__
+    if any(column.text for column in table):
+        raise _error(estimator, "it is given text")
+    if method == "decision":
+        raise _error(estimator, f"the decision function of a {kind} has no converter")
+    value = graph.cast(graph.finite(table, gaps=True, float32=True), np.float32)
+    options: dict[Any, Any] | None = None
+    if method in ("probabilities", "label"):
+        options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = convert_sklearn(
+                estimator,
+                "step",
+                [("x", FloatTensorType([None, len(table)]))],
+                options=options,
+                target_opset=_OPSET,
+            )
+    except Exception as error:  # each of its converters raises what it likes
+        raise _error(estimator, "it has no converter") from error
+    outputs = _splice(graph, model, value, estimator)
+    graph.inexact.append(kind)
+    if method == "label":
+        return _as_index(graph, outputs[0], estimator)
+    found = graph.cast(outputs[-1] if method == "probabilities" else outputs[0])
+    if method == "transform":
+        return graph.computed(found, _width(estimator, table))
+    return found
+
+
+def _error(estimator: Any, text: str) -> CannotCompileError:
+    error = CannotCompileError(text)
+    error.step = estimator  # type: ignore[attr-defined]
+    return error
+
+
+def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list[str]:
+    """Copy the nodes of *model* into *graph*, under names that are new there."""
+    names = {"": "", model.graph.input[0].name: value}
+    for tensor in model.graph.initializer:
+        names[tensor.name] = graph.adopt(tensor)
+    for node in model.graph.node:
+        if node.op_type in _OLD_TREES:
+            raise _error(estimator, "its trees have no converter")
+        if node.domain not in _OPSET:
+            raise _error(estimator, "its converter has operators of its own")
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            raise _error(estimator, "its converter repeats a graph of its own")
+        copy = type(node)()
+        copy.CopyFrom(node)
+        copy.name = ""
+        copy.input[:] = [names[name] for name in node.input]
+        for name in node.output:
+            names[name] = graph.name() if name else ""
+        copy.output[:] = [names[name] for name in node.output]
+        if copy.op_type == "StringNormalizer":
+            others = [attribute for attribute in copy.attribute if attribute.name != "locale"]
+            del copy.attribute[:]
+            copy.attribute.extend([*others, helper.make_attribute("locale", "C")])
+        graph.nodes.append(copy)
+    return [names[output.name] for output in model.graph.output]
+
+
+def _as_index(graph: Graph, label: str, estimator: Any) -> str:
+    classes = estimator.classes_.tolist()
+    places = list(range(len(classes)))
+    keys: dict[str, Any]
+    if all(isinstance(name, str) for name in classes):
+        keys = {"keys_strings": classes, "default_int64": -1}
+    else:
+        keys = {"keys_int64s": [int(name) for name in classes], "default_int64": -1}
+    return str(graph.node("LabelEncoder", label, domain=ML, values_int64s=places, **keys))
+
+
+def _width(estimator: Any, table: Table) -> int:
+    return int(np.shape(estimator.transform(np.zeros((1, len(table)))))[1])

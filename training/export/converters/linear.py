@@ -1,0 +1,219 @@
+"""Models of weighted sums, and what is decomposed into them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import (
+    RFE,
+    RFECV,
+    SelectFdr,
+    SelectFpr,
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+)
+from sklearn.linear_model import (
+    ARDRegression,
+    BayesianRidge,
+    ElasticNet,
+    ElasticNetCV,
+    GammaRegressor,
+    HuberRegressor,
+    Lars,
+    Lasso,
+    LassoCV,
+    LassoLars,
+    LassoLarsIC,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    OrthogonalMatchingPursuit,
+    PassiveAggressiveClassifier,
+    PassiveAggressiveRegressor,
+    Perceptron,
+    PoissonRegressor,
+    QuantileRegressor,
+    RANSACRegressor,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+    SGDClassifier,
+    SGDRegressor,
+    TheilSenRegressor,
+    TweedieRegressor,
+)
+from sklearn.svm import LinearSVC, LinearSVR
+
+from training.export.converters import registry
+from training.export.converters.registry import converts
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__ = ["pair", "shares", "weighted_sum"]
+
+_REGRESSORS = (
+    ARDRegression,
+    BayesianRidge,
+    ElasticNet,
+    ElasticNetCV,
+    HuberRegressor,
+    Lars,
+    Lasso,
+    LassoCV,
+    LassoLars,
+    LassoLarsIC,
+    LinearRegression,
+    LinearSVR,
+    OrthogonalMatchingPursuit,
+    PassiveAggressiveRegressor,
+    QuantileRegressor,
+    Ridge,
+    RidgeCV,
+    SGDRegressor,
+    TheilSenRegressor,
+)
+_CLASSIFIERS = (
+    LinearSVC,
+    PassiveAggressiveClassifier,
+    Perceptron,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    SGDClassifier,
+)
+
+
+def weighted_sum(graph: Graph, value: str, weights: Any, intercept: Any) -> str:
+    """Write `value @ weights + intercept`; weights have shape (columns, outputs)."""
+    base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
+    return str(graph.node("Gemm", value, graph.constant(weights), graph.constant(base)))
+
+
+def pair(graph: Graph, second: str) -> str:
+    """Write the probabilities of two classes, given that of the second, shape (rows, 1)."""
+    first = graph.node("Sub", graph.constant(1.0), second)
+    return str(graph.node("Concat", first, second, axis=1))
+
+
+def shares(graph: Graph, value: str, classes: int) -> str:
+    """Divide each row by its sum; where that is 0, all are alike."""
+    total = graph.node("ReduceSum", value, graph.integers(1), keepdims=1)
+    none = graph.node("Equal", total, graph.constant(0.0))
+    safe = graph.node("Where", none, graph.constant(1.0), total)
+    share = graph.node("Div", value, safe)
+    return str(graph.node("Where", none, graph.constant(1 / classes), share))
+
+
+def _linear(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
+    return weighted_sum(graph, graph.finite(table), weights, model.intercept_)
+
+
+converts("values", *_REGRESSORS)(_linear)
+converts("decision", *_CLASSIFIERS, LogisticRegression, LogisticRegressionCV)(_linear)
+converts("decision", LinearDiscriminantAnalysis)(_linear)
+
+
+@converts("values", RANSACRegressor)
+def _ransac(graph: Graph, model: Any, table: Table) -> str:
+    return registry.values(graph, model.estimator_, table)
+
+
+@converts("values", PoissonRegressor, GammaRegressor)
+def _log_link(graph: Graph, model: Any, table: Table) -> str:
+    return str(graph.node("Exp", _linear(graph, model, table)))
+
+
+@converts("values", TweedieRegressor)
+def _tweedie(graph: Graph, model: Any, table: Table) -> str:
+    found = _linear(graph, model, table)
+    logarithmic = model.link == "log" or (model.link == "auto" and model.power > 0)
+    return str(graph.node("Exp", found)) if logarithmic else found
+
+
+@converts("probabilities", LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
+def _logistic(graph: Graph, model: Any, table: Table) -> str:
+    found = _linear(graph, model, table)
+    if len(model.classes_) == 2:
+        return pair(graph, graph.node("Sigmoid", found))
+    return str(graph.node("Softmax", found, axis=1))
+
+
+@converts("probabilities", SGDClassifier)
+def _stochastic(graph: Graph, model: Any, table: Table) -> str:
+    found = _linear(graph, model, table)
+    if model.loss == "log_loss":
+        chances = graph.node("Sigmoid", found)
+    elif model.loss == "modified_huber":
+        one = graph.constant(1.0)
+        bound = graph.node("Min", graph.node("Max", found, graph.constant(-1.0)), one)
+        chances = graph.node("Div", graph.node("Add", bound, one), graph.constant(2.0))
+    else:
+        raise CannotCompileError(f"the loss {model.loss!r} has no probabilities")
+    if len(model.classes_) == 2:
+        return pair(graph, chances)
+    return shares(graph, chances, len(model.classes_))
+
+
+@converts("transform", PCA)
+def _pca(graph: Graph, step: Any, table: Table) -> Table:
+    # scikit-learn projects, then takes the projected mean away: so do we, to the same last bits.
+    value = graph.finite(table)
+    weights = step.components_.T
+    found = weighted_sum(graph, value, weights, -(step.mean_.reshape(1, -1) @ weights))
+    if step.whiten:
+        scale = np.sqrt(step.explained_variance_)
+        scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
+        found = graph.node("Div", found, graph.constant(scale))
+    return graph.computed(found, weights.shape[1])
+
+
+@converts("transform", TruncatedSVD)
+def _truncated_svd(graph: Graph, step: Any, table: Table) -> Table:
+    weights = graph.constant(step.components_.T)
+    found = graph.node("MatMul", graph.finite(table), weights)
+    return graph.computed(found, len(step.components_))
+
+
+@converts("transform", LinearDiscriminantAnalysis)
+def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
+    if step.solver == "lsqr":
+        raise CannotCompileError("the solver 'lsqr' transforms nothing")
+    value = graph.finite(table)
+    if step.solver == "svd":
+        value = graph.node("Sub", value, graph.constant(step.xbar_))
+    count = step._max_components
+    found = graph.node("MatMul", value, graph.constant(step.scalings_[:, :count]))
+    return graph.computed(found, min(count, step.scalings_.shape[1]))
+
+
+@converts(
+    "transform",
+    RFE,
+    RFECV,
+    SelectFdr,
+    SelectFpr,
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+)
+def _selector(graph: Graph, step: Any, table: Table) -> Table:
+    graph.finite([column for column in table if not column.text], gaps=True)
+    return [table[i] for i in step.get_support(indices=True)]
+
+
+for _method, _call in (
+    ("values", registry.values),
+    ("probabilities", registry.probabilities),
+    ("decision", registry.decide),
+    ("label", registry.label),
+):
+
+    @converts(_method, RFE, RFECV)
+    def _eliminated(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
+        return _call(graph, model.estimator_, _selector(graph, model, table))

@@ -1,0 +1,272 @@
+"""Models of distances, densities and layers: neighbours, naive Bayes, networks, vector machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR
+
+from training.export.converters import registry
+from training.export.converters.linear import pair, weighted_sum
+from training.export.converters.registry import converts
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__ = ["kernel"]
+
+FAR = 1e6
+
+
+@converts("decision", GaussianNB)
+def _gaussian(graph: Graph, model: Any, table: Table) -> str:
+    value = graph.finite(table)
+    graph.spread(model.theta_.size)
+    row = graph.node("Unsqueeze", value, graph.integers(1))
+    apart = graph.node("Sub", row, graph.constant(model.theta_[None]))
+    square = graph.node("Div", graph.node("Mul", apart, apart), graph.constant(model.var_[None]))
+    total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
+    base = np.log(model.class_prior_) - 0.5 * np.log(2.0 * np.pi * model.var_).sum(axis=1)
+    half = graph.node("Mul", total, graph.constant(-0.5))
+    return str(graph.node("Add", half, graph.constant(base)))
+
+
+@converts("decision", MultinomialNB, BernoulliNB, ComplementNB)
+def _counts(graph: Graph, model: Any, table: Table) -> str:
+    value, weights, base = graph.finite(table), model.feature_log_prob_, model.class_log_prior_
+    if isinstance(model, BernoulliNB):
+        if model.binarize is not None:
+            above = graph.node("Greater", value, graph.constant(model.binarize))
+            value = graph.cast(above)
+        none = np.log(1 - np.exp(weights))
+        weights, base = weights - none, base + none.sum(axis=1)
+    elif isinstance(model, ComplementNB) and len(model.classes_) > 1:
+        base = np.zeros(len(model.classes_))
+    return weighted_sum(graph, value, weights.T, base)
+
+
+@converts("probabilities", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
+def _bayes(graph: Graph, model: Any, table: Table) -> str:
+    return str(graph.node("Softmax", registry.decide(graph, model, table), axis=1))
+
+
+@converts("label", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
+def _bayes_label(graph: Graph, model: Any, table: Table) -> str:
+    return str(graph.node("ArgMax", registry.decide(graph, model, table), axis=1, keepdims=0))
+
+
+@converts("probabilities", QuadraticDiscriminantAnalysis)
+def _quadratic(graph: Graph, model: Any, table: Table) -> str:
+    value, parts = graph.finite(table), []
+    for mean, rotation, scaling, prior in zip(
+        model.means_, model.rotations_, model.scalings_, model.priors_, strict=True
+    ):
+        centred = graph.node("Sub", value, graph.constant(mean))
+        turned = graph.node("MatMul", centred, graph.constant(rotation * scaling**-0.5))
+        square = graph.node("Mul", turned, turned)
+        norm = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
+        half = graph.node("Mul", norm, graph.constant(-0.5))
+        base = np.log(prior) - 0.5 * np.log(scaling).sum()
+        parts.append(graph.node("Add", half, graph.constant(base)))
+    return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
+
+
+_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
+
+
+def _layers(graph: Graph, model: Any, table: Table) -> str:
+    value = graph.finite(table)
+    for i, (weights, base) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        value = weighted_sum(graph, value, np.asarray(weights, np.float64), base)
+        if i < len(model.coefs_) - 1 and model.activation == "relu":
+            value = graph.node("Max", value, graph.constant(0.0))
+        elif i < len(model.coefs_) - 1 and model.activation != "identity":
+            value = graph.node(_ACTIVATIONS[model.activation], value)
+    return value
+
+
+@converts("values", MLPRegressor)
+def _network(graph: Graph, model: Any, table: Table) -> str:
+    value = _layers(graph, model, table)
+    if model.out_activation_ != "identity":
+        raise CannotCompileError(f"its loss {model.loss!r} has no converter")
+    return value
+
+
+@converts("probabilities", MLPClassifier)
+def _network_classifier(graph: Graph, model: Any, table: Table) -> str:
+    value = _layers(graph, model, table)
+    if len(model.classes_) == 2:
+        return pair(graph, graph.node("Sigmoid", value))
+    return str(graph.node("Softmax", value, axis=1))
+
+
+def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
+    """Write the places of the nearest rows, shape (rows, k), and what each weighs, or ''."""
+    metric = model.effective_metric_
+    power = (model.effective_metric_params_ or {}).get("p", 2)
+    if metric == "manhattan" or (metric == "minkowski" and power == 1):
+        city = True
+    elif metric == "euclidean" or (metric == "minkowski" and power == 2):
+        city = False
+    else:
+        raise CannotCompileError(f"the metric {metric!r} has no converter")
+    known = np.asarray(model._fit_X, np.float64)
+    graph.spread(known.size)
+    # Further off, all distances are equal, and which rows are nearest is anyone's guess.
+    far = FAR * max(1.0, float(np.abs(known).max()))
+    row = graph.node("Unsqueeze", graph.finite(table, most=far), graph.integers(1))
+    apart = graph.node("Sub", row, graph.constant(known[None]))
+    size = graph.node("Abs", apart) if city else graph.node("Mul", apart, apart)
+    total = graph.node("ReduceSum", size, graph.integers(2), keepdims=0)
+    count = graph.integers(model.n_neighbors)
+    nearest, places = graph.node("TopK", total, count, axis=1, largest=0, outputs=2)
+    if model.weights == "uniform":
+        return places, ""
+    if model.weights != "distance":
+        raise CannotCompileError("its weights are a function")
+    distance = nearest if city else graph.node("Sqrt", nearest)
+    # Where a row is one of those known, it alone counts.
+    same = graph.cast(graph.node("Equal", distance, graph.constant(0.0)))
+    any_same = graph.node("ReduceMax", same, graph.integers(1), keepdims=1)
+    found = graph.node("Greater", any_same, graph.constant(0.0))
+    return places, str(graph.node("Where", found, same, graph.node("Reciprocal", distance)))
+
+
+def _of_neighbours(graph: Graph, model: Any, table: Table, numbers: Any) -> str:
+    """Write the mean of the neighbours' rows of *numbers*, shape (known rows, width)."""
+    places, weights = _nearest(graph, model, table)
+    chosen = graph.node("Gather", graph.constant(numbers), places)
+    if not weights:
+        total = graph.node("ReduceSum", chosen, graph.integers(1), keepdims=0)
+        return str(graph.node("Div", total, graph.constant(float(model.n_neighbors))))
+    wide = graph.node("Unsqueeze", weights, graph.integers(2))
+    weighted = graph.node("Mul", chosen, wide)
+    total = graph.node("ReduceSum", weighted, graph.integers(1), keepdims=0)
+    return str(
+        graph.node("Div", total, graph.node("ReduceSum", wide, graph.integers(1), keepdims=0))
+    )
+
+
+@converts("values", KNeighborsRegressor)
+def _neighbours_regressor(graph: Graph, model: Any, table: Table) -> str:
+    numbers = np.asarray(model._y, np.float64).reshape(len(model._y), -1)
+    return _of_neighbours(graph, model, table, numbers)
+
+
+@converts("probabilities", KNeighborsClassifier)
+def _neighbours_classifier(graph: Graph, model: Any, table: Table) -> str:
+    if model.outputs_2d_:
+        raise CannotCompileError("it predicts several targets at once")
+    classes = np.equal.outer(np.ravel(model._y), np.arange(len(model.classes_)))
+    return _of_neighbours(graph, model, table, classes.astype(np.float64))
+
+
+def kernel(graph: Graph, model: Any, table: Table) -> str:
+    """Write the kernel between the rows and the support vectors, shape (rows, vectors)."""
+    value, known = graph.finite(table), np.asarray(model.support_vectors_, np.float64)
+    gamma = float(model._gamma)
+    if model.kernel == "rbf":
+        graph.spread(known.size)
+        row = graph.node("Unsqueeze", value, graph.integers(1))
+        apart = graph.node("Sub", row, graph.constant(known[None]))
+        square = graph.node("Mul", apart, apart)
+        total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
+        return str(graph.node("Exp", graph.node("Mul", total, graph.constant(-gamma))))
+    product = graph.node("MatMul", value, graph.constant(known.T))
+    if model.kernel == "linear":
+        return str(product)
+    if model.kernel in ("poly", "sigmoid"):
+        scaled = graph.node("Mul", product, graph.constant(gamma))
+        scaled = graph.node("Add", scaled, graph.constant(float(model.coef0)))
+        if model.kernel == "sigmoid":
+            return str(graph.node("Tanh", scaled))
+        return str(graph.node("Pow", scaled, graph.constant(float(model.degree))))
+    raise CannotCompileError(f"the kernel {model.kernel!r} has no converter")
+
+
+@converts("values", SVR, NuSVR)
+def _vector_regressor(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.asarray(model.dual_coef_).T
+    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)
+
+
+def _pairs(graph: Graph, model: Any, table: Table) -> str:
+    """Write the decisions between each two classes, shape (rows, pairs)."""
+    found = kernel(graph, model, table)
+    coefficients, classes = np.asarray(model.dual_coef_), len(model.classes_)
+    if classes == 2:
+        return weighted_sum(graph, found, coefficients.T, model.intercept_)
+    ends = np.cumsum(model.n_support_)
+    starts = ends - model.n_support_
+    columns = []
+    for i in range(classes):
+        for j in range(i + 1, classes):
+            column = np.zeros(coefficients.shape[1])
+            first, second = slice(starts[i], ends[i]), slice(starts[j], ends[j])
+            column[first] = coefficients[j - 1, first]
+            column[second] = coefficients[i, second]
+            columns.append(column)
+    return weighted_sum(graph, found, np.transpose(columns), model.intercept_)
+
+
+@converts("decision", SVC, NuSVC)
+def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
+    if len(model.classes_) > 2:
+        raise CannotCompileError("the decision function of more than two classes has no converter")
+    return _pairs(graph, model, table)
+
+
+@converts("label", SVC, NuSVC)
+def _vector_label(graph: Graph, model: Any, table: Table) -> str:
+    found, classes = _pairs(graph, model, table), len(model.classes_)
+    if model.break_ties:
+        raise CannotCompileError("its option break_ties has no converter")
+    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
+    if classes == 2:
+        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    votes, base = np.zeros((len(pairs), classes)), np.zeros(classes)
+    for place, (i, j) in enumerate(pairs):
+        votes[place, i], votes[place, j] = 1.0, -1.0
+        base[j] += 1.0
+    return str(graph.node("ArgMax", weighted_sum(graph, won, votes, base), axis=1, keepdims=0))
+
+
+@converts("probabilities", SVC, NuSVC)
+def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
+    if len(model.classes_) > 2:
+        raise CannotCompileError(
+            "probability=True with more than two classes has no converter: use "
+            "CalibratedClassifierCV"
+        )
+    line = graph.node("Mul", _pairs(graph, model, table), graph.constant(model.probA_))
+    line = graph.node("Sub", line, graph.constant(model.probB_))
+    return pair(graph, graph.node("Sigmoid", line))
+
+
+@converts("values", DummyRegressor)
+def _constant(graph: Graph, model: Any, table: Table) -> str:
+    return _always(graph, table, np.asarray(model.constant_, np.float64).reshape(1, -1))
+
+
+@converts("probabilities", DummyClassifier)
+def _prior(graph: Graph, model: Any, table: Table) -> str:
+    chances = np.asarray(model.class_prior_, np.float64)
+    if model.strategy == "most_frequent":
+        chances = (np.arange(len(chances)) == chances.argmax()).astype(np.float64)
+    elif model.strategy != "prior":
+        raise CannotCompileError(f"the strategy {model.strategy!r} has no converter")
+    return _always(graph, table, chances.reshape(1, -1))
+
+
+def _always(graph: Graph, table: Table, row: Any) -> str:
+    numbers = [column for column in table if not column.text]
+    if not numbers:
+        raise CannotCompileError("it reads no column of numbers")
+    ones = graph.node("Pow", graph.matrix(numbers[:1]), graph.constant(0.0))
+    return str(graph.node("Mul", ones, graph.constant(row)))

@@ -1,0 +1,194 @@
+"""Scalers and other transformers of single numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import (
+    Binarizer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PolynomialFeatures,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from training.export.converters.registry import converts
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__ = ["clip"]
+
+
+def clip(graph: Graph, value: str, low: Any, high: Any) -> str:
+    """Write numpy's clip: NaN stays NaN, which the operator Clip does not promise."""
+    for operator, bound in (("Less", low), ("Greater", high)):
+        if bound is not None:
+            limit = graph.constant(bound)
+            value = graph.node("Where", graph.node(operator, value, limit), limit, value)
+    return value
+
+
+def _affine(graph: Graph, table: Table, value: str, slopes: Any, offsets: Any) -> Table:
+    """Describe *value*, which is `slopes * x + offsets` of the columns of *table*."""
+    made = graph.table(value, table)
+    return [
+        column._replace(
+            slope=column.slope * a,
+            offset=column.offset * a + b,
+            small=column.small and abs(a) < 1e30 and abs(b) < 1e30,
+        )
+        for column, a, b in zip(
+            made,
+            np.broadcast_to(slopes, len(table)).tolist(),
+            np.broadcast_to(offsets, len(table)).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _center_and_divide(graph: Graph, table: Table, center: Any, scale: Any) -> Table:
+    value = graph.matrix(table)
+    offsets, slopes = np.zeros(1), np.ones(1)
+    if center is not None:
+        value = graph.node("Sub", value, graph.constant(center))
+        offsets = -np.asarray(center)
+    if scale is not None:
+        value = graph.node("Div", value, graph.constant(scale))
+        slopes = 1 / np.asarray(scale)
+    return _affine(graph, table, value, slopes, offsets * slopes)
+
+
+@converts("transform", StandardScaler)
+def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
+    return _center_and_divide(
+        graph,
+        table,
+        scaler.mean_ if scaler.with_mean else None,
+        scaler.scale_ if scaler.with_std else None,
+    )
+
+
+@converts("transform", RobustScaler)
+def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
+    return _center_and_divide(
+        graph,
+        table,
+        scaler.center_ if scaler.with_centering else None,
+        scaler.scale_ if scaler.with_scaling else None,
+    )
+
+
+@converts("transform", MaxAbsScaler)
+def _max_abs_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
+    if not scaler.clip:
+        return _center_and_divide(graph, table, None, scaler.scale_)
+    value = graph.node("Div", graph.finite(table, gaps=True), graph.constant(scaler.scale_))
+    return graph.table(clip(graph, value, -1.0, 1.0), table, small=True)
+
+
+@converts("transform", MinMaxScaler)
+def _min_max_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
+    matrix = graph.finite(table, gaps=True) if scaler.clip else graph.matrix(table)
+    value = graph.node("Mul", matrix, graph.constant(scaler.scale_))
+    value = graph.node("Add", value, graph.constant(scaler.min_))
+    if scaler.clip:
+        return graph.table(clip(graph, value, *scaler.feature_range), table, small=True)
+    return _affine(graph, table, value, scaler.scale_, scaler.min_)
+
+
+@converts("transform", Normalizer)
+def _normalizer(graph: Graph, scaler: Any, table: Table) -> Table:
+    value = graph.finite(table)
+    size = graph.node("Abs", value)
+    if scaler.norm == "l1":
+        size = graph.node("ReduceSum", size, graph.integers(1), keepdims=1)
+    elif scaler.norm == "l2":
+        square = graph.node("Mul", value, value)
+        size = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
+        size = graph.node("Sqrt", size)
+    else:
+        size = graph.node("ReduceMax", size, graph.integers(1), keepdims=1)
+    nothing = graph.node("Equal", size, graph.constant(0.0))
+    size = graph.node("Where", nothing, graph.constant(1.0), size)
+    return graph.computed(graph.node("Div", value, size), len(table))
+
+
+@converts("transform", Binarizer)
+def _binarizer(graph: Graph, step: Any, table: Table) -> Table:
+    above = graph.node("Greater", graph.finite(table), graph.constant(step.threshold))
+    return graph.computed(graph.cast(above), len(table), small=True)
+
+
+@converts("transform", PolynomialFeatures)
+def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
+    value, width = graph.finite(table), len(table)
+    factors = [np.repeat(np.arange(width), powers).tolist() for powers in step.powers_]
+    degree = max(map(len, factors), default=0)
+    if any(len(factor) < max(degree, 1) for factor in factors):
+        # A column of ones stands for a factor that is not there.
+        first = graph.node("Gather", value, graph.integers(0), axis=1)
+        ones = graph.node("Pow", first, graph.constant(0.0))
+        value = graph.node("Concat", value, ones, axis=1)
+    product = ""
+    for place in range(max(degree, 1)):
+        chosen = [factor[place] if place < len(factor) else width for factor in factors]
+        part = graph.node("Gather", value, graph.integers(*chosen), axis=1)
+        product = graph.node("Mul", product, part) if place else part
+    return graph.computed(product, len(factors))
+
+
+@converts("transform", PowerTransformer)
+def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
+    value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
+    if np.isnan(lambdas).any():
+        raise CannotCompileError("a column that it was fitted on is constant")
+    one = graph.constant(1.0)
+    if step.method == "box-cox":
+        raise CannotCompileError("the method 'box-cox' has no converter: use 'yeo-johnson'")
+    negative = graph.node("Less", value, graph.constant(0.0))
+    size = graph.node("Add", graph.node("Abs", value), one)
+    logarithm = graph.node("Log", size)
+    high = _power(graph, size, logarithm, lambdas)
+    low = graph.node("Neg", _power(graph, size, logarithm, 2 - lambdas))
+    value = graph.node("Where", negative, low, high)
+    if not step.standardize:
+        return graph.computed(value, len(table), gaps=True)
+    made = graph.computed(value, len(table), gaps=any(column.gaps for column in table))
+    scaler = step._scaler
+    return _center_and_divide(graph, made, scaler.mean_, scaler.scale_)
+
+
+def _power(graph: Graph, size: str, logarithm: str, exponents: Any) -> str:
+    """Write (size ** exponents - 1) / exponents; the logarithm where an exponent is 0."""
+    none = np.abs(exponents) < np.spacing(1.0)
+    safe = np.where(none, 1.0, exponents)
+    power = graph.node("Pow", size, graph.constant(safe))
+    power = graph.node("Div", graph.node("Sub", power, graph.constant(1.0)), graph.constant(safe))
+    if not none.any():
+        return str(power)
+    return str(graph.node("Where", graph.constant(none, bool), logarithm, power))
+
+
+@converts("transform", KBinsDiscretizer)
+def _k_bins(graph: Graph, step: Any, table: Table) -> Table:
+    value = graph.finite(table)
+    inner = [edges[1:-1] for edges in step.bin_edges_]
+    owner = np.repeat(np.arange(len(inner)), [len(edges) for edges in inner])
+    if len(owner):
+        chosen = graph.node("Gather", value, graph.integers(*owner.tolist()), axis=1)
+        above = graph.node("GreaterOrEqual", chosen, graph.constant(np.concatenate(inner)))
+        count = np.equal.outer(owner, np.arange(len(inner))).astype(float)
+        bins = graph.node("MatMul", graph.cast(above), graph.constant(count))
+    else:
+        bins = graph.node("Mul", value, graph.constant(0.0))
+    if step.encode == "ordinal":
+        return graph.computed(bins, len(table), small=True)
+    wide = np.repeat(np.arange(len(inner)), step.n_bins_)
+    codes = np.concatenate([np.arange(count) for count in step.n_bins_])
+    spread = graph.node("Gather", bins, graph.integers(*wide.tolist()), axis=1)
+    equal = graph.node("Equal", spread, graph.constant(codes))
+    return graph.computed(graph.cast(equal), len(wide), small=True)

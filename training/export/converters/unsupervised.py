@@ -1,0 +1,91 @@
+"""Detectors of outliers, clusterers and mixtures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.covariance import EllipticEnvelope
+from sklearn.ensemble import IsolationForest
+from sklearn.mixture import GaussianMixture
+from sklearn.svm import OneClassSVM
+
+from training.export.converters.linear import weighted_sum
+from training.export.converters.others import kernel
+from training.export.converters.registry import converts
+from training.export.converters.trees import arrays, tree_sums
+from training.export.graph import Graph, Table
+
+__all__: list[str] = []
+
+
+@converts("label", KMeans, MiniBatchKMeans)
+def _nearest_centre(graph: Graph, model: Any, table: Table) -> str:
+    centres = np.asarray(model.cluster_centers_, np.float64)
+    square = (centres**2).sum(axis=1)
+    found = weighted_sum(graph, graph.finite(table), -2 * centres.T, square)
+    return str(graph.node("ArgMin", found, axis=1, keepdims=0))
+
+
+@converts("probabilities", GaussianMixture)
+def _mixture(graph: Graph, model: Any, table: Table) -> str:
+    value, parts = graph.finite(table), []
+    width, kind = len(table), model.covariance_type
+    for i, (mean, weight) in enumerate(zip(model.means_, model.weights_, strict=True)):
+        root = model.precisions_cholesky_ if kind == "tied" else model.precisions_cholesky_[i]
+        if kind in ("diag", "spherical"):
+            root = np.diag(np.broadcast_to(root, width))
+        apart = weighted_sum(graph, value, root, -(mean @ root))
+        square = graph.node("Mul", apart, apart)
+        total = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
+        base = np.log(np.diag(root)).sum() - 0.5 * width * np.log(2 * np.pi) + np.log(weight)
+        half = graph.node("Mul", total, graph.constant(-0.5))
+        parts.append(graph.node("Add", half, graph.constant(base)))
+    return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
+
+
+@converts("decision", IsolationForest)
+def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
+    trees = []
+    for member, features in zip(model.estimators_, model.estimators_features_, strict=True):
+        found = arrays(member.tree_, _depths(member.tree_))
+        trees.append(found._replace(feature=np.asarray(features)[found.feature]))
+    total = tree_sums(graph, graph.matrix(table), trees, 1)
+    most = len(model.estimators_) * _mean_path(np.array([model.max_samples_]))[0]
+    power = graph.node("Div", total, graph.constant(-most))
+    score = graph.node("Pow", graph.constant(2.0), power)
+    return str(graph.node("Sub", graph.constant(-model.offset_), score))
+
+
+def _depths(tree: Any) -> Any:
+    """Return how deep each node lies, and how much deeper its rows would lie on average."""
+    depth = np.zeros(tree.node_count)
+    for node in range(tree.node_count):  # parents come before their children
+        for child in (tree.children_left[node], tree.children_right[node]):
+            if child != -1:
+                depth[child] = depth[node] + 1
+    return depth + _mean_path(tree.n_node_samples)
+
+
+def _mean_path(rows: Any) -> Any:
+    """Return the mean path length of a search tree of so many rows (Liu 2008)."""
+    rows = np.asarray(rows, np.float64)
+    many = np.maximum(rows, 3)
+    lengths = 2 * (np.log(many - 1) + np.euler_gamma) - 2 * (many - 1) / many
+    return np.where(rows <= 1, 0.0, np.where(rows == 2, 1.0, lengths))
+
+
+@converts("decision", EllipticEnvelope)
+def _ellipse(graph: Graph, model: Any, table: Table) -> str:
+    apart = graph.node("Sub", graph.finite(table), graph.constant(model.location_))
+    turned = graph.node("MatMul", apart, graph.constant(model.get_precision()))
+    product = graph.node("Mul", turned, apart)
+    total = graph.node("ReduceSum", product, graph.integers(1), keepdims=1)
+    return str(graph.node("Sub", graph.constant(-model.offset_), total))
+
+
+@converts("decision", OneClassSVM)
+def _one_class(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.asarray(model.dual_coef_).T
+    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)
