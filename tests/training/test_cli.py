@@ -88,7 +88,7 @@ WRONG = [
     ("target = data['a'] / 7", ["fractions", "regressor"]),
     ("target = 2**60 + data['a'].astype('int64') % 2", ["whole number"]),
     ("data = data.loc[[0] * 300]", ["cannot be split", "every row would be held out"]),
-    ("target[:2] = 'new'; data.loc[:1] = [5.5, 0]", ["cannot be split", "class 'new'"]),
+    ("target[:2] = 'new'; data.loc[:1] = [2.5, 0]", ["cannot be split", "class 'new'"]),
 ]
 
 
