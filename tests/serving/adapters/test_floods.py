@@ -247,6 +247,7 @@ def memory(server: Server) -> float:
     return float(sum(worker.memory_full_info().uss for worker in workers(server))) / 1e6
 
 
+@pytest.mark.slow
 def test_answers_that_are_not_taken_are_bounded(server: Server) -> None:
     """Fifty clients ask for a megabyte each and read nothing: the oldest lose their answer."""
     rows = json.dumps({"instances": [ROW] * 10_000}).encode()

@@ -169,6 +169,7 @@ def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
         assert "SIGKILL" not in server.logged()
 
 
+@pytest.mark.slow
 def test_a_server_stops_before_it_is_killed(credit: Path) -> None:
     """Slow bodies, heads that never end, and answers that are not taken: within Heroku's 30 s."""
     large = json.dumps({"instances": [ROW] * 10_000}).encode()

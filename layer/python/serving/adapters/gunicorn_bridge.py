@@ -71,14 +71,17 @@ class Bridge:
         environ = _environ(scope)
         body = bytearray()
         whole = False
-        self._held += REQUEST_BYTES
+        held = REQUEST_BYTES
+        self._held += held
         try:
             _check_head(scope)
             # The app itself rejects a body that is too large, by its length and unread.
             if int(environ.get("CONTENT_LENGTH", 0)) <= self._limit:
                 whole = await self._read(receive, body)
                 environ["CONTENT_LENGTH"] = str(len(body))
-            environ["wsgi.input"] = body if whole else b""
+            environ["wsgi.input"] = io.BytesIO(bytes(body) if whole else b"")
+            held += len(body)
+            body.clear()
             loop = asyncio.get_running_loop()
             reply = await loop.run_in_executor(self._pool, self._call, environ)
         except Problem as problem:
@@ -86,18 +89,11 @@ class Bridge:
         except ConnectionResetError:
             return
         finally:
-            self._held -= REQUEST_BYTES + len(body)
+            self._held -= held + len(body)
         await _send(reply, receive, send, close=not whole)
 
     async def _read(self, receive: Receive, body: bytearray) -> bool:
-        """
-        Read *body*, up to the limit, and report whether that is all of it.
-
-        Raises:
-            RequestTimeout: It did not arrive in time.
-            Overloaded: This worker holds too much.
-            ConnectionResetError: The client is gone.
-        """
+        """Read *body*, up to the limit, and report whether that is all of it."""
         try:
             async with asyncio.timeout(ARRIVAL_SECONDS) as wait:
                 self._arriving[wait] = body
@@ -132,27 +128,22 @@ class Bridge:
             wait.reschedule(0)
 
     def _call(self, environ: WSGIEnvironment) -> Reply:
-        """Call the app; *environ* holds the body itself as its input."""
         started: list[Any] = []
+        written: list[bytes] = []
 
         def start_response(
             status: str, headers: list[tuple[str, str]], _: object = None
         ) -> Callable[[bytes], object]:
             started[:] = int(status[:3]), headers
-            return _write
+            return written.append
 
-        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"])
         pieces = self._app(environ, start_response)
         try:
-            body = b"".join(pieces)
+            body = b"".join([*written, *pieces])
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
         return started[0], started[1], body
-
-
-def _write(_: bytes) -> NoReturn:
-    raise NotImplementedError("the app must return its answer")
 
 
 def _environ(scope: Message) -> WSGIEnvironment:
@@ -186,14 +177,7 @@ def _environ(scope: Message) -> WSGIEnvironment:
 
 
 def _check_head(scope: Message) -> None:
-    """
-    Check what the parser lets through.
-
-    Raises:
-        BadRequest: The version is neither 1.0 nor 1.1.
-        UriTooLong: The target is too long.
-        HeadersTooLarge: There are too many headers, or one is too long.
-    """
+    """Raise the problem of a head that the parser lets through."""
     if scope["http_version"] not in ("1.0", "1.1"):
         raise BadRequest("The request is not valid HTTP/1.1.")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:

@@ -28,7 +28,7 @@ _output = Output()
 _lock = threading.RLock()
 #: Lines that were dropped and not reported yet.
 _dropped = 0
-_count_drop: Callable[[], object] | None = None
+_count_drop: Callable[[], object] = int
 
 
 def set_level(level: str) -> None:
@@ -56,8 +56,7 @@ def log(level: str, message: str, **fields: Any) -> None:
             _dropped = 0
         if not _output.write(encoded):
             _dropped += 1
-            if _count_drop:
-                _count_drop()
+            _count_drop()
 
 
 _DROPPED = {"level": "warning", "message": "log lines were dropped"}
