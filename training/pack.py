@@ -13,12 +13,12 @@ from sklearn.base import BaseEstimator
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
-from training.export.contract import takes_texts
+from training.export.contract import categories_of_text, takes_texts
 from training.export.walk import classes_of, task_of
 from training.fit import evaluate
 from training.fit.files import check_csv
 from training.fit.pickles import check_pickles, open_pickle
-from training.fit.sample import categories_of_text, read_sample
+from training.fit.sample import read_sample
 from training.registry.location import check_name
 from training.registry.signing_key import read_signer
 from training.registry.summary import show_bundle

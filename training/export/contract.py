@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 
 from training.export.converters.compose import resolve_columns
 from training.export.walk import best_of
+from training.fit.sample import MISSING
 
-__all__ = ["VECTORIZERS", "Use", "read_uses", "takes_texts"]
+__all__ = ["VECTORIZERS", "Use", "categories_of_text", "read_uses", "takes_texts"]
 
 VECTORIZERS = (CountVectorizer, HashingVectorizer, TfidfVectorizer)
 
@@ -168,3 +170,24 @@ _READERS: list[tuple[Any, Any]] = [
     ((SimpleImputer, KNNImputer, MissingIndicator), _imputer),
     (FunctionTransformer, _function),
 ]
+
+
+def categories_of_text(model: Any, columns: Sequence[str] = ()) -> dict[str, set[str]]:
+    """
+    Find the columns that *model* was fitted on as text, and the categories known of each.
+
+    Args:
+        model: Fitted.
+        columns: The sample's, for a model that takes texts themselves and knows no names.
+    """
+    if takes_texts(model):
+        return {name: set(MISSING) for name in columns}
+    names = list(getattr(model, "feature_names_in_", ()))
+    found = {}
+    for name, use in zip(names, read_uses(model, len(names)), strict=True):
+        known = {value for value in use.categories or () if isinstance(value, str)}
+        if use.text:
+            found[name] = set(MISSING)  # to a text, none of these means missing
+        elif known:
+            found[name] = known
+    return found

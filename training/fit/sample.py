@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from training.errors import TrainingError
-from training.export.contract import read_uses, takes_texts
 
-__all__ = ["categories_of_text", "read_sample"]
+__all__ = ["MISSING", "read_sample"]
 
 #: What counts as missing, in a column of numbers or where no category is called so.
-_MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 
 
 def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = None) -> pd.DataFrame:
@@ -34,8 +32,7 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
     try:
         header = pd.read_csv(sample, header=None, nrows=1, dtype=str).iloc[0].tolist()
         missing = {
-            name: [text for text in _MISSING if text not in strings.get(name, ())]
-            for name in header
+            name: [text for text in MISSING if text not in strings.get(name, ())] for name in header
         }
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -55,24 +52,3 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
     if rows.empty:
         raise TrainingError(f"{sample} has no rows below its header.")
     return rows
-
-
-def categories_of_text(model: Any, columns: Sequence[str] = ()) -> dict[str, set[str]]:
-    """
-    Find the columns that *model* was fitted on as text, and the categories known of each.
-
-    Args:
-        model: Fitted.
-        columns: The sample's, for a model that takes texts themselves and knows no names.
-    """
-    if takes_texts(model):
-        return {name: set(_MISSING) for name in columns}
-    names = list(getattr(model, "feature_names_in_", ()))
-    found = {}
-    for name, use in zip(names, read_uses(model, len(names)), strict=True):
-        known = {value for value in use.categories or () if isinstance(value, str)}
-        if use.text:
-            found[name] = set(_MISSING)  # to a text, none of these means missing
-        elif known:
-            found[name] = known
-    return found
