@@ -28,7 +28,7 @@ _output = Output()
 _lock = threading.RLock()
 #: Lines that were dropped and not reported yet.
 _dropped = 0
-_count_drop: Callable[[], object] = int
+_count_drop: Callable[[], object] | None = None
 
 
 def set_level(level: str) -> None:
@@ -56,7 +56,8 @@ def log(level: str, message: str, **fields: Any) -> None:
             _dropped = 0
         if not _output.write(encoded):
             _dropped += 1
-            _count_drop()
+            if _count_drop:
+                _count_drop()
 
 
 _DROPPED = {"level": "warning", "message": "log lines were dropped"}
