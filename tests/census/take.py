@@ -68,7 +68,7 @@ def take(shape: Shape, folder: Path) -> Entry:
             ", ".join(engine.inexact) or "float64",
             difference,
             wrong,
-            _milliseconds(lambda: model.predict(model.decode(body, 1).columns)),
+            _milliseconds(lambda: model.predict(model.decode(body).columns)),
             _milliseconds(lambda: pipeline.predict(one)),
         )
 
@@ -84,7 +84,7 @@ def _body(model: Model, data: Any) -> bytes:
 
 
 def _compare(model: Model, pipeline: Any, rows: Any) -> tuple[float, int]:
-    answers = model.predict(model.decode(_body(model, rows), ROWS).columns)
+    answers = model.predict(model.decode(_body(model, rows)).columns)
     task = model.manifest.task
     if task == "outliers":
         scores = np.array([answer["score"] for answer in answers])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -62,7 +63,9 @@ def compile_pipeline(
     """
     graph = Graph(draft.features)
     try:
-        outputs = _outputs(graph, best_of(pipeline), draft, graph.raw(names))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # converters ask the pipeline's steps about made rows
+            outputs = _outputs(graph, best_of(pipeline), draft, graph.raw(names))
         model = graph.finish(outputs)
     except CannotCompileError as error:
         step = _name(pipeline, getattr(error, "step", pipeline))

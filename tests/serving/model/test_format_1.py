@@ -21,7 +21,7 @@ def test_a_bundle_of_format_1_answers_as_it_did() -> None:
     model = open_model(open_bundle(FolderStore(FOLDER)))
     answers = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
     body = msgspec.json.encode({"instances": answers["instances"]})
-    found = model.predict(model.decode(body, 100).columns)
+    found = model.predict(model.decode(body).columns)
 
     assert model.manifest.format == 1
     assert [answer["label"] for answer in found] == answers["labels"]
@@ -35,5 +35,5 @@ def test_a_bundle_of_format_1_takes_what_float32_holds() -> None:
     instance = {**model.manifest.example.instance, "price": 1e39}
 
     with pytest.raises(InvalidInstances) as error:
-        model.decode(msgspec.json.encode(instance), 1)
+        model.decode(msgspec.json.encode(instance))
     assert [fault.pointer for fault in error.value.errors] == ["/price"]

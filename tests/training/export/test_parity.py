@@ -141,7 +141,7 @@ def test_a_scaled_number_beyond_float32_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too large for dtype"):
         pipeline.predict(row(limit * 1.0001))
     with pytest.raises(InvalidInstances) as error:
-        model.decode(msgspec.json.encode({"a": limit * 1.0001, "b": 0, "c": 0}), 1)
+        model.decode(msgspec.json.encode({"a": limit * 1.0001, "b": 0, "c": 0}))
     assert [fault.pointer for fault in error.value.errors] == ["/a"]
 
 

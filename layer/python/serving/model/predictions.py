@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from serving.bundle.manifest import Label, Manifest
+from serving.bundle.manifest import Label, Manifest, Output
 from serving.model.engines import Scores
 
 __all__ = ["label_key", "max_prediction_bytes", "to_predictions"]
@@ -74,15 +74,18 @@ def max_prediction_bytes(manifest: Manifest) -> int:
     They are counted as they stand in the event that Lambda returns: JSON within a JSON string,
     where each quote is escaped. So one estimate serves all platforms.
     """
-    classes = manifest.classes
-    if classes is None:
-        longest = Scores([_LONGEST], None)
-    else:
-        label = max(range(len(classes)), key=lambda i: len(msgspec.json.encode(classes[i])))
-        row = [_LONGEST] * len(classes)
-        longest = Scores([label], [row] if manifest.has_probabilities else None)
+    parts = [_longest(output) for output in manifest.parts]
+    longest = Scores([], None, parts) if manifest.outputs else parts[0]
     text = msgspec.json.encode(to_predictions(manifest, longest)).decode()
     return len(msgspec.json.encode(text))
+
+
+def _longest(output: Output) -> Scores:
+    classes = output.classes
+    if classes is None:
+        return Scores([_LONGEST], None)
+    label = max(range(len(classes)), key=lambda i: len(msgspec.json.encode(classes[i])))
+    return Scores([label], [[_LONGEST] * len(classes)] if output.has_probabilities else None)
 
 
 #: No float64 has a longer text: 24 characters.

@@ -22,6 +22,7 @@ __all__ = ["MISSING", "Instances", "Schema"]
 #: noncharacter, which no client may send.
 MISSING = "\ufdd0"
 
+_CODE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 _WHOLE = frozenset({int, type(None)})
 TYPES: dict[str, Any] = {"number": float, "boolean": bool, "category": str, "text": str}
 
@@ -163,7 +164,7 @@ class Schema:
 
 
 def _type(feature: Feature) -> Any:
-    kind = float | int if feature.is_whole else TYPES[feature.kind]
+    kind = _CODE if feature.is_whole else TYPES[feature.kind]
     if feature.magnitude is not None:
         limit = magnitude(feature)
         kind = Annotated[float, msgspec.Meta(ge=-limit, le=limit)]

@@ -1,0 +1,89 @@
+"""Texts are split into the terms that scikit-learn's vectorizers find."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving.bundle.manifest import TextRule
+from serving.model.texts import is_linear, terms
+from sklearn.feature_extraction.text import CountVectorizer
+
+HOSTILE = [
+    *("", " ", "a", "I am", "don't stop-word", "100% 3.14 007", "x_y __z", "ÉTÉ Straße İstanbul"),
+    *(
+        "cafe\u0301 naïve Ångström ﬁn",
+        "😀 👩‍👩‍👧 ok",
+        "東京 日本語",
+        "\t\n two  spaces \u00a0 here",
+        "ΟΔΥΣΣΕΥΣ ς",
+    ),
+]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "words": {},
+    "two words": {"ngram_range": (1, 2)},
+    "two or three words": {"ngram_range": (2, 3), "stop_words": ["the", "am", "two"]},
+    "one letter": {"token_pattern": r"(?u)\b\w+\b"},
+    "letters": {"token_pattern": r"[a-zA-Z]+", "lowercase": False},
+    "accents": {"strip_accents": "unicode"},
+    "ascii": {"strip_accents": "ascii", "ngram_range": (1, 2)},
+    "characters": {"analyzer": "char", "ngram_range": (1, 3)},
+    "characters within words": {"analyzer": "char_wb", "ngram_range": (2, 5)},
+}
+
+
+def rule(vectorizer: CountVectorizer) -> TextRule:
+    """Write a vectorizer's options as a manifest has them."""
+    return TextRule(
+        analyzer=vectorizer.analyzer,
+        lowercase=vectorizer.lowercase,
+        strip_accents=vectorizer.strip_accents,
+        pattern=vectorizer.token_pattern if vectorizer.analyzer == "word" else "",
+        ngrams=vectorizer.ngram_range,
+        stop_words=list(vectorizer.get_stop_words() or ()),
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@given(text=st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40)))
+def test_terms_are_scikit_learns(options: dict[str, Any], text: str) -> None:
+    """Each as often, whatever the text."""
+    vectorizer = CountVectorizer(**options)
+
+    assert sorted(terms(text, rule(vectorizer))) == sorted(vectorizer.build_analyzer()(text))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "linear"),
+    [
+        (r"(?u)\b\w\w+\b", True),
+        (r"(?u)\b\w+\b", True),
+        (r"\w{1,}", True),
+        (r"[a-zA-Z']+", True),
+        (r"\b[a-z]{2,}\b", True),
+        (r"(\w+)+$", False),
+        (r"(a|a)*b", False),
+        (r"\w+\w+\w+\w+\w+!", False),
+        (r"(?=(.*))\1x", False),
+    ],
+)
+def test_a_pattern_is_one_set_of_characters(pattern: str, linear: bool) -> None:
+    """No other is served: some take for ever on a short text."""
+    assert is_linear(pattern) == linear
+
+
+@pytest.mark.parametrize("pattern", [r"(?u)\b\w\w+\b", r"\w+\w+", r"\b\w{2,}\w{3,}\b"])
+def test_a_long_text_takes_no_time(pattern: str) -> None:
+    """100 kB of one word, and of none."""
+    for text in ("a" * 100_000, "a " * 50_000, "!" * 100_000):
+        start = time.perf_counter()
+        terms(
+            text,
+            TextRule(
+                analyzer="word", lowercase=True, strip_accents=None, pattern=pattern, ngrams=(1, 1)
+            ),
+        )
+        assert time.perf_counter() - start < 5

@@ -1,0 +1,198 @@
+"""The contract is read off the fitted pipeline, and not off what a sample happens to hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from serving.bundle.manifest import Manifest
+from serving.bundle.reader import open_bundle
+from serving.errors import InvalidInstances
+from serving.model.model import Model, open_model
+from serving.stores.folder import FolderStore
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import IsolationForest, RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from training.export.build import build_bundle
+
+ROWS = 200
+RANDOM = np.random.default_rng(0)
+DATA = pd.DataFrame(
+    {
+        "amount": RANDOM.normal(100, 20, ROWS),
+        "code": RANDOM.choice([2**53, 2**53 + 1, 7], ROWS),
+        "town": RANDOM.choice(["Lima", "Cusco", "Ica"], ROWS),
+        "name": [f"customer {i}" for i in range(ROWS)],
+        "note": RANDOM.choice(["please call", "no answer", "paid in full"], ROWS),
+    }
+)
+TARGET = np.where(DATA["amount"] + 30 * (DATA["code"] == 2**53) > 110, "yes", "no")
+NUMBERS = make_pipeline(SimpleImputer(), StandardScaler())
+CODES = OneHotEncoder(handle_unknown="ignore")
+COLUMNS = ColumnTransformer(
+    [
+        ("number", NUMBERS, ["amount"]),
+        ("code", CODES, ["code", "town"]),
+        ("text", TfidfVectorizer(), "note"),
+    ]
+)
+
+
+def packed(folder: Path, pipeline: Any, data: Any) -> Model:
+    """Make a bundle of a fitted pipeline, and open it."""
+    build_bundle(
+        folder,
+        "m",
+        pipeline,
+        data,
+        metrics={},
+        permutation=None,
+        seed=None,
+        report=lambda _: None,
+    )
+    return open_model(open_bundle(FolderStore(folder)))
+
+
+def ask(model: Model, **values: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Send one instance; its prediction, and the warnings."""
+    found = model.decode(msgspec.json.encode(values))
+    return model.predict(found.columns)[0], found.warnings
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    """Fit a pipeline that reads four of five columns."""
+    return make_pipeline(COLUMNS, LogisticRegression()).fit(DATA, TARGET)
+
+
+@pytest.fixture
+def model(pipeline: Any, tmp_path: Path) -> Model:
+    """Pack it with a sample that shows two rows' values only, without gaps."""
+    return packed(tmp_path, pipeline, DATA[DATA["town"] != "Ica"].head(40))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Write a manifest."""
+    return msgspec.json.encode(manifest).decode()
+
+
+def test_kinds_and_categories_are_the_pipelines(model: Model) -> None:
+    """An encoder's whole numbers are categories, and all that it knows are listed."""
+    features = {feature.name: feature for feature in model.manifest.features}
+
+    assert model.manifest.engine.name == "onnx"
+    assert {name: feature.kind for name, feature in features.items()} == {
+        "amount": "number",
+        "code": "category",
+        "town": "category",
+        "note": "text",
+    }
+    assert features["town"].categories == ["Cusco", "Ica", "Lima"]
+    assert features["code"].categories == [7, 2**53, 2**53 + 1]
+    assert features["amount"].nullable  # the imputer takes a gap, and the sample has none
+
+
+def test_whole_numbers_are_exact(model: Model, pipeline: Any) -> None:
+    """Also beyond 2^53, where float64 has gaps; and 7.0 is 7."""
+    row = {"amount": 100.0, "town": "Ica", "note": "please call"}
+    for code in (2**53, 2**53 + 1, 7):
+        expected = pipeline.predict_proba(pd.DataFrame([{**row, "code": code, "name": ""}]))[0]
+        answer, _ = ask(model, code=code, **row)
+        assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-12)
+    assert ask(model, code=7.0, **row)[0] == ask(model, code=7, **row)[0]
+    for wrong in (7.5, "7", True, 2**64):
+        with pytest.raises(InvalidInstances) as error:
+            ask(model, code=wrong, **row)
+        assert [fault.pointer for fault in error.value.errors] == ["/code"]
+
+
+def test_no_text_of_the_rows_is_in_the_manifest(model: Model) -> None:
+    """Neither a column that is not read, nor one that is split into words."""
+    written = manifest_text(model.manifest)
+
+    assert "customer" not in written
+    assert "please call" not in written
+    assert "no answer" not in written
+
+
+def test_a_column_that_is_not_read_is_not_asked_for(model: Model) -> None:
+    """In objects it is accepted, with one warning; rows as lists do not hold it."""
+    row = {"amount": None, "code": 7, "town": "Lima", "note": "paid"}
+    _, none = ask(model, **row)
+    _, warnings = ask(model, **row, name="somebody")
+    body = {"instances": [[100.0, 7, "Lima", "paid"], {**row, "name": 1}, {**row, "name": 2}]}
+    both = model.decode(msgspec.json.encode(body))
+
+    assert model.manifest.ignored == ["name"]
+    assert none == []
+    assert [warning.pointer for warning in warnings] == ["/name"]
+    assert [warning.pointer for warning in both.warnings] == ["/instances/1/name"]
+
+
+def test_texts_themselves_are_one_feature(tmp_path: Path) -> None:
+    """A pipeline that was fitted on a Series takes one column of text."""
+    texts = DATA["note"] + " " + DATA["town"]
+    target = np.where(DATA["town"] == "Lima", "yes", "no")
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, target)
+    model = packed(tmp_path, pipeline, texts)
+    answer, _ = ask(model, **{model.manifest.features[0].name: "PAID, please! LIMA"})
+
+    assert model.manifest.engine.name == "onnx"
+    assert [feature.kind for feature in model.manifest.features] == ["text"]
+    expected = pipeline.predict_proba(["PAID, please! LIMA"])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-12)
+
+
+NUMBER = DATA[["amount"]].assign(age=RANDOM.uniform(18, 80, ROWS))
+
+
+def test_several_outputs_have_names(tmp_path: Path) -> None:
+    """Values and labels; each with what belongs to it."""
+    values = RandomForestRegressor(5, random_state=0).fit(NUMBER, NUMBER.to_numpy() * [1, 2])
+    model = packed(tmp_path / "values", values, NUMBER)
+    answer, _ = ask(model, amount=100, age=40)
+    expected = values.predict(pd.DataFrame({"amount": [100.0], "age": [40.0]}))[0]
+    assert answer == {"outputs": {"y0": {"value": expected[0]}, "y1": {"value": expected[1]}}}
+
+    truth = np.c_[TARGET, np.where(NUMBER["age"] > 40, "old", "young")]
+    labels = MultiOutputClassifier(LogisticRegression()).fit(NUMBER, truth)
+    model = packed(tmp_path / "labels", labels, NUMBER)
+    answer, _ = ask(model, amount=100, age=20)
+    assert model.manifest.task == "outputs"
+    assert answer["outputs"]["y1"]["label"] == "young"
+    assert list(answer["outputs"]["y0"]["probabilities"]) == ["no", "yes"]
+
+
+def test_outliers_have_a_score_and_clusters_a_number(tmp_path: Path) -> None:
+    """As scikit-learn gives them."""
+    forest = make_pipeline(StandardScaler(), IsolationForest(random_state=0)).fit(NUMBER)
+    model = packed(tmp_path / "outliers", forest, NUMBER)
+    for amount in (100.0, 1e6):
+        answer, _ = ask(model, amount=amount, age=40)
+        row = pd.DataFrame({"amount": [amount], "age": [40.0]})
+        assert answer["score"] == pytest.approx(forest.decision_function(row)[0], abs=1e-12)
+        assert answer["outlier"] == (forest.predict(row)[0] == -1)
+
+    groups = make_pipeline(StandardScaler(), KMeans(3, random_state=0)).fit(NUMBER)
+    model = packed(tmp_path / "clusters", groups, NUMBER)
+    row = pd.DataFrame({"amount": [100.0], "age": [40.0]})
+    assert ask(model, amount=100, age=40)[0] == {"cluster": groups.predict(row)[0]}
+
+
+def test_a_regressor_without_gaps_takes_none(tmp_path: Path) -> None:
+    """No imputer fills them, and the model rejects them."""
+    model = packed(tmp_path, Ridge().fit(NUMBER, NUMBER["age"]), NUMBER)
+
+    with pytest.raises(InvalidInstances):
+        ask(model, amount=None, age=40)
