@@ -23,8 +23,8 @@ NUMBERS_AT_ONCE = 4_000_000
 WIDE = 1_000
 
 _MODULES = (
-    *("boosting", "compose", "encode", "ensembles", "impute", "libraries", "linear"),
-    *("others", "scale", "several", "text", "trees"),
+    *("trees.boosting", "compose", "encode", "ensembles", "impute", "trees.libraries", "linear"),
+    *("others", "scale", "several", "text", "trees.forests"),
     "unsupervised",
 )
 for _module in _MODULES:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from serving.bundle.manifest import Feature, is_field
+from serving.bundle.codec import is_field
+from serving.bundle.manifest import Feature
 from serving.model.engines import Columns
 
 from training.errors import TrainingError

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 
+from serving.bundle.codec import decode_manifest
 from serving.bundle.latest import Latest, move_latest, restore_latest
-from serving.bundle.manifest import MANIFEST_FILE, NAME, decode_manifest
+from serving.bundle.manifest import MANIFEST_FILE, NAME
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
 from serving.errors import BundleError, ObjectMissing

@@ -8,15 +8,9 @@ from typing import NamedTuple
 
 from rich.console import JustifyMethod
 from rich.filesize import decimal
+from serving.bundle.codec import decode_manifest
 from serving.bundle.latest import LATEST_FILE, Latest
-from serving.bundle.manifest import (
-    GRAPH_FILE,
-    MANIFEST_FILE,
-    NAME,
-    PIPELINE_FILE,
-    Manifest,
-    decode_manifest,
-)
+from serving.bundle.manifest import GRAPH_FILE, MANIFEST_FILE, NAME, PIPELINE_FILE, Manifest
 from serving.errors import BundleError, ObjectMissing
 from serving.stores.store import Store
 

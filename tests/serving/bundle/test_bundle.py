@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from serving.bundle.codec import decode_manifest
 from serving.bundle.latest import read_latest
-from serving.bundle.manifest import Manifest, decode_manifest
+from serving.bundle.manifest import Manifest
 from serving.bundle.reader import open_bundle
 from serving.bundle.writer import write_bundle
 from serving.errors import BundleError

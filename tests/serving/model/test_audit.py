@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from serving.bundle.manifest import decode_manifest
+from serving.bundle.codec import decode_manifest
 from serving.bundle.reader import open_bundle
 from serving.errors import BundleError, SandboxFailed
 from serving.model import sandbox

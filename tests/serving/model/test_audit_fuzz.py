@@ -55,7 +55,7 @@ OPENER = """
 import os, resource, struct, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 from serving.errors import BundleError
-from serving.bundle.manifest import decode_manifest
+from serving.bundle.codec import decode_manifest
 from serving.model.model import open_graph
 given, told = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)

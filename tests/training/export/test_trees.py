@@ -23,8 +23,9 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.export.converters import registry, trees
-from training.export.converters.trees import from_float32
+from training.export.converters import registry
+from training.export.converters.trees import forests as trees
+from training.export.converters.trees.forests import from_float32
 from training.export.features import as_frame, read_features
 from training.export.graph import Graph
 

@@ -6,13 +6,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from serving.bundle.codec import decode_manifest
 from serving.bundle.latest import LATEST_FILE, read_latest
 from serving.bundle.manifest import (
     GRAPH_FILE,
     MANIFEST_FILE,
     PIPELINE_FILE,
     Manifest,
-    decode_manifest,
     describe_file,
 )
 from serving.bundle.signature import begin_verification, signer_of

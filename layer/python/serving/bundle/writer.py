@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from serving.bundle.codec import encode_manifest
 from serving.bundle.latest import Latest, move_latest, read_latest
-from serving.bundle.manifest import MANIFEST_FILE, Manifest, describe_file, encode_manifest
+from serving.bundle.manifest import MANIFEST_FILE, Manifest, describe_file
 from serving.bundle.reader import Bundle
 from serving.errors import BundleError, Conflict, ObjectMissing
 from serving.stores.folder import FolderStore

@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 
-from serving.bundle.manifest import decode_manifest
+from serving.bundle.codec import decode_manifest
 from serving.errors import BundleError
 from serving.model.model import open_graph
 

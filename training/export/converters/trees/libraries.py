@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from training.export.converters.boosting import Ways, boosted_sums
 from training.export.converters.encode import category_of
 from training.export.converters.linear import pair
 from training.export.converters.registry import converts
-from training.export.converters.trees import Tree, from_float32, tree_sums
+from training.export.converters.trees.boosting import Ways, boosted_sums
+from training.export.converters.trees.forests import Tree, from_float32, tree_sums
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
