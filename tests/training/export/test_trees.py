@@ -23,6 +23,7 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+import training.export.compile  # noqa: F401  # registers every converter
 from training.export.converters import registry
 from training.export.converters.trees import forests as trees
 from training.export.converters.trees.forests import from_float32
