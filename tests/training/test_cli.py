@@ -20,7 +20,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.helpers.command import assert_refused, run_in
 from tests.helpers.projects import packed, project
@@ -196,29 +196,47 @@ def test_pack_refuses_what_is_no_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "task"),
     [
-        (LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [[0, 1], [1, 0], [2, 1]]), "targets"),
+        (LinearRegression().fit([[0, 1], [1, 0], [2, 2]], [[0, 1], [1, 0], [2, 1]]), "outputs"),
         (
             OneVsRestClassifier(LogisticRegression()).fit(
                 [[0, 1], [1, 0], [2, 2]], [[0, 1], [1, 0], [1, 1]]
             ),
-            "several targets",
+            "outputs",
         ),
-        (KMeans(2, n_init=1).fit([[0, 1], [1, 0], [2, 2]]), "holds KMeans"),
-        (LinearRegression, "the class LinearRegression"),
-        ({"a": 1}, "holds dict"),
+        (KMeans(2, n_init=1).fit([[0, 1], [1, 0], [2, 2]]), "clustering"),
     ],
-    ids=["many values", "many labels", "clusters", "a class", "no model"],
+    ids=["many values", "many labels", "clusters"],
 )
-def test_pack_takes_one_prediction_a_row(tmp_path: Path, model: object, words: str) -> None:
-    """What predicts several things at once, or nothing, is refused."""
+def test_pack_takes_more_tasks(tmp_path: Path, model: object, task: str) -> None:
+    """Several values or labels at once, and clusters."""
     joblib.dump(model, tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
+    done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
 
-    assert_refused(
-        run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop"), words
-    )
+    assert done.returncode == 0, done.stderr
+    assert open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest.task == task
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (LinearRegression, "the class LinearRegression"),
+        ({"a": 1}, "holds a dict with the keys a; make a pipeline of its parts"),
+        (StandardScaler().fit([[0, 1], [1, 0], [2, 2]]), "has no predict"),
+    ],
+    ids=["a class", "a dict", "a lone preprocessor"],
+)
+def test_pack_rejects_what_is_no_model(tmp_path: Path, model: object, words: str) -> None:
+    """With the lines that make a pipeline of its parts."""
+    joblib.dump(model, tmp_path / "model.joblib")
+    (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
+    done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_pack_keeps_codes_that_are_text(tmp_path: Path) -> None:

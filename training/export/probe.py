@@ -81,6 +81,15 @@ def _accept_unseen(
     """Try a category never seen in each column, and a gap: does the pipeline answer?"""
     engine = SklearnEngine(draft, pipeline)
     first = take(columns, [0])
+    # An encoder that knows no gap takes one for a category; that is no reason to ask for it.
+    gaps = [
+        j
+        for j, feature in enumerate(draft.features)
+        if not feature.nullable
+        and (feature.kind == "number" or (feature.is_text and feature.name in imputed))
+    ]
+    every = [[None if j in gaps else column[0]] for j, column in enumerate(columns)]
+    all_at_once = bool(gaps) and _is_answered(engine, every)
     features = []
     for j, feature in enumerate(draft.features):
         accepts, nullable = False, feature.nullable
@@ -89,16 +98,19 @@ def _accept_unseen(
             if feature.is_whole:
                 unseen = max(int(value) for value in feature.categories or ()) + 1
             accepts = _answers(engine, first, j, unseen)
-        # An encoder that knows no gap takes one for a category; that is no reason to ask for it.
-        if feature.kind == "number" or (feature.is_text and feature.name in imputed):
-            nullable = nullable or _answers(engine, first, j, None)
+        if j in gaps:
+            nullable = all_at_once or _answers(engine, first, j, None)
         features.append(msgspec.structs.replace(feature, accepts_unseen=accepts, nullable=nullable))
     return features
 
 
 def _answers(engine: SklearnEngine, row: list[list[Any]], j: int, value: Any) -> bool:
+    return _is_answered(engine, [*row[:j], [value], *row[j + 1 :]])
+
+
+def _is_answered(engine: SklearnEngine, row: list[list[Any]]) -> bool:
     try:
-        scores = engine.score([*row[:j], [value], *row[j + 1 :]])
+        scores = engine.score(row)
     except Exception:  # whatever it raises, it does not take the value
         return False
     answers = (p.values if p.probabilities is None else p.probabilities for p in scores.parts)
