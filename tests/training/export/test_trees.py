@@ -25,8 +25,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import training.export.compile  # noqa: F401  # registers every converter
 from training.export.converters import registry
-from training.export.converters.trees import forests as trees
-from training.export.converters.trees.forests import from_float32
+from training.export.converters.trees import ensemble as trees
+from training.export.converters.trees.ensemble import from_float32
 from training.export.features import as_frame, read_features
 from training.export.graph import Graph
 

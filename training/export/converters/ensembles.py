@@ -25,7 +25,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from training.export.converters import registry
 from training.export.converters.linear import pair, shares
 from training.export.converters.registry import converts
-from training.export.converters.trees.forests import arrays, columns_of_trees, raw_sum, tree_sums
+from training.export.converters.trees.ensemble import raw_sum, tree_sums
+from training.export.converters.trees.forests import arrays, columns_of_trees
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []

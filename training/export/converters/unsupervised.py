@@ -14,7 +14,8 @@ from sklearn.svm import OneClassSVM
 from training.export.converters.linear import weighted_sum
 from training.export.converters.others import kernel
 from training.export.converters.registry import converts
-from training.export.converters.trees.forests import arrays, tree_sums
+from training.export.converters.trees.ensemble import tree_sums
+from training.export.converters.trees.forests import arrays
 from training.export.graph import Graph, Table
 
 __all__: list[str] = []

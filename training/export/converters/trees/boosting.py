@@ -12,7 +12,7 @@ from training.export.converters import registry
 from training.export.converters.encode import category_of, lookup
 from training.export.converters.linear import pair
 from training.export.converters.registry import converts
-from training.export.converters.trees.forests import Tree, tree_sums
+from training.export.converters.trees.ensemble import Tree, tree_sums
 from training.export.graph import Column, Graph, Table
 
 __all__ = ["Ways", "boosted_sums"]

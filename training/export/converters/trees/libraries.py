@@ -13,7 +13,7 @@ from training.export.converters.encode import category_of
 from training.export.converters.linear import pair
 from training.export.converters.registry import converts
 from training.export.converters.trees.boosting import Ways, boosted_sums
-from training.export.converters.trees.forests import Tree, from_float32, tree_sums
+from training.export.converters.trees.ensemble import Tree, from_float32, tree_sums
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
