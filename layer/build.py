@@ -25,12 +25,11 @@ from rich.table import Table
 
 from layer.interpreter import compile_layer
 from layer.shared_objects import check_shared_objects, cut_symbols
-from layer.wheels import MACHINES, BuildError, Target, install, read_pins, roots
+from layer.wheels import MACHINES, BuildError, Target, install, read_pins
 
 __all__ = ["assemble", "build", "main", "write_zip"]
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 MIB = 1024 * 1024
 #: Bytes unzipped, by engine. AWS allows 250 MiB for the code and all its layers.
 BUDGETS = {"onnx": 110 * MIB, "sklearn": 200 * MIB}
@@ -71,9 +70,7 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
         BuildError: See `build`.
     """
     trim = tomllib.loads((HERE / "trim.toml").read_text("utf-8"))
-    pins = read_pins(ROOT / "requirements.txt", ROOT / "training" / "requirements.txt")
-    names = roots(target.engine, HERE / "pyproject.toml")
-    install(names, pins, target, folder, trim["packages"])
+    install(target, read_pins(), folder)
     shutil.copytree(HERE / "python" / "serving", folder / "serving")
     owners = _owners(folder)
     before = _sizes(folder, owners)

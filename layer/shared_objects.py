@@ -30,7 +30,7 @@ def check_shared_objects(folder: Path, target: Target) -> int:
         if (machine := _machine(path)) != target.machine:
             raise BuildError(f"{name} is for {machine}, but the layer is for {target.machine}.")
         tag = re.search(r"\.(cpython-[^.]*)\.so$", path.name)
-        wanted = f"cpython-{target.cpython}-{target.machine}-linux-gnu"
+        wanted = f"cpython-{target.python.replace('.', '')}-{target.machine}-linux-gnu"
         # Files without a tag and abi3 files load in every Python.
         if tag and tag[1] != wanted:
             raise BuildError(f"{name} is for {tag[1]}, but the layer is for {wanted}.")
