@@ -19,20 +19,22 @@ from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path, PurePath
 
+import findpython
 import pathspec
 from rich.console import Console
 from rich.table import Table
 
-from layer.interpreter import compile_layer
 from layer.shared_objects import check_shared_objects, cut_symbols
-from layer.wheels import MACHINES, BuildError, Target, install, read_pins
+from layer.wheels import MACHINES, UV, BuildError, Target, install, read_pins, run
 
-__all__ = ["assemble", "build", "main", "write_zip"]
+__all__ = ["assemble", "build", "compile_layer", "main", "write_zip"]
 
 HERE = Path(__file__).resolve().parent
 MIB = 1024 * 1024
 #: Bytes unzipped, by engine. AWS allows 250 MiB for the code and all its layers.
 BUDGETS = {"onnx": 110 * MIB, "sklearn": 200 * MIB}
+#: Lambda unpacks the layer here. Tracebacks show this path.
+HOME = "/opt/python"
 #: The earliest date that a zip can hold. Nothing reads it.
 DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -46,9 +48,8 @@ def build(target: Target, output: Path, console: Console) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        before, after, how = assemble(target, folder)
+        before, after = assemble(target, folder)
         console.print(_table(target, before, after))
-        console.print(f"Bytecode by {how}.")
         budget = BUDGETS[target.engine]
         if after.total() > budget:
             raise BuildError(
@@ -59,12 +60,12 @@ def build(target: Target, output: Path, console: Console) -> None:
     console.print(f"{output}: {output.stat().st_size / MIB:.1f} MiB.")
 
 
-def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], str]:
+def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str]]:
     """
     Build the layer's content in *folder*.
 
     Returns:
-        Bytes by package in its wheel; bytes by package in the layer; the name of the compiler.
+        Bytes by package in its wheel; bytes by package in the layer.
 
     Raises:
         BuildError: See `build`.
@@ -75,11 +76,40 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str], 
     owners = _owners(folder)
     before = _sizes(folder, owners)
     _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
-    how = compile_layer(folder, target.python, kept="serving", terse=trim["terse"])
+    compile_layer(folder, target.python)
     _rewrite_records(folder)
     check_shared_objects(folder, target)
     cut_symbols(folder)
-    return before, _sizes(folder, owners), how
+    return before, _sizes(folder, owners)
+
+
+def compile_layer(folder: Path, python: str) -> None:
+    """
+    Compile *folder* for *python*, a version such as 3.13.
+
+    Lambda's `/opt` is read-only, and the zip changes the files' dates. Python would compile them
+    again at every cold start, so the bytecode is hash-based and unchecked (PEP 552). Libraries keep
+    only their bytecode, as by `python -OO`; `serving` keeps its sources, which tracebacks show.
+
+    Raises:
+        BuildError: There is no such Python, or a file cannot be compiled.
+    """
+    serving = folder / "serving"
+    compileall = [_interpreter(python), *("-I", "-W", "ignore", "-m", "compileall", "-q")]
+    compileall += ["--invalidation-mode=unchecked-hash", "-s", str(folder), "-p", HOME]
+    run([*compileall, serving])
+    run([*compileall, "-b", "-o2", "-x", re.escape(f"{serving}/"), folder])
+    for source in folder.rglob("*.py"):
+        if serving not in source.parents:
+            source.unlink()
+
+
+def _interpreter(python: str) -> str:
+    """Return the path of a *python*, which uv installs if this machine has none."""
+    if found := findpython.find(python, implementation="cpython"):
+        return str(found.executable)
+    run([*UV, "python", "install", "--no-bin", python])
+    return run([*UV, "python", "find", "--managed-python", python]).strip()
 
 
 def write_zip(folder: Path, output: Path) -> None:

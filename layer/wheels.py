@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-__all__ = ["MACHINES", "BuildError", "Target", "install", "read_pins", "run"]
+__all__ = ["MACHINES", "UV", "BuildError", "Target", "install", "read_pins", "run"]
 
 HERE = Path(__file__).resolve().parent
+UV = (sys.executable, "-m", "uv")
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 
@@ -58,19 +59,21 @@ def install(target: Target, pins: dict[str, str], folder: Path) -> None:
         *(f"--target={folder}", f"--requirements={HERE / 'pyproject.toml'}"),
         *(["--extra=sklearn"] if target.engine == "sklearn" else []),
     ]
-    run([sys.executable, "-m", "uv", "pip", "install", *options], "\n".join(pins.values()))
+    run([*UV, "pip", "install", *options], "\n".join(pins.values()))
     found = {canonicalize_name(wheel.name) for wheel in distributions(path=[str(folder)])}
     if missing := found - pins.keys():
         raise BuildError(f"no requirements file pins {', '.join(sorted(missing))}.")
 
 
-def run(command: Sequence[str | Path], given: str = "") -> None:
+def run(command: Sequence[str | Path], given: str = "") -> str:
     """
-    Run *command* with *given* as its standard input.
+    Run *command* with *given* as its standard input, and return its output.
 
     Raises:
         BuildError: It failed. The sentence holds what it printed.
     """
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BuildError(f"{' '.join(map(str, command[:4]))} … failed:\n{done.stderr.strip()}")
+        shown = " ".join(map(str, command[:5]))
+        raise BuildError(f"{shown} … failed:\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import shutil
 import struct
@@ -19,9 +20,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from layer import build as layer_build
-from layer.build import BUDGETS
-from layer.bytecode import HOME, bytecode
-from layer.interpreter import compile_layer
+from layer.build import BUDGETS, HOME, compile_layer
 from layer.shared_objects import check_shared_objects, cut_symbols
 from layer.wheels import BuildError, Target, install, read_pins
 from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build, unzipped, zipped
@@ -259,8 +258,8 @@ def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pyodide_compiles_for_cpython(credit: Path) -> None:
-    """Lambda's Python runs what WebAssembly compiled for it."""
+def test_a_layer_for_another_python_runs_on_it(credit: Path) -> None:
+    """Lambda's Python runs the bytecode, and compiles nothing of it again."""
     python = findpython.find(LAMBDA.python, implementation="cpython")
     if python is None:
         pytest.skip(f"no Python {LAMBDA.python} on this machine to run the layer with")
@@ -410,37 +409,41 @@ def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
         install(LAMBDA, {**PINS, "numpy": "numpy==1.9.0"}, tmp_path)
 
 
-def test_without_an_interpreter_the_build_says_what_it_needs(tmp_path: Path) -> None:
-    """No Python of that version: one sentence."""
-    with pytest.raises(BuildError, match=r"^bytecode for Python 3\.99 needs a Python 3\.99"):
-        compile_layer(tmp_path, "3.99", "serving", ())
+def test_a_version_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """Neither this machine nor uv has an interpreter for it."""
+    with pytest.raises(BuildError, match=r"3\.99"):
+        compile_layer(tmp_path, "3.99")
 
 
-@pytest.mark.parametrize("optimize", [0, 2])
-def test_terse_bytecode_has_neither_docstrings_nor_assertions(optimize: int) -> None:
-    """Line numbers stay in both; the header is PEP 552's, unchecked."""
-    import marshal
-
-    source = b'''"""Module."""
-class Empty:
-    """Nothing but this."""
-def double(x: int) -> int:
+def test_libraries_are_compiled_without_docstrings_and_serving_keeps_its_lines(
+    tmp_path: Path,
+) -> None:
+    """The headers are PEP 552's, unchecked; line numbers and the path on Lambda stay in both."""
+    source = '''"""Module."""
+def double(x):
     """Return it twice."""
     assert x, "no x"
     return 2 * x
 '''
-    compiled = bytecode(source, "/opt/python/x.py", optimize=optimize)
-    names: dict[str, Any] = {}
-    exec(marshal.loads(compiled[16:]), names)  # noqa: S102, S302
-    double = names["double"]
-    docstrings = [names.get("__doc__"), names["Empty"].__doc__, double.__doc__]
+    for package in ("library", "serving"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "x.py").write_text(source)
+    compile_layer(tmp_path, NATIVE.python)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py*")}
+    cached = f"serving/__pycache__/x.{sys.implementation.cache_tag}.pyc"
+    assert left == {"library/x.pyc", "serving/x.py", cached}
 
-    assert compiled[4:8] == b"\x01\0\0\0"
-    assert double.__code__.co_firstlineno == 4
-    if optimize:
-        assert docstrings == [None, None, None]
-        assert double(0) == 0
-    else:
-        assert None not in docstrings
-        with pytest.raises(AssertionError, match="no x"):
-            double(0)
+    for file, docstrings in (
+        ("library/x.pyc", [None, None]),
+        (cached, ["Module.", "Return it twice."]),
+    ):
+        content = (tmp_path / file).read_bytes()
+        assert content[4:8] == b"\x01\0\0\0"
+        names: dict[str, Any] = {}
+        exec(marshal.loads(content[16:]), names)  # noqa: S102, S302
+        double = names["double"]
+        assert [names.get("__doc__"), double.__doc__] == docstrings
+        assert double.__code__.co_filename == f"{HOME}/{file.split('/')[0]}/x.py"
+        assert double.__code__.co_firstlineno == 2
+    with pytest.raises(AssertionError, match="no x"):
+        double(0)
