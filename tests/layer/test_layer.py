@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from layer import build as layer_build
 from layer.build import BUDGETS, HOME, compile_layer
-from layer.shared_objects import check_shared_objects, cut_symbols
+from layer.shared_objects import check_shared_objects
 from layer.wheels import BuildError, Target, install, read_pins
 from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build, unzipped, zipped
 from tests.helpers.servers import ROOT
@@ -139,31 +139,6 @@ def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> No
 def test_a_layer_has_only_what_its_machine_can_load(target: Target) -> None:
     """Each shared object is for the target; there are some."""
     assert check_shared_objects(unzipped(target), target) > 10
-
-
-def test_symbols_for_debuggers_are_cut_off(tmp_path: Path) -> None:
-    """What is left is smaller, is cut no further, and loads: alone, and with all that it holds."""
-    import msgspec
-
-    shutil.copytree(Path(msgspec.__file__).parent, tmp_path / "msgspec")
-    [core] = (tmp_path / "msgspec").glob("_core*.so")
-    core.write_bytes(core.read_bytes() + b"symbols" * 1000)
-    before = core.stat().st_size
-    cut_symbols(tmp_path)
-    once = core.read_bytes()
-    cut_symbols(tmp_path)
-
-    assert len(once) <= before - 7000
-    assert core.read_bytes() == once
-    code = "import msgspec; print(msgspec.__file__, msgspec.json.decode(b'[1]'))"
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout == f"{tmp_path / 'msgspec' / '__init__.py'} [1]\n"
 
 
 @pytest.mark.parametrize(
