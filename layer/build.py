@@ -15,9 +15,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
-from importlib.metadata import distributions
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import findpython
 import pathspec
@@ -35,8 +33,6 @@ MIB = 1024 * 1024
 BUDGETS = {"onnx": 110 * MIB, "sklearn": 215 * MIB}
 #: Lambda unpacks the layer here. Tracebacks show this path.
 HOME = "/opt/python"
-#: The earliest date that a zip can hold. Nothing reads it.
-DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def build(target: Target, output: Path, console: Console) -> None:
@@ -70,16 +66,16 @@ def assemble(target: Target, folder: Path) -> tuple[Counter[str], Counter[str]]:
     Raises:
         BuildError: See `build`.
     """
-    trim = tomllib.loads((HERE / "trim.toml").read_text("utf-8"))
     install(target, read_pins(), folder)
     shutil.copytree(HERE / "python" / "serving", folder / "serving")
-    owners = _owners(folder)
-    before = _sizes(folder, owners)
-    _trim(folder, [*trim["files"], *trim.get(target.engine, ())])
+    before = _sizes(folder)
+    trim = tomllib.loads((HERE / "trim.toml").read_text("utf-8"))
+    unneeded = pathspec.GitIgnoreSpec.from_lines([*trim["files"], *trim[target.engine]])
+    for file in unneeded.match_files(_files(folder)):
+        (folder / file).unlink()
     compile_layer(folder, target.python)
-    _rewrite_records(folder)
     check_shared_objects(folder, target)
-    return before, _sizes(folder, owners)
+    return before, _sizes(folder)
 
 
 def compile_layer(folder: Path, python: str) -> None:
@@ -117,11 +113,9 @@ def write_zip(folder: Path, output: Path) -> None:
     partial = output.with_name(output.name + ".part")
     with zipfile.ZipFile(partial, "w") as archive:
         for name in sorted(file.as_posix() for file in _files(folder)):
-            entry = zipfile.ZipInfo(f"python/{name}", DATE)
-            entry.create_system = 3  # Unix, on every machine
+            entry = zipfile.ZipInfo(f"python/{name}")  # dated 1980
             entry.external_attr = 0o100644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, (folder / name).read_bytes())
+            archive.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
     os.replace(partial, output)
 
 
@@ -129,48 +123,12 @@ def _files(folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
 
 
-def _owners(folder: Path) -> dict[str, str]:
-    """Return the distribution of each entry of *folder*."""
-    return {
-        _entry(file): distribution.name
-        for distribution in distributions(path=[str(folder)])
-        for file in distribution.files or []
-    }
-
-
-def _entry(file: PurePath) -> str:
-    """Return the entry of the layer's folder that *file*, source or bytecode, belongs to."""
-    return file.parts[0].removesuffix(".pyc").removesuffix(".py")
-
-
-def _sizes(folder: Path, owners: dict[str, str]) -> Counter[str]:
+def _sizes(folder: Path) -> Counter[str]:
+    """Count bytes by package: numpy, numpy.libs and numpy-2.4.6.dist-info are one."""
     sizes: Counter[str] = Counter()
     for file in _files(folder):
-        sizes[owners.get(_entry(file), _entry(file))] += (folder / file).stat().st_size
+        sizes[re.split("[.-]", file.parts[0])[0]] += (folder / file).stat().st_size
     return sizes
-
-
-def _trim(folder: Path, patterns: Iterable[str]) -> None:
-    spec = pathspec.GitIgnoreSpec.from_lines(patterns)
-    for file in _files(folder):
-        if spec.match_file(file):
-            (folder / file).unlink()
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-
-
-def _rewrite_records(folder: Path) -> None:
-    """Make each RECORD list the layer's files, since importlib.metadata reads it."""
-    for record in folder.glob("*.dist-info/RECORD"):
-        lines = []
-        for line in record.read_text("utf-8").splitlines():
-            name = line.split(",")[0]
-            if (folder / name).is_file():
-                lines.append(line)
-            elif name.endswith(".py") and (folder / name).with_suffix(".pyc").is_file():
-                lines.append(f"{name}c,,")
-        record.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _table(target: Target, before: Counter[str], after: Counter[str]) -> Table:
@@ -178,9 +136,9 @@ def _table(target: Target, before: Counter[str], after: Counter[str]) -> Table:
     table.add_column("package")
     table.add_column("in the layer", justify="right")
     table.add_column("in its wheel", justify="right")
-    rows = [(name, size, before[name]) for name, size in after.most_common()]
-    for name, *sizes in [*rows, ("all", after.total(), before.total())]:
-        table.add_row(name, *(f"{size / MIB:.1f}" for size in sizes))
+    for name, size in after.most_common():
+        table.add_row(name, f"{size / MIB:.1f}", f"{before[name] / MIB:.1f}")
+    table.add_row("all", f"{after.total() / MIB:.1f}", f"{before.total() / MIB:.1f}")
     return table
 
 

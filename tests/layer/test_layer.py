@@ -283,7 +283,7 @@ def test_the_sklearn_layer_has_every_estimator() -> None:
 
 @EVERY_TARGET
 def test_metadata_says_what_is_there(target: Target) -> None:
-    """importlib.metadata finds the pinned versions, and files that exist."""
+    """importlib.metadata finds the pinned versions, and lists no file that is gone."""
     everything = distributions(path=[str(unzipped(target))])
     found = {canonicalize_name(d.name): d for d in everything}
 
@@ -292,9 +292,7 @@ def test_metadata_says_what_is_there(target: Target) -> None:
     assert required <= found.keys()
     for name, distribution in found.items():
         assert PINS[name].endswith(f"=={distribution.version}")
-        files = distribution.files or []
-        assert len(files) > 3
-        assert all((unzipped(target) / file).exists() for file in files), name
+        assert distribution.files is None
 
 
 @EVERY_TARGET
