@@ -62,7 +62,7 @@ deploy-aws: layer $(NODE) ## the functions and what they need, to AWS: make depl
 	tests/node/node_modules/.bin/osls deploy --verbose --stage $(STAGE)
 
 clean: ## remove .venv, the models, the layers and what npm installed
-	rm -rf .venv models layer/dist layer/.cache tests/node/node_modules
+	rm -rf .venv models layer/dist tests/node/node_modules
 
 FUNCTION ?= predict
 STAGE ?= dev

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from serving.access.gate import Gate
 from serving.bundle.manifest import Manifest
 from serving.endpoint import Function
 from serving.errors import FieldError
@@ -17,7 +15,7 @@ from serving.process import process
 from serving.routes import load_functions
 from serving.settings import Settings
 
-__all__ = ["describe_api", "describe_folder"]
+__all__ = ["describe_folder"]
 
 _STRING: Json = {"type": "string"}
 _OBJECT: Json = {"type": "object"}
@@ -27,29 +25,16 @@ def describe_folder(folder: str, manifest: Manifest) -> Json:
     """
     Describe every function in *folder*, as this process's settings and *manifest* have it.
 
+    Each gets a path, a summary (the first line of its docstring) and the schemas of its types.
+
     Raises:
         FunctionsError: A function cannot be loaded.
     """
-    here = process()
-    return describe_api(_functions(folder), manifest, here.settings, here.gate)
-
-
-def describe_api(
-    functions: Iterable[Function], manifest: Manifest, settings: Settings, gate: Gate
-) -> Json:
-    """
-    Describe *functions*.
-
-    Args:
-        functions: Each gets a path, a summary (the first line of its docstring) and its schemas.
-        manifest: The model's features and classes.
-        settings: The limits of requests.
-        gate: Whether callers need a key or a token.
-    """
+    settings, gate = process().settings, process().gate
     schemas: dict[str, Json] = {**_SCHEMAS}
     schemes = {"bearer": _BEARER, **({"apiKey": _API_KEY} if gate.takes_keys else {})}
     paths: dict[str, Json] = {}
-    for function in functions:
+    for function in _functions(folder):
         route = function.route
         operation = _operation(function, manifest, settings, schemas)
         if gate.closed:
@@ -75,71 +60,50 @@ def describe_api(
     }
 
 
-@functools.cache
-def _functions(folder: str) -> list[Function]:
-    return load_functions(folder)
+_functions = functools.cache(load_functions)
 
 
 def _operation(
     function: Function, manifest: Manifest, settings: Settings, schemas: dict[str, Json]
 ) -> Json:
+    """Describe *function*, and add the schemas that this refers to to *schemas*."""
+
+    def schema(kind: Any) -> Json:
+        if kind is None:
+            return _OBJECT
+        if isinstance(kind, ModelSchema):
+            schemas.update(kind.describe(manifest, settings.max_instances))
+            return ref(kind.name)
+        # The function's name comes first: two functions may call their types alike.
+        template = f"#/components/schemas/{function.__name__}_{{name}}"
+        [described], components = msgspec.json.schema_components([kind], ref_template=template)
+        schemas.update({f"{function.__name__}_{name}": part for name, part in components.items()})
+        return described
+
     route = function.route
-    answer = _schema(function, route.answer, manifest, settings, schemas)
     operation: Json = {
         "operationId": function.__name__,
-        "summary": _summary(function),
+        "summary": (function.__doc__ or function.__name__).strip().splitlines()[0].rstrip("."),
         "responses": {
             "200": {
                 "description": "Done.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {"application/json": {"schema": answer}},
+                "content": {"application/json": {"schema": schema(route.answer)}},
             },
         },
     }
     _refuse(operation, "500", "503")
     if route.method != "GET":
-        operation["requestBody"] = _body(function, manifest, settings, schemas)
+        content: Json = {"schema": schema(route.body)}
+        if isinstance(route.body, ModelSchema) and route.body.example:
+            content["example"] = route.body.example(manifest)
+        operation["requestBody"] = {
+            "required": True,
+            "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
+            "content": {"application/json": content},
+        }
         _refuse(operation, "400", "413", "415", "422")
     return operation
-
-
-def _body(
-    function: Function, manifest: Manifest, settings: Settings, schemas: dict[str, Json]
-) -> Json:
-    kind = function.route.body
-    content: Json = {"schema": _schema(function, kind, manifest, settings, schemas)}
-    if isinstance(kind, ModelSchema) and kind.example:
-        content["example"] = kind.example(manifest)
-    return {
-        "required": True,
-        "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
-        "content": {"application/json": content},
-    }
-
-
-def _schema(
-    function: Function,
-    kind: Any,
-    manifest: Manifest,
-    settings: Settings,
-    schemas: dict[str, Json],
-) -> Json:
-    """Add the schemas of *kind* to *schemas*, and return a reference to it."""
-    if kind is None:
-        return _OBJECT
-    if isinstance(kind, ModelSchema):
-        schemas.update(kind.describe(manifest, settings.max_instances))
-        return ref(kind.name)
-    # The function's name comes first: two functions may call their types alike.
-    template = f"#/components/schemas/{function.__name__}_{{name}}"
-    [described], components = msgspec.json.schema_components([kind], ref_template=template)
-    schemas.update({f"{function.__name__}_{name}": part for name, part in components.items()})
-    return described
-
-
-def _summary(function: Function) -> str:
-    lines = (function.__doc__ or function.__name__).strip().splitlines()
-    return lines[0].rstrip(".")
 
 
 def _secure(operation: Json, scope: str | None, schemes: Json) -> None:

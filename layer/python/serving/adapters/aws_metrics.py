@@ -6,12 +6,9 @@ Names follow Powertools for AWS Lambda where it has one.
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from typing import Any
-
-import msgspec
 
 __all__ = ["NAMESPACE", "add_metrics"]
 
@@ -29,21 +26,15 @@ def add_metrics(line: dict[str, Any]) -> None:
         return
     line["function_name"] = _FUNCTION_NAME
     line.setdefault("route", "none")
-    cold, failed = bool(line.get("cold_start")), "error" in line
-    if cold:
+    metrics = [_DURATION, *[_ROWS] * ("rows" in line)]
+    if line.get("cold_start"):
         line["ColdStart"] = 1
-    if failed:
+        metrics.append(_COLD_START)
+    directives = [_directive(metrics)]
+    if "error" in line:
         line["Errors"] = 1
-    directives = _directives(rows="rows" in line, cold=cold, failed=failed)
+        directives.append(_directive([_ERRORS], "error"))
     line["_aws"] = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
-
-
-@functools.cache
-def _directives(*, rows: bool, cold: bool, failed: bool) -> msgspec.Raw:
-    """Return which fields are metrics, encoded; cached, as there are at most eight cases."""
-    metrics = [_DURATION, *[_ROWS] * rows, *[_COLD_START] * cold]
-    directives = [_directive(metrics), *[_directive([_ERRORS], "error")] * failed]
-    return msgspec.Raw(msgspec.json.encode(directives))
 
 
 def _directive(metrics: list[dict[str, str]], *more: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from serving.bundle.manifest import Feature, Label, Manifest, Output
+from serving.bundle.manifest import Feature, Manifest, Output
 from serving.errors import FieldError
 from serving.model.faults import magnitude
 from serving.model.predictions import label_key
@@ -72,12 +72,11 @@ def _predictions(manifest: Manifest, _: int) -> dict[str, Json]:
     }
     many = {"predictions": {"type": "array", "items": ref("Prediction"), "minItems": 1}}
     one = {"prediction": ref("Prediction")}
-    string = {"type": "string"}
     return {
         "Answer": {
             "oneOf": [object_schema({**part, **common}, ("warnings",)) for part in (many, one)]
         },
-        "Model": object_schema({"name": string, "version": string}),
+        "Model": object_schema({"name": {"type": "string"}, "version": {"type": "string"}}),
         "Prediction": _prediction(manifest),
     }
 
@@ -130,12 +129,10 @@ def _output(output: Output) -> Json:
     fields: Json = {"label": {"enum": output.classes}}
     if output.has_probabilities:
         fields["probability"] = _PROBABILITY
-        fields["probabilities"] = _probabilities(output.classes)
+        fields["probabilities"] = object_schema(
+            {label_key(label): _PROBABILITY for label in output.classes}
+        )
     return object_schema(fields)
-
-
-def _probabilities(classes: list[Label]) -> Json:
-    return object_schema({label_key(label): _PROBABILITY for label in classes})
 
 
 _PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import obstore
 from obstore.exceptions import (
@@ -140,21 +140,13 @@ class BucketStore:
 
     def replace(self, name: str, content: bytes, tag: Tag) -> None:
         """Replace an object if it still has this *tag*."""
-        known: UpdateVersion = {}
-        if tag.e_tag is not None:
-            known["e_tag"] = tag.e_tag
-        if tag.version is not None:
-            known["version"] = tag.version
-        self._put(name, content, known)
+        known = {part: value for part, value in tag._asdict().items() if value is not None}
+        self._put(name, content, cast("UpdateVersion", known))
 
     def delete(self, name: str) -> None:
         """Remove an object if it exists."""
-
-        def delete() -> None:
-            with contextlib.suppress(FileNotFoundError):
-                obstore.delete(self._client, self._key(name))
-
-        self._begin(delete, name)()
+        with contextlib.suppress(ObjectMissing):
+            self._begin(lambda: obstore.delete(self._client, self._key(name)), name)()
 
     def names(self) -> list[str]:
         """Return the names of objects and prefixes, sorted."""
@@ -167,14 +159,11 @@ class BucketStore:
         return self._begin(collect, "")()
 
     def _is_there(self, name: str) -> bool:
-        def ask() -> bool:
-            try:
-                obstore.head(self._client, self._key(name))
-            except FileNotFoundError:
-                return False
-            return True
-
-        return self._begin(ask, name)()
+        try:
+            self._begin(lambda: obstore.head(self._client, self._key(name)), name)()
+        except ObjectMissing:
+            return False
+        return True
 
     def _get(
         self,
@@ -189,10 +178,7 @@ class BucketStore:
         return Object(bytes(answer.bytes()), Tag(meta["e_tag"], meta["version"]))
 
     def _put(self, name: str, content: bytes, mode: PutMode) -> None:
-        def put() -> None:
-            obstore.put(self._client, self._key(name), content, mode=mode)
-
-        self._begin(put, name)()
+        self._begin(lambda: obstore.put(self._client, self._key(name), content, mode=mode), name)()
 
     def _begin(self, work: Callable[[], _Result], name: str) -> Callable[[], _Result]:
         """Start *work* on a thread; the returned call waits for it until the deadline."""

@@ -35,7 +35,7 @@ def log_start(platform: str, settings: Settings, **fields: Any) -> None:
         python=".".join(map(str, sys.version_info[:3])),
         platform=platform,
         **fields,
-        model_uri=_without_credentials(settings.model_uri),
+        model_uri=settings.model_uri.partition("?")[0],  # a query may be a token
         settings={name: value for name in _SAID if (value := getattr(settings, name))},
     )
 
@@ -43,10 +43,3 @@ def log_start(platform: str, settings: Settings, **fields: Any) -> None:
 def log_stop(reason: str | None) -> None:
     """Log why the process stops, and how long it ran."""
     log("info", "stop", reason=reason, seconds=round(time.monotonic() - _started, 1))
-
-
-def _without_credentials(uri: str) -> str:
-    """Remove a user name, a password and a query from *uri*."""
-    scheme, separator, rest = uri.partition("?")[0].rpartition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2] if scheme else host}{slash}{path}"

@@ -7,7 +7,6 @@ of an exception is not recorded, because it may quote the client.
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
@@ -39,7 +38,13 @@ class Telemetry:
     """Makes spans. As an observer it also counts."""
 
     def __init__(self) -> None:
-        resource = _resource()
+        ours = {
+            "service.name": "canoa",
+            "service.version": serving.__version__,
+            "service.instance.id": str(uuid.uuid4()),  # keeps the workers' counts apart
+        }
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
+        resource = Resource.create(ours).merge(OTELResourceDetector().detect())
         self._spans = TracerProvider(resource=resource)
         self._spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._spans.get_tracer("canoa", serving.__version__)
@@ -81,7 +86,7 @@ class Telemetry:
     def request_served(self, served: Served) -> None:
         """Record a request's outcome in its span and in the metrics."""
         attributes: dict[str, str | int] = {
-            "http.request.method": _method(served.method),
+            "http.request.method": "_OTHER" if served.method == "other" else served.method,
             "http.response.status_code": served.status,
             "url.scheme": "http",
         }
@@ -124,20 +129,5 @@ def _together(*calls: Callable[[], object]) -> None:
     threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + SECONDS
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _method(method: str) -> str:
-    """Return the convention's name for a method that is not HTTP's."""
-    return "_OTHER" if method == "other" else method
-
-
-def _resource() -> Resource:
-    """Describe this process. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
-    given = Resource.create({"service.version": serving.__version__})
-    ours = {"service.instance.id": str(uuid.uuid4())}  # workers' counts are kept apart
-    if str(given.attributes["service.name"]).startswith("unknown_service"):
-        ours["service.name"] = "canoa"
-    return given.merge(Resource(ours))
+        thread.join(SECONDS / len(threads))

@@ -63,11 +63,9 @@ def wants_telemetry() -> bool:
         return False
     from importlib.util import find_spec
 
-    try:
-        if all(map(find_spec, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
+    with contextlib.suppress(ModuleNotFoundError):  # of its parent
+        if find_spec("opentelemetry.exporter.otlp.proto.http"):
             return True
-    except ModuleNotFoundError:
-        pass
     log(
         "warning",
         "no telemetry: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed; "
