@@ -143,7 +143,6 @@ def test_what_is_no_json_is_malformed(send: Platform, body: bytes) -> None:
         ({"instances": [[1, 2]]}, ["/instances/0"]),
         ({"instances": [{**ROW, "age": "31"}]}, ["/instances/0/age"]),
         ({"instances": [{**ROW, "age": True}]}, ["/instances/0/age"]),
-        ({"instances": [{**ROW, "age": None}]}, ["/instances/0/age"]),
         ({"instances": [{**ROW, "age": 1e39}]}, ["/instances/0/age"]),
         ({"instances": [{**ROW, "age": [1]}]}, ["/instances/0/age"]),
         ({"instances": [ROW, {**ROW, "home": 3}]}, ["/instances/1/home"]),

@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_listed(
     assert lines[6].startswith("upload: it has no manifest")
     assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
     assert lines[8:] == [
-        f"newer: {location}/newer/manifest.json has format 7; this server reads 1.",
+        f"newer: {location}/newer/manifest.json has format 7; this server reads 1 and 2.",
     ]
 
 

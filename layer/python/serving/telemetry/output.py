@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import stat
 import sys
 import time
@@ -94,6 +93,8 @@ class Output:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         if stat.S_ISSOCK(mode):
+            import socket  # standard output is rarely one
+
             connection = socket.socket(fileno=os.dup(descriptor))
             return lambda data: connection.send(data, socket.MSG_DONTWAIT)
         return lambda data: os.write(descriptor, data)
