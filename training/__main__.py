@@ -22,7 +22,7 @@ from typing import Any
 from serving.bundle.trust import Trust
 from serving.errors import CanoaError
 from serving.routes import load_functions, scopes
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 
 from training.errors import TrainingError, describe
 
@@ -175,15 +175,11 @@ def _key(options: argparse.Namespace) -> None:
 
 
 def _store(options: argparse.Namespace) -> str:
-    return options.store or _settings().model_uri
-
-
-def _settings() -> Settings:
-    return read_settings(os.environ)
+    return options.store or read_settings(os.environ).model_uri
 
 
 def _trust() -> Trust:
-    return Trust.from_settings(_settings())
+    return Trust.from_settings(read_settings(os.environ))
 
 
 _KEY = "the private key's file, or env:NAME for an environment variable"

@@ -7,12 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-<<<<<<< HEAD
-=======
 from serving.bundle.plots import Plots
-from serving.errors import BundleError
 
->>>>>>> e6e2063 (The model's page, reasons for an answer, and a description that generators take)
 __all__ = [
     "BACKGROUND_FILE",
     "BUNDLE_FORMAT",
