@@ -174,6 +174,7 @@ ROOMS = {
         ("stores",),
         ("bundle",),
         ("access", "model"),
+        ("page",),
         ("process",),
         ("loader", "request"),
         ("endpoint",),

@@ -22,7 +22,7 @@ from typing import Any
 from serving.bundle.trust import Trust
 from serving.errors import CanoaError
 from serving.routes import load_functions, scopes
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 
 from training.errors import TrainingError, describe
 
@@ -79,6 +79,7 @@ def _train(options: argparse.Namespace) -> int:
         wish=Wish(conditions, options.to, options.promote, _trust()),
         column=options.id,
         key=options.sign,
+        background=options.background,
     )
     return 0 if live else NOT_PROMOTED
 
@@ -93,6 +94,7 @@ def _pack(options: argparse.Namespace) -> None:
         options.name,
         options.models,
         key=options.sign,
+        background=options.background,
     )
 
 
@@ -100,6 +102,12 @@ def _check(options: argparse.Namespace) -> None:
     from training.registry.check import check
 
     check(options.bundle, _trust())
+
+
+def _card(options: argparse.Namespace) -> None:
+    from training.card import write_card
+
+    write_card(options.bundle, options.out)
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -167,15 +175,11 @@ def _key(options: argparse.Namespace) -> None:
 
 
 def _store(options: argparse.Namespace) -> str:
-    return options.store or _settings().model_uri
-
-
-def _settings() -> Settings:
-    return read_settings(os.environ)
+    return options.store or read_settings(os.environ).model_uri
 
 
 def _trust() -> Trust:
-    return Trust.from_settings(_settings())
+    return Trust.from_settings(read_settings(os.environ))
 
 
 _KEY = "the private key's file, or env:NAME for an environment variable"
@@ -228,6 +232,8 @@ def _parser() -> argparse.ArgumentParser:
             "--models", type=Path, default=Path("models"), help="where bundles go (default: models)"
         )
         command.add_argument("--sign", metavar="KEY", help=f"sign the bundle: {_KEY}")
+        text = "put no training rows into the bundle; its answers cannot be explained then"
+        command.add_argument("--no-background", dest="background", action="store_false", help=text)
 
     keygen = commands.add_parser("keygen", help="make a key that signs bundles")
     keygen.add_argument("file", type=Path, help="where the private key goes")
@@ -249,7 +255,10 @@ def _parser() -> argparse.ArgumentParser:
     sign = commands.add_parser("sign", help="sign a bundle, published or not")
     sign.add_argument("--key", required=True, help=_KEY)
     sign.set_defaults(run=_sign)
-    for command in (check, publish, sign):
+    card = commands.add_parser("card", help="write a model's page to a file")
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.html")
+    card.set_defaults(run=_card)
+    for command in (check, card, publish, sign):
         command.add_argument(
             "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )

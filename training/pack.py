@@ -35,6 +35,7 @@ def pack(
     models: Path,
     *,
     key: str | None = None,
+    background: bool = True,
 ) -> Path:
     """
     Write the bundle of the pipeline in the joblib file *pipeline*.
@@ -46,6 +47,7 @@ def pack(
         name: The model's.
         models: The folder of all models.
         key: The private key that signs the bundle, as `read_signer` takes it.
+        background: Whether 100 rows go into the bundle, so that answers can be explained.
 
     Raises:
         TrainingError: A file cannot be read, or the two do not fit together.
@@ -102,6 +104,7 @@ def pack(
                 report=report,
                 sign=signer,
                 fitted_with=fitted_with,
+                background=background,
             )
     show_bundle(path)
     return path

@@ -13,7 +13,7 @@ from sklearn.base import is_regressor
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.features import as_frame, read_features
-from training.fit import evaluate, project, split
+from training.fit import curves, evaluate, project, split
 from training.fit.pickles import check_pickles
 from training.fit.review import review
 from training.registry.location import check_name, find_live, open_location
@@ -35,6 +35,7 @@ def train(
     wish: Wish,
     column: str | None = None,
     key: str | None = None,
+    background: bool = True,
 ) -> bool:
     """
     Train a project and write its bundle. The model that was evaluated is the one that is served.
@@ -46,6 +47,7 @@ def train(
         wish: What the model must reach to go live, and where.
         column: The id column: decides which rows are held out, and is no feature.
         key: The private key that signs the bundle, as `read_signer` takes it.
+        background: Whether 100 rows go into the bundle, so that answers can be explained.
 
     Returns:
         Whether the model is live.
@@ -117,6 +119,9 @@ def train(
                 promote=False,
                 sign=signer,
                 hold_out=rule,
+                background=background,
+                plots=curves.draw_curves(held.truth, answers),
+                purpose=project.read_purpose(module),
             )
     return release(path, held, findings, wish)
 

@@ -23,12 +23,12 @@ def test_the_document_is_valid_openapi(credit: Path) -> None:
     validate(document)
     schemas = document["components"]["schemas"]
     assert len(schemas["Instance"]["required"]) == 13
-    batch = schemas["Body"]["oneOf"][0]
+    batch = schemas["Instances"]
     assert batch["properties"]["instances"]["maxItems"] == 77
     probability = {"type": "number", "minimum": 0, "maximum": 1}
     properties = schemas["Prediction"]["properties"]
     assert properties["probability"] == probability
-    assert properties["probabilities"]["properties"] == {"bad": probability, "good": probability}
+    assert schemas["Probabilities"]["properties"] == {"bad": probability, "good": probability}
 
 
 @pytest.mark.parametrize("keys", ["", API_KEYS], ids=["open", "with keys"])

@@ -15,6 +15,7 @@ import joblib
 import msgspec
 import pandas as pd
 from serving.bundle.manifest import (
+    BACKGROUND_FILE,
     GRAPH_FILE,
     PIPELINE_FILE,
     Example,
@@ -22,6 +23,7 @@ from serving.bundle.manifest import (
     HoldOut,
     Manifest,
 )
+from serving.bundle.plots import Plots
 from serving.bundle.writer import Sign, write_bundle
 from serving.errors import BundleError, Problem
 from serving.model.engines.onnx import OnnxEngine
@@ -37,6 +39,8 @@ from training.export.features import as_frame, read_features, to_columns
 from training.export.parity import check_parity
 from training.export.probe import probe_pipeline
 from training.export.walk import walk
+from training.fit.background import pick_background
+from training.fit.curves import draw_shapes
 
 __all__ = ["build_bundle"]
 
@@ -57,6 +61,9 @@ def build_bundle(
     sign: Sign | None = None,
     hold_out: HoldOut | None = None,
     fitted_with: str | None = None,
+    background: bool = True,
+    plots: Plots | None = None,
+    purpose: str = "",
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -75,6 +82,9 @@ def build_bundle(
         sign: Signs the manifest.
         hold_out: The rule that kept rows out of training.
         fitted_with: The scikit-learn that fitted it, if it was another one.
+        background: Whether rows of *data* go into the bundle, so that answers can be explained.
+        plots: How good it is on rows held out. The features' shapes are added here.
+        purpose: What it is for, in the words of its project.
 
     Returns:
         The bundle's folder.
@@ -116,9 +126,18 @@ def build_bundle(
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
     runner = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)
-    example = _example(Model(manifest, runner), columns)
+    model = Model(manifest, runner)
+    example = _example(model, columns)
+    if background and (rows := pick_background(model, columns)):
+        files[BACKGROUND_FILE] = rows
     report("writing the bundle")
-    manifest = msgspec.structs.replace(manifest, example=example)
+    shapes = draw_shapes(manifest.features, columns)
+    manifest = msgspec.structs.replace(
+        manifest,
+        example=example,
+        purpose=purpose,
+        plots=msgspec.structs.replace(plots or Plots(), features=shapes),
+    )
     try:
         return write_bundle(folder, manifest, files, sign=sign, promote=promote)
     except OSError as error:

@@ -23,8 +23,13 @@ __all__ = [
     "hold_out",
     "import_project",
     "load_data",
+    "read_purpose",
     "read_target",
 ]
+
+
+#: In characters: the manifest is read at every cold start.
+_LONGEST_PURPOSE = 5000
 
 
 def import_project(project: str) -> ModuleType:
@@ -62,6 +67,16 @@ def load_data(module: ModuleType) -> tuple[Any, Any]:
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise TrainingError("load_data() must return two things: the features and the target.")
     return found[0], found[1]
+
+
+def read_purpose(module: ModuleType) -> str:
+    """Return what the model is for: `CARD.md` beside the project, or else its docstring."""
+    card = Path(module.__file__ or "").with_name("CARD.md")
+    try:
+        text = card.read_text("utf-8")
+    except (OSError, ValueError):
+        text = inspect.cleandoc(module.__doc__ or "")
+    return text.strip()[:_LONGEST_PURPOSE]
 
 
 def hold_out(module: ModuleType, data: Any) -> Chosen | None:

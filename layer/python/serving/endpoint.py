@@ -10,7 +10,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
@@ -51,6 +51,8 @@ class Answer(NamedTuple):
     media_type: str | None = None
     #: What callers without the scope "info" get instead of *body*.
     public: Any = None
+    #: Sent with this answer, beside the headers of all answers.
+    headers: Mapping[str, str] = {}
 
 
 #: Counts a caller's request. Raises TooManyRequests if it is one too many.
@@ -64,9 +66,12 @@ class Route(NamedTuple):
     path: str
     #: The scope that a caller needs; None lets everybody in.
     scope: str | None = "predict"
-    #: The types of the body and the answer, for /openapi.json; None for any object.
+    #: The types of the body and the answer, for /openapi.json; None for any object. An answer that
+    #: is not JSON has its media type here.
     body: Any = None
     answer: Any = None
+    #: What browsers get instead of a problem where a key is needed.
+    locked: Answer | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -86,7 +91,13 @@ class Function(Protocol):
 
 
 def endpoint(
-    method: str, path: str, *, scope: str | None = "predict", body: Any = None, answer: Any = None
+    method: str,
+    path: str,
+    *,
+    scope: str | None = "predict",
+    body: Any = None,
+    answer: Any = None,
+    locked: Answer | None = None,
 ) -> Callable[[Callable[[Request], Answer]], Function]:
     """
     Make an HTTP function of a handler that returns an `Answer` or raises a `Problem`.
@@ -97,10 +108,11 @@ def endpoint(
             its own, any path reaches it.
         scope: What a caller's key must allow; any word. None lets everybody in.
         body: The type of the JSON body, for /openapi.json; a msgspec type.
-        answer: The type of the answer, likewise.
+        answer: The type of the answer, likewise; or its media type, if it is not JSON.
+        locked: What browsers get where a key is needed, with the status 401.
     """
     process()  # a setting that cannot be read ends the start, not the first request
-    route = Route(method, path, scope, body, answer)
+    route = Route(method, path, scope, body, answer, locked)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
         # functions-framework accepts nothing but a plain function.
@@ -171,6 +183,8 @@ def _respond(
                 status, body = 200, _encode(answer, caller, headers)
     except Problem as problem:
         status, body, level = problem.status, _problem(problem, headers), problem.level
+        if route and route.locked and status == 401 and _is_browser(request):
+            body = _encode(route.locked, None, headers)
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
     except Exception as error:  # whatever it is, no traceback reaches a client
@@ -217,12 +231,17 @@ def _check_method(method: str, route: Route) -> None:
 
 def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:
     """Write what this caller may see."""
+    headers.update(answer.headers)
     if answer.media_type is not None:
         headers["Content-Type"] = answer.media_type
         return cast(bytes, answer.body)
     whole = answer.public is None or (caller is not None and caller.may("info"))
     with span("encode"):
         return msgspec.json.encode(answer.body if whole else answer.public)
+
+
+def _is_browser(request: Request) -> bool:
+    return "text/html" in (request.headers.get("Accept") or "")
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

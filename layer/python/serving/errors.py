@@ -23,6 +23,8 @@ CanoaError
     ├── UnsupportedMedia 415
     ├── InvalidBody      422
     ├── InvalidInstances 422
+    ├── InvalidQuery     422
+    ├── NotExplainable   422
     ├── TooManyRequests  429
     ├── HeadersTooLarge  431
     ├── InternalError    500
@@ -207,6 +209,18 @@ class InvalidInstances(Problem):
     """The body is JSON, but not what this model takes."""
 
     status, code, title = 422, "invalid-instances", "The instances do not fit the model"
+
+
+class InvalidQuery(Problem):
+    """A parameter of the query string has no meaning for this model."""
+
+    status, code, title = 422, "invalid-query", "The query string does not fit"
+
+
+class NotExplainable(Problem):
+    """The model's answers are no numbers, so nothing adds up to them."""
+
+    status, code, title = 422, "not-explainable", "This model's answers cannot be explained"
 
 
 class TooManyRequests(Problem):

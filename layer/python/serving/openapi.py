@@ -71,16 +71,21 @@ def _operation(
     def schema(kind: Any) -> Json:
         if kind is None:
             return _OBJECT
+        if isinstance(kind, str):  # a media type
+            return _STRING
         if isinstance(kind, ModelSchema):
-            schemas.update(kind.describe(manifest, settings.max_instances))
+            schemas.update(kind.describe(manifest, settings))
             return ref(kind.name)
         # The function's name comes first: two functions may call their types alike.
         template = f"#/components/schemas/{function.__name__}_{{name}}"
         [described], components = msgspec.json.schema_components([kind], ref_template=template)
-        schemas.update({f"{function.__name__}_{name}": part for name, part in components.items()})
+        schemas.update(
+            {f"{function.__name__}_{name}": _plain(part) for name, part in components.items()}
+        )
         return described
 
     route = function.route
+    media_type = route.answer if isinstance(route.answer, str) else "application/json"
     operation: Json = {
         "operationId": function.__name__,
         "summary": (function.__doc__ or function.__name__).strip().splitlines()[0].rstrip("."),
@@ -88,7 +93,7 @@ def _operation(
             "200": {
                 "description": "Done.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {"application/json": {"schema": schema(route.answer)}},
+                "content": {media_type: {"schema": schema(route.answer)}},
             },
         },
     }
@@ -104,6 +109,29 @@ def _operation(
         }
         _refuse(operation, "400", "413", "415", "422")
     return operation
+
+
+def _plain(schema: Any) -> Any:
+    """Leave out of a schema by msgspec what generators of clients cannot read."""
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain: Json = {
+        # The names of properties are the user's.
+        name: {key: _plain(kind) for key, kind in part.items()}
+        if name == "properties"
+        else _plain(part)
+        for name, part in schema.items()
+        if name not in ("default", "propertyNames", "title")
+    }
+    if "prefixItems" in plain:  # a tuple
+        plain["items"] = plain.pop("prefixItems")[0]
+    if isinstance(pattern := plain.get("pattern"), str):
+        plain["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    if all(isinstance(value, str) for value in plain.get("enum", [None])):
+        plain["type"] = "string"
+    return plain
 
 
 def _secure(operation: Json, scope: str | None, schemes: Json) -> None:

@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_refresh_seconds: float | None = None
     max_body_bytes: int = 4 * 1024 * 1024
     max_instances: int = 10_000
+    max_explained: int = 10
     max_answer_bytes: int = 32 * 1024 * 1024
     cors_origins: frozenset[str] = frozenset()
     #: As written; `serving.access` parses it.
@@ -91,6 +92,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "MODEL_REFRESH_SECONDS": _seconds,
         "MAX_BODY_BYTES": _positive,
         "MAX_INSTANCES": _positive,
+        "MAX_EXPLAINED": _positive,
         "MAX_ANSWER_BYTES": _positive,
         "CORS_ORIGINS": _origins,
         "API_KEYS": str,

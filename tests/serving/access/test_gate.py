@@ -21,7 +21,13 @@ from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import PLATFORMS, Platform, Reply, direct
 from tests.helpers.servers import Server, emulator, lines, serving
 
-PROTECTED = {"predict": "POST", "model_info": "GET", "openapi": "GET"}
+PROTECTED = {
+    "predict": "POST",
+    "explain": "POST",
+    "model_info": "GET",
+    "openapi": "GET",
+    "index": "GET",
+}
 ORIGIN = "https://shop.example"
 STRANGER = 'Bearer realm="canoa"'
 REFUSED = f'{STRANGER}, error="invalid_token"'
@@ -39,6 +45,8 @@ def call(send: Platform, function: str, **headers: str) -> Reply:
     """Call *function* as it wants to be called."""
     if function == "predict":
         return post(send, ROW, **headers)
+    if function == "explain":
+        return send(function, "POST", json.dumps(ROW).encode(), **headers)
     return send(function, PROTECTED.get(function, "GET"), None, **headers)
 
 

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from serving.bundle.plots import Plots
+
 __all__ = [
+    "BACKGROUND_FILE",
     "BUNDLE_FORMAT",
     "FLOAT32_MAX",
     "GRAPH_FILE",
@@ -44,6 +47,8 @@ FLOAT32_MAX = 3.4028234663852886e38
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 PIPELINE_FILE = "model.joblib"
+#: Rows of the training data against which answers are explained. It is never served.
+BACKGROUND_FILE = "background.json"
 
 #: One part of a path, and no way out of it: names come from outside, and become places.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
@@ -240,6 +245,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, Any]]
     #: None for a packed pipeline, and for bundles older than this field.
     hold_out: HoldOut | None = None
+    #: What it is for, in the words of its project.
+    purpose: str = ""
+    #: What the page draws; None for bundles older than this field.
+    plots: Plots | None = None
     example: Example
     engine: EngineRecord
     files: dict[Name, File]

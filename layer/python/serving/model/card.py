@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
 from serving.bundle.manifest import Manifest
 
-__all__ = ["model_card"]
+__all__ = ["ModelCard", "model_card"]
 
 _PRIVATE = ("format", "files")
+_HINTS = get_type_hints(Manifest, include_extras=True)
+
+#: What `model_card` returns, for /openapi.json.
+ModelCard = msgspec.defstruct(
+    "ModelCard",
+    [
+        *((name, kind) for name, kind in _HINTS.items() if name not in (*_PRIVATE, "parts")),
+        ("num_features", int),
+        ("model_created_at", str),
+        ("num_trees", int | msgspec.UnsetType, msgspec.UNSET),
+        ("feature_importances", dict[str, float] | msgspec.UnsetType, msgspec.UNSET),
+    ],
+)
 
 
 def model_card(manifest: Manifest) -> dict[str, Any]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from serving.bundle.manifest import Feature, Manifest, Output
+from serving.bundle.manifest import Feature, Label, Manifest, Output
 from serving.errors import FieldError
 from serving.model.faults import magnitude
 from serving.model.predictions import label_key
 from serving.model.schema import MISSING
+from serving.settings import Settings
 
-__all__ = ["INSTANCES", "PREDICTIONS", "Json", "ModelSchema", "object_schema", "ref"]
+__all__ = [
+    "EXPLANATIONS",
+    "INSTANCES",
+    "PREDICTIONS",
+    "TO_EXPLAIN",
+    "Json",
+    "ModelSchema",
+    "object_schema",
+    "ref",
+]
 
 Json = dict[str, Any]
 
@@ -21,8 +31,8 @@ class ModelSchema(NamedTuple):
 
     #: The schema's name in /openapi.json.
     name: str
-    #: Takes the manifest and MAX_INSTANCES; returns this schema and those it refers to, by name.
-    describe: Callable[[Manifest, int], dict[str, Json]]
+    #: Returns this schema and those it refers to, by name.
+    describe: Callable[[Manifest, Settings], dict[str, Json]]
     #: Takes the manifest; returns an example.
     example: Callable[[Manifest], Any] | None = None
 
@@ -42,43 +52,69 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _instances(manifest: Manifest, max_instances: int) -> dict[str, Json]:
-    rows = {"oneOf": [ref("Instance"), ref("Row")]}
-    batch = object_schema(
-        {"instances": {"type": "array", "items": rows, "minItems": 1, "maxItems": max_instances}}
+def _body(name: str, manifest: Manifest, max_instances: int) -> dict[str, Json]:
+    """Describe the one form that generators can write; the server takes two more."""
+    many = {
+        "type": "array",
+        "items": ref("Instance"),
+        "minItems": 1,
+        "maxItems": max_instances,
+    }
+    body = object_schema({"instances": many})
+    body["description"] = (
+        "An instance may also be a list of its values in the order of the features. One bare "
+        "instance instead of this object is taken, too; predict answers it with `prediction`."
     )
-    features = manifest.features
+    instance = object_schema(
+        {feature.name: _value(feature) for feature in manifest.features}
+        | {name: {"description": "The model does not read it."} for name in manifest.ignored},
+        optional=tuple(manifest.ignored),
+    )
+    return {name: body, "Instance": instance}
+
+
+def _to_predict(manifest: Manifest, settings: Settings) -> dict[str, Json]:
+    return _body("Instances", manifest, settings.max_instances)
+
+
+def _to_explain(manifest: Manifest, settings: Settings) -> dict[str, Json]:
+    return _body("InstancesToExplain", manifest, settings.max_explained)
+
+
+def _predictions(manifest: Manifest, _: Settings) -> dict[str, Json]:
+    many = {"type": "array", "items": ref("Prediction"), "minItems": 1}
     return {
-        "Body": {"oneOf": [batch, ref("Instance")]},
-        "Instance": object_schema(
-            {feature.name: _value(feature) for feature in features}
-            | {name: {"description": "The model does not read it."} for name in manifest.ignored},
-            optional=tuple(manifest.ignored),
-        ),
-        "Row": {
-            "type": "array",
-            "description": "The values in feature order.",
-            "prefixItems": [_value(feature) for feature in features],
-            "items": False,
-            "minItems": len(features),
-        },
+        "Predictions": object_schema({"predictions": many, **_COMMON}, ("warnings",)),
+        **_shared(manifest),
     }
 
 
-def _predictions(manifest: Manifest, _: int) -> dict[str, Json]:
-    common = {
-        "model": ref("Model"),
-        "warnings": {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100},
-    }
-    many = {"predictions": {"type": "array", "items": ref("Prediction"), "minItems": 1}}
-    one = {"prediction": ref("Prediction")}
-    return {
-        "Answer": {
-            "oneOf": [object_schema({**part, **common}, ("warnings",)) for part in (many, one)]
+def _explanations(manifest: Manifest, _: Settings) -> dict[str, Json]:
+    many = {"type": "array", "items": ref("Explanation"), "minItems": 1}
+    number = {"type": "number"}
+    reason = object_schema({"feature": _STRING, "value": _ANY_VALUE, "contribution": number})
+    reasons = {"type": "array", "items": ref("Reason"), "minItems": 1}
+    explanation = object_schema(
+        {
+            "prediction": ref("Prediction"),
+            "target": {**_STRING, "description": "Of several outputs, the one explained."},
+            "output": {**_STRING, "description": "The class whose probability is explained."},
+            "base": {**number, "description": "The mean of the output over the background rows."},
+            "reasons": reasons,
+            "others": {**number, "description": "What all other features add."},
         },
-        "Model": object_schema({"name": {"type": "string"}, "version": {"type": "string"}}),
-        "Prediction": _prediction(manifest),
+        optional=("target", "output"),
+    )
+    return {
+        "Explanations": object_schema({"explanations": many, **_COMMON}, ("warnings",)),
+        "Explanation": explanation,
+        "Reason": reason,
+        **_shared(manifest),
     }
+
+
+def _shared(manifest: Manifest) -> dict[str, Json]:
+    return {"Model": object_schema({"name": _STRING, "version": _STRING}), **_prediction(manifest)}
 
 
 def _value(feature: Feature) -> Json:
@@ -108,38 +144,65 @@ def _value(feature: Feature) -> Json:
     return schema
 
 
-def _prediction(manifest: Manifest) -> Json:
+def _prediction(manifest: Manifest) -> dict[str, Json]:
+    """Describe a prediction, and every object in it by a name."""
     number = {"type": "number"}
     if manifest.task == "outliers":
-        return object_schema({"outlier": {"type": "boolean"}, "score": number})
+        return {"Prediction": object_schema({"outlier": {"type": "boolean"}, "score": number})}
     if manifest.task == "clustering":
-        fields: Json = {"cluster": {"enum": manifest.classes}}
+        fields: Json = {"cluster": {"type": "integer", "enum": manifest.classes}}
         if manifest.has_probabilities:
             fields["probabilities"] = {"type": "array", "items": _PROBABILITY}
-        return object_schema(fields)
-    if manifest.outputs:
-        outputs = object_schema({output.name: _output(output) for output in manifest.outputs})
-        return object_schema({"outputs": outputs})
-    return _output(manifest.parts[0])
+        return {"Prediction": object_schema(fields)}
+    if not manifest.outputs:
+        return _output("", manifest.parts[0])
+    found: dict[str, Json] = {}
+    for place, output in enumerate(manifest.outputs):
+        found |= _output(f"Output{place}", output)
+    parts = {
+        output.name: ref(f"Output{place}Prediction")
+        for place, output in enumerate(manifest.outputs)
+    }
+    outputs = {"Outputs": object_schema(parts)}
+    return {"Prediction": object_schema({"outputs": ref("Outputs")}), **outputs, **found}
 
 
-def _output(output: Output) -> Json:
+def _output(prefix: str, output: Output) -> dict[str, Json]:
+    name = f"{prefix}Prediction"
     if output.classes is None:
-        return object_schema({"value": {"type": "number"}})
-    fields: Json = {"label": {"enum": output.classes}}
-    if output.has_probabilities:
-        fields["probability"] = _PROBABILITY
-        fields["probabilities"] = object_schema(
-            {label_key(label): _PROBABILITY for label in output.classes}
-        )
-    return object_schema(fields)
+        return {name: object_schema({"value": {"type": "number"}})}
+    fields: Json = {"label": {"enum": output.classes, **_type_of(output.classes)}}
+    if not output.has_probabilities:
+        return {name: object_schema(fields)}
+    fields["probability"] = _PROBABILITY
+    fields["probabilities"] = ref(f"{prefix}Probabilities")
+    chances = object_schema({label_key(label): _PROBABILITY for label in output.classes})
+    return {name: object_schema(fields), f"{prefix}Probabilities": chances}
 
 
+def _type_of(classes: list[Label]) -> Json:
+    """Say of which one type the classes are, if they are of one: generators ask for it."""
+    kinds = {type(label) for label in classes}
+    return {"type": _TYPES[kinds.pop()]} if len(kinds) == 1 else {}
+
+
+_TYPES: dict[type, str] = {bool: "boolean", int: "integer", str: "string"}
+_STRING: Json = {"type": "string"}
+#: A feature's value as it was sent.
+_ANY_VALUE: Json = {"type": ["string", "number", "boolean", "null"]}
+_COMMON: Json = {
+    "model": ref("Model"),
+    "warnings": {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100},
+}
 _PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}
 
 
-#: The body of /v0/predict, and its answer.
-INSTANCES = ModelSchema(
-    "Body", _instances, lambda manifest: {"instances": [manifest.example.instance]}
-)
-PREDICTIONS = ModelSchema("Answer", _predictions)
+def _example(manifest: Manifest) -> Json:
+    return {"instances": [manifest.example.instance]}
+
+
+#: The bodies of /v0/predict and /v0/explain, and their answers.
+INSTANCES = ModelSchema("Instances", _to_predict, _example)
+PREDICTIONS = ModelSchema("Predictions", _predictions)
+TO_EXPLAIN = ModelSchema("InstancesToExplain", _to_explain, _example)
+EXPLANATIONS = ModelSchema("Explanations", _explanations)

@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 
 from serving.bundle.latest import read_latest_if_changed
+from serving.bundle.manifest import BACKGROUND_FILE, Manifest, describe_file
 from serving.bundle.prefetch import Fetched, fetch
 from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.trust import Trust
 from serving.errors import (
+    AccessDenied,
     BundleError,
     BundleRefused,
     ModelUnavailable,
+    NotFound,
     ObjectMissing,
     SandboxFailed,
 )
@@ -88,6 +91,33 @@ class LiveModel:
             ModelUnavailable: It cannot be loaded now. The log says why.
         """
         return self._model or self._load()
+
+    def background(self, manifest: Manifest) -> bytes:
+        """
+        Read the background rows of the version that *manifest* is of, and verify them.
+
+        Raises:
+            NotFound: The bundle has none.
+            ModelUnavailable: They cannot be read now. The log says why.
+        """
+        expected = manifest.files.get(BACKGROUND_FILE)
+        if expected is None:
+            raise NotFound("The bundle has no background rows, so no answer can be explained.")
+        try:
+            store = self._open_store()
+            if expected.size > self._trust.max_model_bytes:
+                raise BundleError(f"{store}: {BACKGROUND_FILE} is larger than MAX_MODEL_BYTES.")
+            try:
+                version = store.at(manifest.version)
+                found = version.read(BACKGROUND_FILE, size=expected.size)
+            except (ObjectMissing, AccessDenied):  # the location is one version
+                found = store.read(BACKGROUND_FILE, size=expected.size)
+            if describe_file(found.content) != expected:
+                raise BundleError(f"{store}: {BACKGROUND_FILE} is not the file its manifest means.")
+        except BundleError as error:
+            log("error", "no background", reason=str(error))
+            raise _unavailable() from None
+        return found.content
 
     def share(self) -> None:
         """

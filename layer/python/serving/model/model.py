@@ -41,6 +41,8 @@ class Model:
     def __init__(self, manifest: Manifest, engine: Engine, limits: Limits = _DEFAULT) -> None:
         self.manifest = manifest
         self.schema = Schema(manifest)
+        #: The `Explainer` of its answers, made for the first request that asks for reasons.
+        self.explainer: Any = None
         self._engine = engine
         self._limits = limits
         self._prediction_bytes = max_prediction_bytes(manifest)

@@ -1,0 +1,264 @@
+"""Reasons add up to the answer, agree with shap, and are refused where they make no sense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from serving.bundle.manifest import BACKGROUND_FILE
+from serving.bundle.reader import open_bundle
+from serving.bundle.trust import Trust
+from serving.errors import InvalidQuery, NotExplainable
+from serving.model.explain import Explainer, read_question
+from serving.model.model import Model, open_model
+from serving.stores.folder import FolderStore
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from tests.helpers.bundles import copied
+from tests.helpers.example import ROW, assert_problem
+from tests.helpers.platforms import Platform, direct
+from tests.helpers.servers import serving
+from training.export.build import build_bundle
+
+RANDOM = np.random.default_rng(0)
+DATA = pd.DataFrame(RANDOM.normal(size=(400, 5)).round(3), columns=list("abcde"))
+VALUE = (3 * DATA["a"] - DATA["b"] + DATA["c"] * DATA["d"]).to_numpy()
+LABEL = np.where(np.median(VALUE) < VALUE, "yes", "no")
+
+
+def built(folder: Path, pipeline: Any, *, background: bool = True) -> tuple[Model, Explainer]:
+    """Write a pipeline's bundle, open it, and make its explainer."""
+    path = build_bundle(
+        folder / "model",
+        "model",
+        pipeline,
+        DATA,
+        metrics={},
+        permutation=None,
+        seed=0,
+        report=lambda _: None,
+        background=background,
+    )
+    trust = Trust(allow_pickle=True)
+    bundle = open_bundle(FolderStore(path.parent), trust=trust)
+    model = open_model(bundle)
+    return model, Explainer(model, bundle.read(BACKGROUND_FILE))
+
+
+def explained(
+    made: tuple[Model, Explainer], rows: pd.DataFrame, **parameters: str
+) -> list[dict[str, Any]]:
+    """Explain *rows*, with every feature among the reasons unless *parameters* say otherwise."""
+    model, explainer = made
+    body = json.dumps({"instances": rows.to_dict("records")}).encode()
+    question = read_question(model.manifest, {"top": "99", **parameters})
+    return explainer.explain(model.schema.decode(body, 1000), question)
+
+
+def contributions(explanation: dict[str, Any]) -> dict[str, float]:
+    """Return the contributions by feature."""
+    return {reason["feature"]: reason["contribution"] for reason in explanation["reasons"]}
+
+
+def test_the_reasons_of_a_forest_are_those_of_shap(tmp_path: Path) -> None:
+    """Against shap's exact interventional values: errors under 0.02, 19 of 20 first reasons."""
+    shap = pytest.importorskip("shap", reason="shap is in tests/requirements.txt")
+    forest = RandomForestClassifier(60, max_depth=8, random_state=0).fit(DATA, LABEL)
+    made = built(tmp_path, forest)
+    path = next((tmp_path / "model").glob(f"*/{BACKGROUND_FILE}"))
+    background = np.array(msgspec.json.decode(path.read_bytes())["instances"])
+    exact = shap.TreeExplainer(forest, background, feature_perturbation="interventional")
+    wanted = np.asarray(exact.shap_values(DATA[:20].to_numpy(), check_additivity=False))[:, :, 1]
+
+    found = explained(made, DATA[:20], output="yes")
+
+    values = np.array([[contributions(one)[name] for name in "abcde"] for one in found])
+    assert np.abs(values - wanted).max() < 0.02
+    first = [one["reasons"][0]["feature"] for one in found]
+    best = [DATA.columns[i] for i in np.abs(wanted).argmax(axis=1)]
+    assert sum(a == b for a, b in zip(first, best, strict=True)) >= 19
+    assert [one["base"] for one in found] == pytest.approx([found[0]["base"]] * 20)
+
+
+def test_the_reasons_of_a_linear_model_are_exact(tmp_path: Path) -> None:
+    """Each is the coefficient times the distance from the background's mean."""
+    line = LinearRegression().fit(DATA, VALUE)
+    made = built(tmp_path, line)
+    path = next((tmp_path / "model").glob(f"*/{BACKGROUND_FILE}"))
+    mean = np.mean(msgspec.json.decode(path.read_bytes())["instances"], axis=0)
+
+    for i, one in enumerate(explained(made, DATA[:10])):
+        assert "output" not in one
+        wanted = line.coef_ * (DATA.iloc[i].to_numpy() - mean)
+        assert contributions(one) == pytest.approx(dict(zip("abcde", wanted, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parameters"),
+    [
+        (RandomForestClassifier(20, random_state=0), {}),
+        (RandomForestClassifier(20, random_state=0), {"output": "no"}),
+        (RandomForestRegressor(20, random_state=0), {}),
+        (make_pipeline(StandardScaler(), LogisticRegression()), {"top": "2"}),
+        (IsolationForest(n_estimators=20, random_state=0), {}),
+        (MultiOutputClassifier(LogisticRegression()), {}),
+        (MultiOutputClassifier(LogisticRegression()), {"target": "y1", "output": "1"}),
+        (
+            make_pipeline(
+                ColumnTransformer([("all", "passthrough", list(DATA))]),
+                RandomForestRegressor(5, criterion="absolute_error", random_state=0),
+            ),
+            {"top": "1"},
+        ),
+    ],
+)
+def test_reasons_add_up_to_the_answer(
+    tmp_path: Path, pipeline: Any, parameters: dict[str, str]
+) -> None:
+    """The base, the reasons and the others are the number that is explained, to 1e-9."""
+    target: Any = LABEL if hasattr(pipeline, "classes_") else VALUE
+    if isinstance(pipeline, RandomForestClassifier) or "logistic" in str(pipeline).lower():
+        target = LABEL
+    if isinstance(pipeline, MultiOutputClassifier):
+        target = np.column_stack([VALUE > 0, DATA["e"] > 0]).astype(int)
+    made = built(tmp_path, pipeline.fit(DATA, target))
+
+    for one in explained(made, DATA[:5], **parameters):
+        answer = one["prediction"]
+        if "target" in one:
+            assert one["target"] == parameters.get("target", "y0")
+            answer = answer["outputs"][one["target"]]
+        number = answer.get("value", answer.get("score"))
+        if "probabilities" in answer:
+            assert one["output"] == parameters.get("output", str(answer["label"]))
+            number = answer["probabilities"][one["output"]]
+        total = one["base"] + sum(contributions(one).values()) + one["others"]
+        assert total == pytest.approx(number, rel=1e-9, abs=1e-12)
+        sizes = [abs(value) for value in contributions(one).values()]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(sizes) == min(5, int(parameters.get("top", "99")))
+
+
+def test_the_same_request_gets_the_same_reasons(credit: Path) -> None:
+    """The orders come from the manifest's seed, so two processes agree to the last bit."""
+    answers = []
+    for _ in range(2):
+        with serving(credit, LOG_LEVEL="error") as server:
+            answer = requests.post(f"{server}/v0/explain", json=ROW, timeout=10)
+            answers.append(answer.json()["explanations"])
+
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "pipeline", [LinearSVC(), KMeans(3, random_state=0, n_init=1)], ids=["labels", "clusters"]
+)
+def test_labels_alone_are_not_explained(tmp_path: Path, pipeline: Any) -> None:
+    """Such a model gets no background, and a question about it is refused."""
+    path = build_bundle(
+        tmp_path,
+        "model",
+        pipeline.fit(DATA, LABEL),
+        DATA,
+        metrics={},
+        permutation=None,
+        seed=0,
+        report=lambda _: None,
+    )
+    manifest = open_bundle(FolderStore(path)).manifest
+
+    with pytest.raises(NotExplainable):
+        read_question(manifest, {})
+    assert BACKGROUND_FILE not in manifest.files
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"top": "0"},
+        {"top": "-1"},
+        {"top": "x"},
+        {"top": "²"},
+        {"output": "none"},
+        {"target": "y0"},
+        {"more": "1"},
+    ],
+)
+def test_parameters_without_meaning_are_refused(credit: Path, parameters: dict[str, str]) -> None:
+    """Each gets a sentence that names the parameter."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+
+    with pytest.raises(InvalidQuery, match=next(iter(parameters))):
+        read_question(manifest, parameters)
+
+
+@pytest.fixture
+def send(credit: Path) -> Iterator[Platform]:
+    """Call the functions in this process."""
+    with direct(credit) as platform:
+        yield platform
+
+
+def test_rows_beyond_the_limit_are_too_many(send: Platform) -> None:
+    """MAX_EXPLAINED is 10 by default, and below MAX_INSTANCES."""
+    body = json.dumps({"instances": [ROW] * 11}).encode()
+    reply = send("explain", "POST", body, Content_Type="application/json")
+
+    assert "at most 10" in assert_problem(reply, 413, "too-large")["detail"]
+
+
+def test_a_fault_in_the_body_is_named(send: Platform) -> None:
+    """Explain refuses what predict refuses, with the same pointers."""
+    body = json.dumps({"instances": [{**ROW, "age": "30"}]}).encode()
+    problem = assert_problem(send("explain", "POST", body), 422, "invalid-instances")
+
+    assert [error["pointer"] for error in problem["errors"]] == ["/instances/0/age"]
+
+
+def test_without_a_background_the_answer_is_404(credit: Path, tmp_path: Path) -> None:
+    """A bundle without background.json predicts as ever, and explains nothing."""
+    copied(credit, tmp_path / "credit")  # the graph alone
+    with direct(tmp_path / "credit") as send:
+        body = json.dumps(ROW).encode()
+
+        assert send("predict", "POST", body).status == 200
+        problem = assert_problem(send("explain", "POST", body), 404, "not-found")
+        assert "background" in problem["detail"]
+
+
+def test_a_changed_background_is_refused(credit: Path, tmp_path: Path) -> None:
+    """The manifest has the file's digest: other rows get 503, and their values stay unread."""
+    bundle = open_bundle(FolderStore(credit))
+    files = {name: bundle.read(name) for name in ("model.onnx", BACKGROUND_FILE)}
+    path = copied(credit, tmp_path / "credit", files=files) / BACKGROUND_FILE
+    path.write_bytes(path.read_bytes().replace(b"no", b"on", 1))
+    with direct(tmp_path / "credit") as send:
+        reply = send("explain", "POST", json.dumps(ROW).encode())
+
+        assert_problem(reply, 503, "model-unavailable")
+
+
+def test_the_background_is_never_served(credit: Path, send: Platform) -> None:
+    """No row of it is in any answer."""
+    rows = msgspec.json.decode(open_bundle(FolderStore(credit)).read(BACKGROUND_FILE))["instances"]
+    names = list(ROW)
+    answers = [send("model_info", "GET").body, send("openapi", "GET").body]
+    answers.append(send("explain", "POST", json.dumps(ROW).encode()).body)
+
+    for row in rows:
+        written = json.dumps(dict(zip(names, row, strict=True)))[1:-1].replace(" ", "").encode()
+        assert not any(written in answer.replace(b" ", b"") for answer in answers)
