@@ -114,13 +114,10 @@ class FolderStore:
 
 def _open_regular(path: str) -> BinaryIO:
     """Open a file. A FIFO or a device is not opened: that could block, or act on the device."""
-    if stat.S_ISREG(os.stat(path).st_mode):
-        # Not blocking, in case that a FIFO has just taken the file's name.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-    raise BundleError(f"{path} is not a regular file.")
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise BundleError(f"{path} is not a regular file.")
+    # Not blocking, in case that a FIFO has just taken the file's name: its size is 0.
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def _tag(status: os.stat_result) -> Tag:
