@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import threading
@@ -126,9 +127,20 @@ class LiveModel:
         A graph runs without threads of its own, so forked children may use it. scikit-learn's
         OpenMP has hung in forked children, so each worker loads its own pipeline.
         """
-        # A failure is in the log. The next request tries again, or the current model stays.
-        with contextlib.suppress(ModelUnavailable):
-            self._share()
+        started = time.perf_counter()
+        served = self._model is not None
+        # A local folder was deployed with the code, or belongs to the person who starts the server.
+        self._sandboxed = served or is_remote(self.uri)
+        try:
+            with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
+                fetched = fetch(self.uri, self._trust, self._store_timeout)
+                if fetched.graph is None:
+                    self._model = None
+                else:
+                    self._keep(self._open_fetched(fetched, fetched.graph), started, fetched)
+            self.outdated = False
+        except ModelUnavailable:  # logged: the next request tries again, or the current model stays
+            self.outdated = served
 
     def renew(self) -> None:
         """
@@ -139,7 +151,20 @@ class LiveModel:
         Raises:
             ModelUnavailable: There was no model, and there still is none.
         """
-        if self._renew():
+        if self._model is None:
+            self._retry_at = 0.0  # after a snapshot was restored, the clock may have stood still
+            self._load()
+            return
+        swapped = False
+        with self._renewing:
+            try:
+                swapped = self._follow_latest(self._model)
+            except BundleError as error:
+                if self._logged != str(error):
+                    self._logged = str(error)
+                    log("error", _NOT_RENEWED, reason=self._logged)
+                    tell(lambda observer: observer.model_refused())
+        if swapped:
             gc.collect()  # onnxruntime's sessions are large and sit in reference cycles
 
     def keep_fresh(self) -> None:
@@ -151,9 +176,8 @@ class LiveModel:
         """
         seconds = self._refresh_seconds
         if seconds is not None and all(t.name != _THREAD for t in threading.enumerate()):
-            threading.Thread(
-                target=self._keep_renewing, args=(seconds,), name=_THREAD, daemon=True
-            ).start()
+            renewing = functools.partial(self._keep_renewing, seconds)
+            threading.Thread(target=renewing, name=_THREAD, daemon=True).start()
 
     def _keep_renewing(self, seconds: float) -> None:
         import random  # few processes renew
@@ -182,51 +206,13 @@ class LiveModel:
                 model = open_model(bundle, self._limits, sandboxed=self._sandboxed)
                 return self._keep(model, started, bundle)
 
-    def _share(self) -> None:
-        started = time.perf_counter()
-        served = self._model is not None
-        # A local folder was deployed with the code, or belongs to the person who starts the server.
-        self._sandboxed = served or is_remote(self.uri)
-        try:
-            with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
-                fetched = fetch(self.uri, self._trust, self._store_timeout)
-                if fetched.graph is None:
-                    self._model = None
-                else:
-                    self._keep(self._open_fetched(fetched, fetched.graph), started, fetched)
-        except ModelUnavailable:
-            self.outdated = served
-            raise
-        self.outdated = False
-
     def _open_fetched(self, fetched: Fetched, graph: bytes) -> Model:
         max_bytes = self._trust.max_model_bytes
         if self._sandboxed:
             try_in_sandbox(fetched.manifest, graph, max_model_bytes=max_bytes)
         _limit_threads()
-        return open_graph(
-            fetched.manifest,
-            graph,
-            self._limits,
-            max_model_bytes=max_bytes,
-            signed=fetched.signed,
-        )
-
-    def _renew(self) -> bool:
-        """Load a model if there is none, else follow `latest`; return whether one was released."""
-        if self._model is None:
-            self._retry_at = 0.0  # after a snapshot was restored, the clock may have stood still
-            self._load()
-            return False
-        with self._renewing:
-            try:
-                return self._follow_latest(self._model)
-            except BundleError as error:
-                if self._logged != str(error):
-                    self._logged = str(error)
-                    log("error", _NOT_RENEWED, reason=self._logged)
-                    tell(lambda observer: observer.model_refused())
-                return False
+        manifest, signed = fetched.manifest, fetched.signed
+        return open_graph(manifest, graph, self._limits, max_model_bytes=max_bytes, signed=signed)
 
     def _follow_latest(self, current: Model) -> bool:
         """Ask by its tag whether `latest` changed; if so, swap the model and return True."""
