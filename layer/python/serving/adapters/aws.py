@@ -7,7 +7,6 @@ init phase imports this module, which loads the functions and the model, also fo
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 from typing import Any, Protocol
@@ -99,22 +98,12 @@ def _after_restore() -> None:
         process().model.renew()
 
 
-def _load_model() -> None:
-    """Load the model without garbage collection, and exempt all that is loaded from later ones."""
-    gc.disable()
-    try:
-        with contextlib.suppress(ModelUnavailable):  # logged; the first request tries again
-            process().model.get()
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 decorate_lines(add_metrics)
 log_start("AWS Lambda", process().settings, function=process().settings.function_target)
 start_telemetry()
 _lambda = _Lambda()
-_load_model()
+with contextlib.suppress(ModelUnavailable):  # logged; the first request tries again
+    process().model.get()
 if _INITIALIZATION == "snap-start":
     from snapshot_restore_py import register_after_restore  # part of Lambda's Python since 3.12
 
