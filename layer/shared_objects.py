@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 
 from layer.wheels import BuildError, Target
@@ -41,7 +40,7 @@ def check_shared_objects(folder: Path, target: Target) -> int:
 
 def _machine(header: bytes) -> str:
     # Both of Lambda's architectures are 64-bit and little-endian.
-    if header[:6] != b"\x7fELF\x02\x01" or len(header) < 20:
+    if not header.startswith(b"\x7fELF\x02\x01"):
         return "not 64-bit Linux"
-    (code,) = struct.unpack_from("<H", header, 18)
+    code = int.from_bytes(header[18:], "little")
     return ELF_MACHINES.get(code, f"ELF machine {code}")
