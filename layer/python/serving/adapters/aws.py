@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from serving.adapters.aws_events import EventRequest, UnknownEventError, is_warm_up, read_event
 from serving.adapters.aws_metrics import add_metrics
@@ -25,12 +25,6 @@ __all__ = ["handler"]
 
 _INITIALIZATION = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
 _TRACE_ROOT = re.compile(r"(?:^|;)Root=([\w-]+)")
-
-
-class Context(Protocol):
-    """The part of Lambda's context that is used."""
-
-    aws_request_id: str
 
 
 class _Lambda:
@@ -51,7 +45,7 @@ class _Lambda:
         # With provisioned concurrency the start is over before a client sends a request.
         self._cold = _INITIALIZATION != "provisioned-concurrency"
 
-    def answer(self, event: Any, context: Context | None) -> dict[str, Any] | None:
+    def answer(self, event: Any, context: Any) -> dict[str, Any] | None:
         cold, self._cold = self._cold, False
         fields = {
             "function_request_id": getattr(context, "aws_request_id", None),
@@ -110,7 +104,7 @@ if _INITIALIZATION == "snap-start":
     register_after_restore(_after_restore)
 
 
-def handler(event: Any, context: Context | None = None) -> dict[str, Any] | None:
+def handler(event: Any, context: Any = None) -> dict[str, Any] | None:
     """
     Answer one event.
 

@@ -62,11 +62,9 @@ def check_location(uri: str, setting: str) -> None:
     Raises:
         SettingsError: It does not.
     """
-    if is_location(uri):
-        return
-    if "@" in uri or "?" in uri:  # it may hold a secret: do not repeat it
-        raise SettingsError(f"{setting} must be a location alone, without credentials or a query.")
-    raise SettingsError(
-        f"{setting} is {uri!r}, but must be a folder, s3://bucket/prefix, gs://bucket/prefix or "
-        "az://container/prefix."
-    )
+    if not is_location(uri):
+        shown = "no location" if "@" in uri or "?" in uri else repr(uri)  # it may hold a secret
+        raise SettingsError(
+            f"{setting} is {shown}, but must be a folder, s3://bucket/prefix, gs://bucket/prefix "
+            "or az://container/prefix, without credentials or a query."
+        )
