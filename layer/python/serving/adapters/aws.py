@@ -47,9 +47,11 @@ class _Lambda:
 
     def answer(self, event: Any, context: Any) -> dict[str, Any] | None:
         cold, self._cold = self._cold, False
+        # The runtime sets this variable for each event.
+        trace = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
         fields = {
             "function_request_id": getattr(context, "aws_request_id", None),
-            "xray_trace_id": _xray_trace_id(),
+            "xray_trace_id": trace and trace[1],
             "cold_start": cold,
         }
         with line_fields(**fields):
@@ -77,12 +79,6 @@ def _reject(error: UnknownEventError) -> dict[str, Any]:
         empty = EventRequest("", "", {}, dict, bytes)
         body, status, headers = respond(empty, reject, None)
     return {"statusCode": status, "headers": headers, "body": body.decode()}
-
-
-def _xray_trace_id() -> str | None:
-    """Return the root of the trace, from the variable that the runtime sets for each event."""
-    found = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
-    return found[1] if found else None
 
 
 def _after_restore() -> None:
