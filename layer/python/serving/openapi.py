@@ -102,6 +102,12 @@ def _operation(
         content: Json = {"schema": schema(route.body)}
         if isinstance(route.body, ModelSchema) and route.body.example:
             content["example"] = route.body.example(manifest)
+        if isinstance(route.body, ModelSchema) and route.body.query:
+            operation["parameters"] = [
+                {"name": name, "in": "query", "schema": kind}
+                for name, kind in route.body.query(manifest).items()
+            ]
+            _refuse(operation, "404")  # there may be nothing to answer the question with
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",

@@ -35,6 +35,8 @@ class ModelSchema(NamedTuple):
     describe: Callable[[Manifest, Settings], dict[str, Json]]
     #: Takes the manifest; returns an example.
     example: Callable[[Manifest], Any] | None = None
+    #: Takes the manifest; returns the parameters of the query string, by name.
+    query: Callable[[Manifest], dict[str, Json]] | None = None
 
 
 def object_schema(properties: Json, optional: tuple[str, ...] = ()) -> Json:
@@ -201,8 +203,19 @@ def _example(manifest: Manifest) -> Json:
     return {"instances": [manifest.example.instance]}
 
 
+def _question(manifest: Manifest) -> dict[str, Json]:
+    found: dict[str, Json] = {"top": {"type": "integer", "minimum": 1, "default": 4}}
+    if manifest.outputs:
+        names = [output.name for output in manifest.outputs]
+        found["target"] = {"type": "string", "enum": names}
+    keys = [label_key(label) for part in manifest.parts for label in part.classes or ()]
+    if keys:
+        found["output"] = {"type": "string", "enum": list(dict.fromkeys(keys))}
+    return found
+
+
 #: The bodies of /v0/predict and /v0/explain, and their answers.
 INSTANCES = ModelSchema("Instances", _to_predict, _example)
 PREDICTIONS = ModelSchema("Predictions", _predictions)
-TO_EXPLAIN = ModelSchema("InstancesToExplain", _to_explain, _example)
+TO_EXPLAIN = ModelSchema("InstancesToExplain", _to_explain, _example, _question)
 EXPLANATIONS = ModelSchema("Explanations", _explanations)
