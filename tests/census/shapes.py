@@ -10,6 +10,8 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import xgboost
+from imblearn.over_sampling import RandomOverSampler  # type: ignore[import-untyped]
+from imblearn.pipeline import make_pipeline as make_sampled  # type: ignore[import-untyped]
 from sklearn import ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
@@ -648,6 +650,28 @@ SHAPES = [
         "CatBoost, three classes",
         mixed(catboost.CatBoostClassifier(iterations=10, verbose=0, allow_writing_files=False)),
         loans(target="three"),
+    ),
+    Shape(
+        "libraries",
+        "imbalanced-learn: a sampler in front",
+        lambda: make_sampled(
+            ColumnTransformer(
+                [("n", StandardScaler(), NUMBERS), ("c", OneHotEncoder(), CATEGORIES)]
+            ),
+            RandomOverSampler(random_state=0),
+            LOGISTIC,
+        ),
+        loans(),
+    ),
+    Shape(
+        "libraries",
+        "imbalanced-learn: encoded after the sampler",
+        lambda: make_sampled(
+            RandomOverSampler(random_state=0),
+            ColumnTransformer([("n", "passthrough", NUMBERS), ("c", OneHotEncoder(), CATEGORIES)]),
+            FOREST,
+        ),
+        loans(),
     ),
     Shape(
         "trees",

@@ -1,4 +1,4 @@
-"""Takes one shape through `pack` and the served model, and compares."""
+"""Fits and packs one shape, serves it over HTTP, and compares the answers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from serving.bundle.reader import open_bundle
-from serving.bundle.trust import Trust
-from serving.model.model import Model, open_model
-from serving.stores.folder import FolderStore
+from serving.loader import load_model
+from serving.model.model import Model
 
 from tests.census.shapes import Shape
+from tests.helpers.platforms import Platform, own_server
 from training.export.build import build_bundle
 from training.export.features import as_frame, to_columns
 
@@ -35,13 +34,13 @@ class Entry(NamedTuple):
     difference: float
     #: Served answers that are another label.
     wrong: int
-    #: Milliseconds for one row, served and by scikit-learn.
+    #: Milliseconds for one row: from JSON to the answer without HTTP, and by scikit-learn.
     served: float
     pipeline: float
 
 
 def take(shape: Shape, folder: Path) -> Entry:
-    """Fit *shape*, pack it into *folder*, and send it 200 of its rows as JSON."""
+    """Fit *shape*, pack it into *folder*, serve it, and send it 200 of its rows as JSON."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a pipeline warns of while it fits is not at issue
         pipeline, data = shape.fitted()
@@ -55,22 +54,23 @@ def take(shape: Shape, folder: Path) -> Entry:
             seed=None,
             report=lambda _: None,
         )
-        model = open_model(open_bundle(FolderStore(folder), trust=Trust(allow_pickle=True)))
-        difference, wrong = _compare(model, pipeline, data[:ROWS])
-        engine = model.manifest.engine
-        one = data[:1]
-        body = _body(model, one)
-        return Entry(
-            shape.kind,
-            shape.name,
-            engine.name,
-            engine.reason or "",
-            ", ".join(engine.inexact) or "float64",
-            difference,
-            wrong,
-            _milliseconds(lambda: model.predict(model.decode(body).columns)),
-            _milliseconds(lambda: pipeline.predict(one)),
-        )
+        with own_server(folder, ALLOW_PICKLE="1", LOG_LEVEL="error") as send:
+            model = load_model()
+            difference, wrong = _compare(model, send, pipeline, data[:ROWS])
+            engine = model.manifest.engine
+            one = data[:1]
+            body = _body(model, one)
+            return Entry(
+                shape.kind,
+                shape.name,
+                engine.name,
+                engine.reason or "",
+                ", ".join(engine.inexact) or "float64",
+                difference,
+                wrong,
+                _milliseconds(lambda: model.predict(model.decode(body).columns)),
+                _milliseconds(lambda: pipeline.predict(one)),
+            )
 
 
 def _body(model: Model, data: Any) -> bytes:
@@ -83,8 +83,11 @@ def _body(model: Model, data: Any) -> bytes:
     return msgspec.json.encode({"instances": rows})
 
 
-def _compare(model: Model, pipeline: Any, rows: Any) -> tuple[float, int]:
-    answers = model.predict(model.decode(_body(model, rows)).columns)
+def _compare(model: Model, send: Platform, pipeline: Any, rows: Any) -> tuple[float, int]:
+    body = _body(model, rows)
+    reply = send("predict", "POST", body, Content_Type="application/json")
+    assert reply.status == 200, reply.body[:1000]
+    answers = reply.json()["predictions"]
     task = model.manifest.task
     if task == "outliers":
         scores = np.array([answer["score"] for answer in answers])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import requests
+from serving.adapters.flask import create_app
 from serving.process import start
 from serving.routes import load_functions
+from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
@@ -18,7 +21,7 @@ from tests.helpers.aws.lambdas import EVENTS, http_event, runtime
 from tests.helpers.aws.osls import offline
 from tests.helpers.servers import ROOT, emulator, serving
 
-__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "lambda_process"]
+__all__ = ["PATHS", "PLATFORMS", "Platform", "Reply", "lambda_process", "own_server"]
 
 #: Function → path.
 PATHS = {f.__name__: f.route.path for f in load_functions(ROOT / "functions")}
@@ -73,6 +76,22 @@ def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
     with contextlib.ExitStack() as stack:
         bases = {name: stack.enter_context(emulator(name, model, **environment)) for name in PATHS}
         yield _over_http({name: base + PATHS[name] for name, base in bases.items()})
+
+
+@contextlib.contextmanager
+def own_server(model: Path, **environment: str) -> Iterator[Platform]:
+    """Run the Flask adapter on a thread of this process, and reach it over HTTP."""
+    with _environment(model, **environment):
+        server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            base = f"http://127.0.0.1:{server.server_port}"
+            yield _over_http({name: base + path for name, path in PATHS.items()})
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 @contextlib.contextmanager

@@ -99,7 +99,8 @@ def _word(step: Any, places: _Places, uses: list[Use]) -> _Places:
 
 def _pipeline(step: Any, places: _Places, uses: list[Use]) -> _Places:
     for _, inner in step.steps:
-        if not (inner is None or isinstance(inner, str)):
+        # imbalanced-learn's samplers draw training rows, and do nothing afterwards.
+        if not (inner is None or isinstance(inner, str) or hasattr(inner, "fit_resample")):
             places = _step(inner, places, uses)
     return places
 
