@@ -188,7 +188,7 @@ ROOMS = {
         ("fit",),
         ("export",),
         ("registry",),
-        ("api_key", "credit", "pack", "train"),
+        ("api_key", "card", "credit", "pack", "train"),
         ("__main__",),
     ),
 }
