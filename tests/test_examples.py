@@ -35,23 +35,29 @@ def test_the_first_request_gets_the_answer_shown(credit: Path) -> None:
 @pytest.fixture(scope="module")
 def server(credit: Path) -> Iterator[Server]:
     """Serve the example to clients that send a key."""
-    with serving(credit, API_KEYS=API_KEYS) as server:
+    with serving(credit, API_KEYS=API_KEYS, CORS_ORIGINS="https://www.example.com") as server:
         yield server
 
 
 def test_the_curl_commands_run(server: Server) -> None:
     """The commands of clients.md get a prediction and the model's description."""
-    one, info = (json.loads(run(["bash", "-c", block], server)) for block in fences(CLIENTS, "sh"))
+    first, second, preflight = fences(CLIENTS, "sh")
+    one, info = (json.loads(run(["bash", "-c", block], server)) for block in (first, second))
+    allowed = run(["bash", "-c", preflight], server)
 
+    assert "204" in allowed.splitlines()[0]
+    assert re.search("(?i)access-control-allow-origin: https://www.example.com", allowed)
+    assert re.search("(?i)access-control-allow-headers:.*x-api-key", allowed)
     assert one["prediction"]["label"] == "good"
     assert info["name"] == "credit"
 
 
 def test_the_python_client_runs(server: Server) -> None:
     """The script of clients.md prints a label."""
-    [script] = fences(CLIENTS, "python")
+    one, frame = fences(CLIENTS, "python")
 
-    assert run([sys.executable, "-c", script], server) == "good\n"
+    assert run([sys.executable, "-c", one], server) == "good\n"
+    assert run([sys.executable, "-c", frame], server) == "20\n"
 
 
 def test_the_batch_runs(server: Server) -> None:

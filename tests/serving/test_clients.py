@@ -104,7 +104,8 @@ try:
 except ValidationError:
     print("refused")
 try:
-    api.predict(canoa.Instances.model_construct(instances=[{**{row}, "age": "31"}]))
+    unchecked = row.model_copy(update={"age": "31"})
+    api.predict(canoa.Instances.model_construct(instances=[unchecked]))
 except canoa.ApiException as error:
     print(error.status)
 reasons = api.explain(canoa.InstancesToExplain(instances=[row]), top=2)

@@ -57,7 +57,11 @@ def show_bundle(path: Path, found: Comparison | None = None) -> None:
     show(_engine(manifest))
     signers = [signer for file in path.iterdir() if (signer := signer_of(file.name))]
     signed = f", signed by {', '.join(signers)}" if signers else ""
+    if relied := manifest.importances.permutation:
+        best = sorted(relied, key=lambda name: -relied[name])[:5]
+        say(f"It relies on {', '.join(f'{name} ({relied[name]:.3f})' for name in best)}.")
     say(f"Written to {path}{signed}")
+    say(f"Its page as a file: python -m training card {path}")
 
 
 def own_figures(manifest: Manifest) -> dict[str, Any]:
