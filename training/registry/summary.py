@@ -108,5 +108,6 @@ def _engine(manifest: Manifest) -> str:
     own = "".join(f", the module {name}" for name in engine.modules)
     return (
         f"Served by scikit-learn, because {engine.reason}. It is slower and opens a pickle: "
-        f"the server needs scikit-learn, joblib and pandas{own}, and a signature or ALLOW_PICKLE=1."
+        f"the server needs scikit-learn, joblib and pandas{own}. `make run` opens it as your own; "
+        "elsewhere it needs a signature or ALLOW_PICKLE=1."
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from serving.access.gate import Gate
 from serving.bundle.trust import Trust
@@ -37,13 +38,43 @@ class Process:
         set_level(self.settings.log_level)
         configure_telemetry(self.settings.otel_exporter_otlp_endpoint)
         self.gate = Gate(self.settings, self.platform)
+        self._trust = Trust.from_settings(self.settings, deployed_folder(environment))
         self.model = LiveModel(
             self.settings.model_uri,
-            trust=Trust.from_settings(self.settings, deployed_folder(environment)),
+            trust=self._trust,
             limits=Limits(self.settings.max_instances, self.settings.max_answer_bytes),
             store_timeout_seconds=self.settings.store_timeout_seconds,
             refresh_seconds=self.settings.model_refresh_seconds,
         )
+
+    def listen(self, addresses: Iterable[Any]) -> None:
+        """
+        Note where the server listens. If nothing but loopback reaches it, it is at home.
+
+        At home, a server opens its user's own pickles. A server that never calls this is not.
+
+        Args:
+            addresses: What `socket.getsockname` returns of every socket that takes requests.
+        """
+        # A Unix socket's address is a path; a proxy may stand before it.
+        hosts = [address[0] if isinstance(address, tuple) else "" for address in addresses]
+        at_home = (
+            self.platform is None
+            and self.settings.allow_pickle is None
+            and _is_loopback(self.settings.host or "127.0.0.1")
+            and bool(hosts)  # none are known where each worker opens its own (--reuse-port)
+            and all(map(_is_loopback, hosts))
+        )
+        self.model.trust = self._trust._replace(at_home=at_home)
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 _lock = threading.Lock()

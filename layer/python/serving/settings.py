@@ -53,7 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     model_public_keys: tuple[bytes, ...] = ()
     max_model_bytes: int = 256 * 1024 * 1024
-    allow_pickle: bool = False
+    #: None: only one's own, at home. False: not even that.
+    allow_pickle: bool | None = None
     function_target: str | None = None
     #: None: every address on a cloud, loopback elsewhere.
     host: str | None = None

@@ -111,13 +111,15 @@ def when_ready(server: Any) -> None:
     _metrics = _share_metrics()
     _os.register_at_fork(after_in_parent=_heed_sigterm)
     _wants_telemetry()  # if it is not installed, that is logged once and not by every worker
+    _listen(server)
     _process().model.share()
     # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
     _gc.freeze()
 
 
-def on_reload(_: Any) -> None:
+def on_reload(server: Any) -> None:
     """Load the live model anew, at SIGHUP: gunicorn forks new workers next, and ends the old."""
+    _listen(server)
     _process().model.share()
 
 
@@ -173,6 +175,11 @@ def on_exit(server: Any) -> None:
     """Clear up, and log the stop."""
     _metrics.end()
     _log_stop(server.log.reason)
+
+
+def _listen(server: Any) -> None:
+    # The sockets are asked, since --bind, an older server's or systemd's come before `bind`.
+    _process().listen(listener.getsockname() for listener in server.LISTENERS)
 
 
 def _heed_sigterm() -> None:

@@ -6,6 +6,7 @@ Opening a pickle can run any code that is in it.
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from serving.bundle.manifest import MANIFEST_FILE, PIPELINE_FILE
@@ -29,13 +30,15 @@ class Trust(NamedTuple):
     deployed_folder: str | None = None
     #: The largest model file that is read, in bytes.
     max_model_bytes: int = 256 * 1024 * 1024
+    #: Whether only programs on this machine can reach the server; see `Process.listen`.
+    at_home: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings, deployed_folder: str | None = None) -> Trust:
         """Take what the environment says."""
         return cls(
             settings.model_public_keys,
-            settings.allow_pickle,
+            settings.allow_pickle is True,
             deployed_folder,
             settings.max_model_bytes,
         )
@@ -48,6 +51,22 @@ class Trust(NamedTuple):
         operator vouches for every pickle.
         """
         return self.allow_pickle or signed or self._is_deployed(location)
+
+    def opens_own(self, location: Store) -> bool:
+        """
+        Whether the pickle at *location* may be opened because it is the user's own.
+
+        That takes a server at home, and a local folder. The folder, the manifest and the pickle
+        must belong to the user who runs the server, and not be writable for everyone.
+        """
+        if not self.at_home or location.remote:
+            return False
+        paths = (location, location.at(MANIFEST_FILE), location.at(PIPELINE_FILE))
+        try:
+            found = [os.stat(str(path)) for path in paths]
+        except OSError:
+            return False
+        return all(s.st_uid == os.getuid() and not s.st_mode & stat.S_IWOTH for s in found)
 
     def _is_deployed(self, location: Store) -> bool:
         """Whether the files lie in the deployed package, after links are followed."""

@@ -65,7 +65,8 @@ class LiveModel:
             refresh_seconds: How often a thread asks for a new version; None for never.
         """
         self.uri = uri
-        self._trust = trust
+        #: Read at every load.
+        self.trust = trust
         self._limits = limits
         self._store_timeout = store_timeout_seconds
         self._refresh_seconds = refresh_seconds
@@ -106,7 +107,7 @@ class LiveModel:
             raise NotFound("The bundle has no background rows, so no answer can be explained.")
         try:
             store = self._open_store()
-            if expected.size > self._trust.max_model_bytes:
+            if expected.size > self.trust.max_model_bytes:
                 raise BundleError(f"{store}: {BACKGROUND_FILE} is larger than MAX_MODEL_BYTES.")
             try:
                 version = store.at(manifest.version)
@@ -133,7 +134,7 @@ class LiveModel:
         self._sandboxed = served or is_remote(self.uri)
         try:
             with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
-                fetched = fetch(self.uri, self._trust, self._store_timeout)
+                fetched = fetch(self.uri, self.trust, self._store_timeout)
                 if fetched.graph is None:
                     self._model = None
                 else:
@@ -202,12 +203,12 @@ class LiveModel:
             started = time.perf_counter()
             with self._failing(_NO_MODEL):
                 _limit_threads()
-                bundle = open_bundle(self._open_store(), trust=self._trust)
+                bundle = open_bundle(self._open_store(), trust=self.trust)
                 model = open_model(bundle, self._limits, sandboxed=self._sandboxed)
                 return self._keep(model, started, bundle)
 
     def _open_fetched(self, fetched: Fetched, graph: bytes) -> Model:
-        max_bytes = self._trust.max_model_bytes
+        max_bytes = self.trust.max_model_bytes
         if self._sandboxed:
             try_in_sandbox(fetched.manifest, graph, max_model_bytes=max_bytes)
         _limit_threads()
@@ -232,7 +233,7 @@ class LiveModel:
         moved = latest.version != current.manifest.version
         if moved:
             try:
-                bundle = Bundle(store.at(latest.version), latest.version, trust=self._trust)
+                bundle = Bundle(store.at(latest.version), latest.version, trust=self.trust)
                 # The current model is in use, and must not suffer from a harmful graph.
                 self._keep(open_model(bundle, self._limits, sandboxed=True), started, bundle)
             except BundleError as error:
