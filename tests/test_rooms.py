@@ -188,7 +188,7 @@ ROOMS = {
         ("fit",),
         ("export",),
         ("registry",),
-        ("api_key", "credit", "pack", "train"),
+        ("api_key", "credit", "pack", "score", "train"),
         ("__main__",),
     ),
 }
