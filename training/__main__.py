@@ -5,14 +5,13 @@ exit status:
   0    done
   2    the input was wrong, the store failed, or someone else was faster: one sentence says which
   3    the model is written and not live: a warning, --promote-if, or no verdict; the output says;
-       or score found more errors than --max-errors
+       or score found more errors than --max-errors allows
   130  interrupted
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import traceback
@@ -27,8 +26,9 @@ from serving.routes import load_functions, scopes
 from serving.settings import read_settings
 
 from training.errors import TrainingError, describe
+from training.score.command import add_score
 
-NOT_PROMOTED = TOO_MANY_ERRORS = 3
+NOT_PROMOTED = 3
 _FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
 
 
@@ -137,29 +137,6 @@ def _compare(options: argparse.Namespace) -> int:
         _trust(),
     )
     return 0 if done else NOT_PROMOTED
-
-
-def _score(options: argparse.Namespace) -> int:
-    try:
-        from training.score.plan import Options
-        from training.score.run import score
-    except ModuleNotFoundError as error:
-        raise TrainingError(
-            f"score needs {error.name}: pip install -r training/requirements-score.txt."
-        ) from error
-    wanted = Options(
-        model=options.model, source=options.source, keep=options.keep, format=options.format
-    )
-    good = score(
-        wanted,
-        options.to,
-        _trust(),
-        engine=options.engine,
-        scheduler=options.scheduler,
-        workers=options.workers,
-        max_errors=options.max_errors,
-    )
-    return 0 if good else TOO_MANY_ERRORS
 
 
 def _promote(options: argparse.Namespace) -> None:
@@ -288,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
             "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
 
-    _add_score(commands)
+    add_score(commands)
     _add_commands_over_versions(commands)
     key = commands.add_parser("key", help="make an API key, and say what goes where")
     key.add_argument("name", help="whose it is; logs say it")
@@ -300,36 +277,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     key.set_defaults(run=_key)
     return parser
-
-
-def _add_score(commands: Any) -> None:
-    score = commands.add_parser("score", help="score files: Parquet or CSV in, files out")
-    score.add_argument("model", help="models/NAME, or one version of it; a folder, or its URI")
-    score.add_argument(
-        "--from",
-        dest="source",
-        metavar="FILES",
-        required=True,
-        help="a file, a folder, a glob, or s3://…, gs://…, az://…: .parquet, .csv, .csv.gz",
-    )
-    score.add_argument("--to", metavar="DESTINATION", required=True, help="a folder, or s3://…")
-    score.add_argument(
-        "--keep", metavar="COLUMN", nargs="+", default=[], help="columns that go into the output"
-    )
-    score.add_argument("--format", choices=("csv", "parquet"), help="default: the input's")
-    score.add_argument(
-        "--max-errors",
-        metavar="SHARE",
-        type=_share,
-        default=1.0,
-        help="end with status 3 if more rows than this share have an error: 0.01",
-    )
-    score.add_argument("--engine", choices=("local", "dask"), default="local")
-    score.add_argument("--scheduler", metavar="ADDRESS", help="of Dask: tcp://HOST:8786")
-    score.add_argument(
-        "--workers", metavar="N", type=_count, help="processes (default: one on each core)"
-    )
-    score.set_defaults(run=_score)
 
 
 def _add_commands_over_versions(commands: Any) -> None:
@@ -374,13 +321,6 @@ def _add_commands_over_versions(commands: Any) -> None:
             metavar="MODEL",
             help="the model's location: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
         )
-
-
-def _share(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (share := float(text)) <= 1:
-            return share
-    raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
 
 
 def _count(text: str) -> int:

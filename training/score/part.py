@@ -16,9 +16,9 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
 from serving.errors import Conflict
-from serving.model.columns import score_columns
 from serving.model.model import Model, open_model
 from serving.model.schema import UNSEEN
+from serving.model.tables.columns import score_columns
 from serving.stores.store import Store
 
 from training.errors import TrainingError, describe

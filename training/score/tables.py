@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from serving.bundle.manifest import Feature
-from serving.model.columns import Column, Scored
-from serving.model.csv_rows import BOOLEANS, NUMBER
+from serving.model.tables.columns import Column, Scored
+from serving.model.tables.csv_rows import BOOLEANS, NUMBER
 
 from training.errors import TrainingError
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
-from serving.model.columns import Column, score_columns
 from serving.model.model import Model, open_model
+from serving.model.tables.columns import Column, score_columns
 from serving.stores.folder import FolderStore
 
 from tests.helpers.example import JSON, ROW, assert_problem

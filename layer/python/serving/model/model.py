@@ -66,7 +66,7 @@ class Model:
         """
         try:
             if csv:
-                from serving.model.csv_rows import csv_to_json
+                from serving.model.tables.csv_rows import csv_to_json
 
                 body = csv_to_json(body, self.manifest.features)
             instances = self.schema.decode(body, self._limits.max_instances)
@@ -110,7 +110,7 @@ class Model:
         Raises:
             InvalidInstances: As for `predict`.
         """
-        from serving.model.csv_rows import to_csv
+        from serving.model.tables.csv_rows import to_csv
 
         columns = self.predict_columns(instances.columns)
         warnings: list[str | None] = [None] * instances.rows
