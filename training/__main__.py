@@ -4,8 +4,7 @@ The command line: `python -m training COMMAND`.
 exit status:
   0    done
   2    the input was wrong, the store failed, or someone else was faster: one sentence says which
-  3    the model is written and not live: a warning, --promote-if, or no verdict; the output says;
-       or score found more errors than --max-errors allows
+  3    the model is written and not live, or score found too many errors; the output says why
   130  interrupted
 """
 
@@ -172,8 +171,7 @@ def _sign(options: argparse.Namespace) -> None:
 def _key(options: argparse.Namespace) -> None:
     from training.api_key import make_api_key
 
-    known = scopes(load_functions(_FUNCTIONS))
-    make_api_key(options.name, options.scope, known)
+    make_api_key(options.name, options.scope, scopes(load_functions(_FUNCTIONS)))
 
 
 def _store(options: argparse.Namespace) -> str:
