@@ -5,27 +5,38 @@ from typing import Any
 from serving.endpoint import Answer, Request, endpoint
 from serving.loader import load_model
 from serving.model.json_schema import INSTANCES, PREDICTIONS
-from serving.request import max_answer_bytes
+from serving.request import JSON, max_answer_bytes, media_type
 from serving.telemetry.tracing import span
 
+CSV = "text/csv"
 
-@endpoint("POST", "/v0/predict", scope="predict", body=INSTANCES, answer=PREDICTIONS)
+
+@endpoint(
+    "POST", "/v0/predict", scope="predict", body=INSTANCES, answer=PREDICTIONS, media=(JSON, CSV)
+)
 def predict(request: Request) -> Answer:
     """
     Score instances.
 
-    The body is `{"instances": […]}`, or one bare instance, which is answered in the singular.
+    The body is `{"instances": […]}`, or one bare instance, which is answered in the singular; or
+    CSV with a header. The answer is JSON, or CSV if Accept says so.
     """
     model = load_model()
     with span("decode"):
-        instances = model.decode(request.get_data(), max_answer_bytes(request))
+        data, from_csv = request.get_data(), media_type(request.headers.get("Content-Type")) == CSV
+        instances = model.decode(data, max_answer_bytes(request), csv=from_csv)
     with span("inference"):
-        predictions = model.predict(instances.columns)
-
+        if wants_csv := media_type(request.headers.get("Accept")) == CSV:
+            table = model.predict_csv(instances)
+        else:
+            predictions = model.predict(instances.columns)
+    counted: dict[str, Any] = {"rows": instances.rows, "model_version": model.manifest.version}
+    if wants_csv:
+        return Answer(table, media_type="text/csv; charset=utf-8", **counted)
     body: dict[str, Any] = {"predictions": predictions}
     if instances.single:
         body = {"prediction": predictions[0]}
     body["model"] = {"name": model.manifest.name, "version": model.manifest.version}
     if instances.warnings:
         body["warnings"] = instances.warnings
-    return Answer(body, rows=instances.rows, model_version=model.manifest.version)
+    return Answer(body, **counted)

@@ -188,7 +188,7 @@ ROOMS = {
         ("fit",),
         ("export",),
         ("registry",),
-        ("api_key", "card", "credit", "pack", "train"),
+        ("api_key", "card", "credit", "pack", "score", "train"),
         ("__main__",),
     ),
 }

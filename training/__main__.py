@@ -4,7 +4,7 @@ The command line: `python -m training COMMAND`.
 exit status:
   0    done
   2    the input was wrong, the store failed, or someone else was faster: one sentence says which
-  3    the model is written and not live: a warning, --promote-if, or no verdict; the output says
+  3    the model is written and not live, or score found too many errors; the output says why
   130  interrupted
 """
 
@@ -25,6 +25,7 @@ from serving.routes import load_functions, scopes
 from serving.settings import read_settings
 
 from training.errors import TrainingError, describe
+from training.score.command import add_score
 
 NOT_PROMOTED = 3
 _FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
@@ -170,8 +171,7 @@ def _sign(options: argparse.Namespace) -> None:
 def _key(options: argparse.Namespace) -> None:
     from training.api_key import make_api_key
 
-    known = scopes(load_functions(_FUNCTIONS))
-    make_api_key(options.name, options.scope, known)
+    make_api_key(options.name, options.scope, scopes(load_functions(_FUNCTIONS)))
 
 
 def _store(options: argparse.Namespace) -> str:
@@ -263,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
             "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
 
+    add_score(commands)
     _add_commands_over_versions(commands)
     key = commands.add_parser("key", help="make an API key, and say what goes where")
     key.add_argument("name", help="whose it is; logs say it")

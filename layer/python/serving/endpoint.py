@@ -19,7 +19,7 @@ from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
 from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
 from serving.process import process
-from serving.request import Request, check_body, decode
+from serving.request import JSON, Request, check_body, decode
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -72,6 +72,8 @@ class Route(NamedTuple):
     answer: Any = None
     #: What browsers get instead of a problem where a key is needed.
     locked: Answer | None = None
+    #: The media types of bodies that it takes.
+    media: tuple[str, ...] = (JSON,)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ def endpoint(
     body: Any = None,
     answer: Any = None,
     locked: Answer | None = None,
+    media: tuple[str, ...] = (JSON,),
 ) -> Callable[[Callable[[Request], Answer]], Function]:
     """
     Make an HTTP function of a handler that returns an `Answer` or raises a `Problem`.
@@ -110,9 +113,11 @@ def endpoint(
         body: The type of the JSON body, for /openapi.json; a msgspec type.
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.
+        media: The media types of bodies that it takes. /openapi.json says of any other than JSON
+            that the answer comes in it as well.
     """
     process()  # a setting that cannot be read ends the start, not the first request
-    route = Route(method, path, scope, body, answer, locked)
+    route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
         # functions-framework accepts nothing but a plain function.
@@ -177,7 +182,7 @@ def _respond(
                         limit(caller)
                     caller.authorize(route.scope)
                 if route.method != "GET":
-                    size = check_body(request, here.settings.max_body_bytes)
+                    size = check_body(request, here.settings.max_body_bytes, route.media)
             with _turn if size > LARGE_BODY else _NO_TURN:
                 answer = handler(request)
                 status, body = 200, _encode(answer, caller, headers)

@@ -112,9 +112,9 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
 
 
 class Malformed(Problem):
-    """The body is no JSON."""
+    """The body is no JSON, or no CSV where that is taken."""
 
-    status, code, title = 400, "malformed-body", "The body is not valid JSON"
+    status, code, title = 400, "malformed-body", "The body cannot be read"
 
 
 class BadRequest(Problem):
@@ -194,9 +194,9 @@ class UriTooLong(Problem):
 
 
 class UnsupportedMedia(Problem):
-    """The body is declared to be something other than JSON."""
+    """The body is declared to be of a type that is not taken."""
 
-    status, code, title = 415, "unsupported-media-type", "Send application/json"
+    status, code, title = 415, "unsupported-media-type", "The content type is not taken"
 
 
 class InvalidBody(Problem):

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from serving.bundle.manifest import Manifest
-from serving.endpoint import Function
+from serving.endpoint import Function, Route
 from serving.errors import FieldError
 from serving.model.json_schema import Json, ModelSchema, object_schema, ref
 from serving.process import process
+from serving.request import JSON
 from serving.routes import load_functions
 from serving.settings import Settings
 
@@ -93,7 +94,7 @@ def _operation(
             "200": {
                 "description": "Done.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {media_type: {"schema": schema(route.answer)}},
+                "content": {media_type: {"schema": schema(route.answer)}, **_others(route)},
             },
         },
     }
@@ -111,10 +112,15 @@ def _operation(
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
-            "content": {"application/json": content},
+            "content": {"application/json": content, **_others(route)},
         }
         _refuse(operation, "400", "413", "415", "422")
     return operation
+
+
+def _others(route: Route) -> Json:
+    """Describe what is not JSON: a text."""
+    return {media: {"schema": _STRING} for media in route.media if media != JSON}
 
 
 def _plain(schema: Any) -> Any:

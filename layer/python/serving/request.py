@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
 from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
 
-__all__ = ["Request", "check_body", "decode", "max_answer_bytes"]
+__all__ = ["JSON", "Request", "check_body", "decode", "max_answer_bytes", "media_type"]
+
+JSON = "application/json"
 
 T = TypeVar("T")
 
@@ -56,24 +58,25 @@ def decode(request: Request, kind: type[T]) -> T:
         raise Malformed("The body is not JSON in UTF-8.") from None
 
 
-def check_body(request: Request, limit: int) -> int:
+def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> int:
     """
     Reject a body of the wrong type or size, unread where possible.
 
     Args:
         request: The request.
         limit: The largest body, in bytes.
+        media: The types that are taken.
 
     Returns:
         The body's size in bytes.
 
     Raises:
-        UnsupportedMedia: It is declared to be something other than JSON in UTF-8.
+        UnsupportedMedia: It is declared to be of another type, or not in UTF-8.
         TooLarge: It is larger than *limit*.
         Malformed: It ended early, or is not in UTF-8.
     """
     headers = request.headers
-    _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"))
+    _check_type(headers.get("Content-Type"), headers.get("Content-Encoding"), media)
     length = headers.get("Content-Length", "")
     if length.isdecimal() and int(length[:20]) > limit:
         raise _too_large(limit)
@@ -98,22 +101,27 @@ def max_answer_bytes(request: Request) -> int | None:
     return getattr(request, "max_answer_bytes", None)
 
 
-def _check_type(content_type: str | None, encoding: str | None) -> None:
+def media_type(header: str | None) -> str:
+    """Return the media type of a Content-Type header, without its parameters: JSON without one."""
+    return (header or JSON).partition(";")[0].strip().lower()
+
+
+def _check_type(content_type: str | None, encoding: str | None, taken: Sequence[str]) -> None:
     if encoding and encoding.lower() != "identity":
         raise UnsupportedMedia("Send the body as it is, without a Content-Encoding.")
-    if content_type is None or content_type == "application/json":
+    if content_type is None or content_type == JSON:
         return
-    media, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media != "application/json":
-        raise UnsupportedMedia("Send JSON, and say so: Content-Type: application/json.")
+    if media_type(content_type) not in taken:
+        raise UnsupportedMedia(f"Send {' or '.join(taken)}, and say so in Content-Type.")
+    parameters = (part.strip().lower() for part in content_type.split(";")[1:])
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
-            raise UnsupportedMedia("Send JSON in UTF-8.")
+            raise UnsupportedMedia("Send UTF-8.")
 
 
 def _check_encoding(first: bytes) -> None:
-    """Name another encoding by the body's *first* four bytes: JSON begins with ASCII."""
+    """Name another encoding by the body's *first* four bytes: JSON and CSV have no zero byte."""
     if first.startswith(codecs.BOM_UTF8):
         raise Malformed(
             "The body begins with a byte order mark (UTF-8 with BOM); send UTF-8 without it."

@@ -11,7 +11,7 @@ from unicodedata import is_normalized, normalize
 from serving.bundle.manifest import Feature
 from serving.errors import FieldError
 
-__all__ = ["MAX_FAULTS", "find_faults", "is_whole", "json_pointer", "magnitude"]
+__all__ = ["MAX_FAULTS", "find_faults", "is_whole", "json_pointer", "magnitude", "value_faults"]
 
 MAX_FAULTS = 100
 _NAMES = {
@@ -63,7 +63,7 @@ def _row(
         yield FieldError(json_pointer(*path), detail)
     else:
         for i, (value, feature) in enumerate(zip(row, features, strict=True)):
-            yield from _value(value, (*path, i), feature)
+            yield from value_faults(value, (*path, i), feature)
 
 
 def _object(
@@ -72,7 +72,7 @@ def _object(
     respelled = _respelled(row, features)
     for feature in features:
         if feature.name in row:
-            yield from _value(row[feature.name], (*path, feature.name), feature)
+            yield from value_faults(row[feature.name], (*path, feature.name), feature)
         elif feature.name in respelled:
             yield FieldError(json_pointer(*path, respelled[feature.name]), _respell(feature.name))
         else:
@@ -109,7 +109,8 @@ def _respell(name: str) -> str:
     return f"the model's feature {name!r} has this name in another Unicode form; send it {how}"
 
 
-def _value(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:
+def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:
+    """Yield what is wrong with the *value* of *feature* at *path*, but for unseen categories."""
     if value is None:
         if not feature.nullable:
             yield FieldError(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.errors import BundleError, InvalidInstances, Problem, TooLarge
-from serving.model.engines import Columns, Engine
-from serving.model.predictions import max_prediction_bytes, to_predictions
+from serving.model.engines import Columns, Engine, Scores
+from serving.model.predictions import max_prediction_bytes, to_columns, to_predictions
 from serving.model.sandbox import try_in_sandbox
 from serving.model.schema import Instances, Schema
 from serving.telemetry.logs import log
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["Limits", "Model", "open_graph", "open_model"]
 
@@ -47,18 +50,25 @@ class Model:
         self._limits = limits
         self._prediction_bytes = max_prediction_bytes(manifest)
 
-    def decode(self, body: bytes, max_answer_bytes: int | None = None) -> Instances:
+    def decode(
+        self, body: bytes, max_answer_bytes: int | None = None, *, csv: bool = False
+    ) -> Instances:
         """
         Decode a request body, as `Schema.decode` does, if the answer has room for its rows.
 
         Args:
             body: JSON.
             max_answer_bytes: What this request's answer may take, if that is less than the limit.
+            csv: Whether the body is CSV instead.
 
         Raises:
             Problem: This model does not take it, or the answer may be too large.
         """
         try:
+            if csv:
+                from serving.model.tables.csv_rows import csv_to_json
+
+                body = csv_to_json(body, self.manifest.features)
             instances = self.schema.decode(body, self._limits.max_instances)
             room = min(max_answer_bytes or sys.maxsize, self._limits.max_answer_bytes)
             self._check_answer(instances, room)
@@ -77,14 +87,51 @@ class Model:
         Raises:
             InvalidInstances: The pipeline has no finite answer for them.
         """
+        with self._refusing():
+            return to_predictions(self.manifest, self._score(self._engine.score, columns))
+
+    def predict_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+        """
+        Score n rows as `predict` does, and answer in arrays of n values by name.
+
+        Args:
+            columns: One array of n values per feature: float64 with NaN, or objects with None.
+
+        Raises:
+            InvalidInstances: The pipeline has no finite answer for them.
+        """
+        with self._refusing():
+            return to_columns(self.manifest, self._score(self._engine.score_arrays, columns))
+
+    def predict_csv(self, instances: Instances) -> bytes:
+        """
+        Score decoded rows, and write the answers as CSV with a column `warning`.
+
+        Raises:
+            InvalidInstances: As for `predict`.
+        """
+        from serving.model.tables.csv_rows import to_csv
+
+        columns = self.predict_columns(instances.columns)
+        warnings: list[str | None] = [None] * instances.rows
+        for warning in instances.warnings:
+            place = 0 if instances.single else int(warning.pointer.split("/")[2])
+            said = f"{warning.pointer.rpartition('/')[2]}: {warning.detail}"
+            warnings[place] = "; ".join(filter(None, (warnings[place], said)))
+        return to_csv({**{name: c.tolist() for name, c in columns.items()}, "warning": warnings})
+
+    def _score(self, score: Callable[[Columns], Scores], columns: Columns) -> Scores:
         try:
-            scores = self._engine.score(columns)
+            return score(columns)
         except (ValueError, ArithmeticError) as error:
             # scikit-learn raises these for values that its arithmetic cannot take.
             log("warning", "the pipeline refused values", error=type(error).__name__)
             raise self._refusal("The model cannot score these values.") from None
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
         try:
-            return to_predictions(self.manifest, scores)
+            yield
         except FloatingPointError:
             raise self._refusal("The model has no finite answer for these values.") from None
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from serving.bundle.manifest import Label, Manifest, Output
 from serving.model.engines import Scores
 
-__all__ = ["label_key", "max_prediction_bytes", "to_predictions"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["answer_names", "label_key", "max_prediction_bytes", "to_columns", "to_predictions"]
 
 
 def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
@@ -35,6 +38,51 @@ def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
         for output, part in zip(manifest.outputs, scores.parts, strict=True)
     ]
     return [{"outputs": dict(zip(names, row, strict=True))} for row in zip(*parts, strict=True)]
+
+
+def to_columns(manifest: Manifest, scores: Scores) -> dict[str, npt.NDArray[Any]]:
+    """
+    Write n scores, in arrays, as columns of n values: for CSV and for files.
+
+    Raises:
+        FloatingPointError: One is infinite, or no number.
+    """
+    import numpy as np
+
+    def by_place(labels: list[Label]) -> npt.NDArray[Any]:
+        array = np.empty(len(labels), dtype=object)  # it keeps the type of each
+        array[:] = labels
+        return array
+
+    values: list[Any] = []
+    for output, part in zip(manifest.parts, scores.parts, strict=True):
+        if manifest.task == "outliers":
+            values += [part.values < 0, part.values]
+        elif output.classes is None or manifest.task == "clustering":
+            values.append(part.values)
+        else:
+            values.append(by_place(output.classes)[part.values])
+        if part.probabilities is not None:
+            values += list(part.probabilities.T)
+    if not all(column.dtype.kind != "f" or np.isfinite(column).all() for column in values):
+        raise FloatingPointError
+    return dict(zip(answer_names(manifest), values, strict=True))
+
+
+def answer_names(manifest: Manifest) -> list[str]:
+    """Return the names of the columns of `to_columns`."""
+    names = []
+    for output in manifest.parts:
+        if manifest.task == "outliers":
+            found = ["outlier", "score"]
+        elif manifest.task == "clustering":
+            found = ["cluster"]
+        else:
+            found = ["value" if output.classes is None else "label"]
+        if output.has_probabilities:
+            found += [f"probability_{label_key(label)}" for label in output.classes or ()]
+        names += [f"{output.name}.{name}" for name in found] if manifest.outputs else found
+    return names
 
 
 def _check_finite(values: Iterable[float]) -> None:

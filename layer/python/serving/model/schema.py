@@ -16,11 +16,14 @@ from serving.bundle.manifest import Feature, Manifest
 from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
 from serving.model.faults import MAX_FAULTS, find_faults, is_whole, json_pointer, magnitude
 
-__all__ = ["MISSING", "Instances", "Schema"]
+__all__ = ["MISSING", "UNSEEN", "Instances", "Schema", "judge_unseen", "known_categories"]
 
 #: Stands for a missing category inside a graph, which has no null for strings: a Unicode
 #: noncharacter, which no client may send.
 MISSING = "\ufdd0"
+
+#: Warns of a category that the model answers for.
+UNSEEN = "training never saw this category; the model answers all the same"
 
 _CODE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 _WHOLE = frozenset({int, type(None)})
@@ -67,7 +70,7 @@ class Schema:
         self._values = operator.attrgetter(*names) if len(names) > 1 else _one_value
         self._whole = [i for i, feature in enumerate(self._features) if feature.is_whole]
         self._known = [
-            (i, frozenset((*(feature.categories or ()), *((None,) if feature.nullable else ()))))
+            (i, known_categories(feature))
             for i, feature in enumerate(self._features)
             if feature.kind == "category"
         ]
@@ -147,20 +150,29 @@ class Schema:
             for n, value in enumerate(columns[i]):
                 if value in known:
                     continue
-                answered = feature.accepts_unseen and value != MISSING
+                answered, detail = judge_unseen(feature, value)
                 found = warnings if answered else errors
                 if len(found) >= MAX_FAULTS:
                     continue
                 key = i if type(rows[n]) is tuple else feature.name
                 where = json_pointer(key) if single else json_pointer("instances", n, key)
-                detail = "training never saw this category; the model answers all the same"
-                if not answered:
-                    wanted = ", ".join(map(repr, (feature.categories or ())[:20]))
-                    detail = f"expected one of {wanted}"
                 found.append(FieldError(where, detail))
         if errors:
             raise _invalid(errors)
         return warnings
+
+
+def known_categories(feature: Feature) -> frozenset[Any]:
+    """Return the categories that training saw, and null if a client may send it."""
+    return frozenset((*(feature.categories or ()), *((None,) if feature.nullable else ())))
+
+
+def judge_unseen(feature: Feature, value: Any) -> tuple[bool, str]:
+    """Return whether the model answers for a category that is not known, and a sentence."""
+    if feature.accepts_unseen and value != MISSING:
+        return True, UNSEEN
+    wanted = ", ".join(map(repr, (feature.categories or ())[:20]))
+    return False, f"expected one of {wanted}"
 
 
 def _type(feature: Feature) -> Any:

@@ -158,6 +158,29 @@ class BucketStore:
 
         return self._begin(collect, "")()
 
+    def open_reader(self, name: str) -> tuple[obstore.ReadableFile, int, str]:
+        """Open an object for reads anywhere in it; return its bytes and its tag as well."""
+
+        def open_it() -> tuple[obstore.ReadableFile, int, str]:
+            meta = obstore.head(self._client, self._key(name))
+            reader = obstore.open_reader(self._client, self._key(name))
+            return reader, meta["size"], meta["e_tag"] or ""
+
+        return self._begin(open_it, name)()
+
+    def walk(self) -> list[tuple[str, int, str]]:
+        """Return the path within this location, the bytes and the tag of each object below it."""
+
+        def collect() -> list[tuple[str, int, str]]:
+            start = f"{self._prefix}/" if self._prefix else ""
+            return [
+                (entry["path"].removeprefix(start), entry["size"], entry["e_tag"] or "")
+                for entries in obstore.list(self._client, self._prefix or None)
+                for entry in entries
+            ]
+
+        return self._begin(collect, "")()
+
     def _is_there(self, name: str) -> bool:
         try:
             self._begin(lambda: obstore.head(self._client, self._key(name)), name)()

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Columns", "Engine", "Scores", "bounded"]
+__all__ = ["Columns", "Engine", "Scores", "as_arrays", "bounded"]
 
-#: One sequence of values per feature, in the manifest's order: float, bool, str or None each.
-Columns = Sequence[Sequence[Any]]
+#: One sequence of values per feature, in the manifest's order: float, bool, str or None each. An
+#: array of numbers has NaN for None.
+Columns = Sequence[Any]
 
 
 class Scores(NamedTuple):
-    """What an engine answers for n rows, in Python's own numbers: for one row numpy is slower."""
+    """
+    What an engine answers for n rows.
+
+    `score` answers in lists of Python's own numbers: for one row numpy is slower. `score_arrays`
+    answers in arrays of the same shapes.
+    """
 
     #: Regression: n values. Classification: n indices into the manifest's classes.
-    values: list[Any]
+    values: Any
     #: n rows of one for each class; None for regression, or where the classifier has none.
-    probabilities: list[list[float]] | None
+    probabilities: Any
     #: Of a model with several outputs: what it answers for each; the rest is empty then.
     outputs: list[Scores] | None = None
 
@@ -33,6 +39,21 @@ class Engine(Protocol):
 
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""
+
+    def score_arrays(self, columns: Columns) -> Scores:
+        """Score n rows as `score` does, and answer in arrays."""
+
+
+def as_arrays(scores: Scores) -> Scores:
+    """Turn lists into arrays."""
+    import numpy as np
+
+    probabilities = scores.probabilities
+    return Scores(
+        np.asarray(scores.values),
+        None if probabilities is None else np.asarray(probabilities, dtype=np.float64),
+        None if scores.outputs is None else [as_arrays(part) for part in scores.outputs],
+    )
 
 
 def bounded(rows: list[list[float]]) -> list[list[float]]:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
-from serving.model.engines import Columns, Scores, bounded
+from serving.model.engines import Columns, Scores, as_arrays, bounded
 from serving.model.schema import MISSING
 from serving.model.texts import is_linear, terms
 
@@ -119,10 +119,32 @@ class OnnxEngine:
         Raises:
             ValueError: The graph cannot take these values.
         """
+        return self._to_scores(self._run(columns))
+
+    def score_arrays(self, columns: Columns) -> Scores:
+        """
+        Score n rows, n at least 1.
+
+        Raises:
+            ValueError: The graph cannot take these values.
+        """
+        outputs = self._run(columns)
+        if self._label_is_likeliest:
+            found = np.asarray(outputs[0], dtype=np.float64)
+            if not (found.min() >= 0.0 and found.max() <= 1.0):
+                found = np.array(bounded(found.tolist()))
+            # The first of those within the tie, as `_first_best` finds it in one row.
+            best = found >= found.max(axis=1, keepdims=True) - self._tie
+            return Scores(np.argmax(best, axis=1), found)
+        if self._regression:
+            return Scores(np.asarray(outputs[0], dtype=np.float64).reshape(-1), None)
+        return as_arrays(self._to_scores(outputs))
+
+    def _run(self, columns: Columns) -> Any:
         rows, most = len(columns[0]), self._rows_at_once
         try:
             if most is None or rows <= most:
-                return self._to_scores(self._session.run(self._outputs, self._feed(columns)))
+                return self._session.run(self._outputs, self._feed(columns))
             parts = [
                 self._session.run(
                     self._outputs, self._feed([column[i : i + most] for column in columns])
@@ -131,7 +153,7 @@ class OnnxEngine:
             ]
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise ValueError(f"onnxruntime: {_said(error)}") from error
-        return self._to_scores([np.concatenate(part) for part in zip(*parts, strict=True)])
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def try_out(self, columns: Columns) -> Scores:
         """

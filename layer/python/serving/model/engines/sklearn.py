@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from serving.errors import BundleError
-from serving.model.engines import Columns, Scores, bounded
+from serving.model.engines import Columns, Scores, as_arrays, bounded
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,6 +65,10 @@ class SklearnEngine:
             data = data.to_numpy()
         with self._lock, np.errstate(all="ignore"):  # an answer that is not finite is rejected
             return self._score(data)
+
+    def score_arrays(self, columns: Columns) -> Scores:
+        """Score n rows, n at least 1."""
+        return as_arrays(self.score(columns))
 
     def _score(self, data: Any) -> Scores:
         manifest = self._manifest

@@ -1,0 +1,1 @@
+"""Rows as tables: columns of arrays, and CSV."""

@@ -1,0 +1,92 @@
+"""CSV as a request body and as an answer: UTF-8, a header, RFC 4180, a decimal point.
+
+A row becomes the JSON object that says the same, so that one decoder checks both.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from serving.bundle.manifest import Feature
+from serving.errors import Malformed
+
+__all__ = ["BOOLEANS", "NUMBER", "csv_to_json", "to_csv"]
+
+#: How CSV writes a number, which is how JSON writes it. Any other text is a string.
+NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+BOOLEANS = {"true": True, "false": False}
+
+_number = re.compile(NUMBER)
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # MAX_BODY_BYTES limits a field
+
+
+def csv_to_json(body: bytes, features: Sequence[Feature]) -> bytes:
+    """
+    Write a CSV body as the JSON body with the same rows.
+
+    An empty field is null. A field is a number or a boolean only where the feature is one and the
+    text is how JSON writes it; everything else is a string, which the decoder then judges.
+
+    Args:
+        body: CSV with a header.
+        features: What the model reads; further columns are passed on.
+
+    Raises:
+        Malformed: It is not UTF-8, no CSV, or a row does not fit the header.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("The body is not UTF-8.") from None
+    try:
+        rows = list(_rows(csv.reader(io.StringIO(text, newline=""), strict=True), features))
+    except csv.Error as error:
+        raise Malformed(f"The body is not CSV: {error}.") from None
+    return msgspec.json.encode({"instances": rows})
+
+
+def to_csv(columns: Mapping[str, Iterable[Any]]) -> bytes:
+    """Write columns of equal length as CSV: null as an empty field, `true` and `false`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(_text, values) for values in columns.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _rows(
+    lines: Iterator[list[str]], features: Sequence[Feature]
+) -> Iterator[dict[str, msgspec.Raw | str | bool | None]]:
+    header = next(lines, [])
+    if twice := {name for name in header if header.count(name) > 1}:
+        raise Malformed(f"The header names the column {min(twice)!r} twice.")
+    known = {feature.name: feature for feature in features}
+    columns = [(name, known.get(name)) for name in header]
+    for number, line in enumerate(filter(None, lines)):
+        if len(line) != len(header):
+            raise Malformed(f"Row {number} has {len(line)} fields; the header has {len(header)}.")
+        yield {
+            name: _value(text, feature) for (name, feature), text in zip(columns, line, strict=True)
+        }
+
+
+def _value(text: str, feature: Feature | None) -> msgspec.Raw | str | bool | None:
+    if not text:
+        return None
+    if feature is None or feature.is_text:
+        return text
+    if feature.kind == "boolean":
+        return BOOLEANS.get(text, text)
+    # Its own digits: the decoder rounds them, and judges their size, as it does those of JSON.
+    return msgspec.Raw(text.encode()) if _number.fullmatch(text) else text
+
+
+def _text(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,1 @@
+"""Models and tables for tests of what is scored from files."""

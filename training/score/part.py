@@ -1,0 +1,200 @@
+"""What a worker does: score one part, or one CSV file, and write each part whole."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import hashlib
+from collections.abc import Iterator
+from itertools import count
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from serving.bundle.manifest import Manifest
+from serving.bundle.reader import Bundle
+from serving.bundle.trust import Trust
+from serving.errors import Conflict
+from serving.model.model import Model, open_model
+from serving.model.schema import UNSEEN
+from serving.model.tables.columns import score_columns
+from serving.stores.store import Store
+
+from training.errors import TrainingError, describe
+from training.registry.location import open_location
+from training.score.files import is_csv, open_input
+from training.score.plan import Plan, Task
+from training.score.tables import encode_table, read_csv, read_parquet, to_columns, to_table
+
+__all__ = ["Part", "score_task"]
+
+_LIMIT = 2**40
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One output file."""
+
+    name: str
+    rows: int
+    errors: int
+    #: By feature: rows with a category that training never saw.
+    unseen: dict[str, int]
+    size: int
+    sha256: str
+
+
+def score_task(
+    plan: Plan, task: Task, destination: str, done: frozenset[str], trust: Trust
+) -> list[Part]:
+    """
+    Score what *task* names. It may run twice, and in two places at once: a part is written once.
+
+    Args:
+        plan: The run.
+        task: What to score.
+        destination: Where the parts go.
+        done: The names of parts that are there.
+        trust: Which bundles may be opened.
+
+    Raises:
+        TrainingError: The input cannot be read.
+        BundleError: The bundle is not trusted, or a store fails.
+    """
+    model, types = _open(plan.location, plan.version, trust)
+    store = open_location(destination)
+    found = []
+    try:
+        for part, batches in _parts(plan, task, model.manifest):
+            name = task.name(plan, part)
+            if name in done:
+                if task.part is None:  # read on to the next part
+                    collections.deque(batches, 0)
+                found.append(_describe(store, name, plan.format, model.manifest))
+            else:
+                table = pa.concat_tables(
+                    to_table(
+                        batch,
+                        plan.options.keep,
+                        score_columns(
+                            model,
+                            to_columns(model.manifest.features, batch, csv=is_csv(task.file.path)),
+                        ),
+                        types,
+                    )
+                    for batch in batches
+                )
+                found.append(_write(store, name, plan.format, table, model.manifest))
+    except (pa.ArrowException, OSError, TrainingError) as error:
+        said = str(error) if isinstance(error, TrainingError) else f"{describe(error)}."
+        raise TrainingError(f"{task.file.path} cannot be scored: {said}") from error
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _open(location: str, version: str, trust: Trust) -> tuple[Model, dict[str, pa.DataType]]:
+    """Open the model, verified as a server does it; once in a process."""
+    model = open_model(Bundle(open_location(location), version, trust=trust))
+    example = model.decode(msgspec.json.encode(model.manifest.example.instance))
+    answers = model.predict_columns(example.columns)
+    return model, {name: pa.array(values.tolist()).type for name, values in answers.items()}
+
+
+def _parts(
+    plan: Plan, task: Task, manifest: Manifest
+) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
+    """Yield the parts of *task*, each with its batches: at least one, perhaps empty."""
+    columns = list(dict.fromkeys([*(f.name for f in manifest.features), *plan.options.keep]))
+    rows = plan.options.part_rows
+    with open_input(task.file) as stream:
+        if task.part is not None:
+            first = task.part * rows
+            yield task.part, _some(read_parquet(stream, columns, first, first + rows), columns)
+            return
+        packed = task.file.path.endswith(".gz")
+        batches = _Cut(read_csv(stream, columns, packed=packed))
+        for part in count():
+            if part and batches.is_empty():
+                return
+            yield part, _some(batches.take(rows), columns)
+
+
+class _Cut:
+    """Batches that are taken by a number of rows."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._left: pa.RecordBatch | None = None
+
+    def is_empty(self) -> bool:
+        """Whether no row is left."""
+        while self._left is None or not self._left.num_rows:
+            self._left = next(self._batches, None)
+            if self._left is None:
+                return True
+        return False
+
+    def take(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield batches of *rows* rows together, or of all that are left."""
+        while rows and not self.is_empty():
+            assert self._left is not None  # noqa: S101  # is_empty saw to it
+            batch = self._left.slice(0, rows)
+            self._left = self._left.slice(batch.num_rows)
+            rows -= batch.num_rows
+            yield batch
+
+
+def _some(batches: Iterator[pa.RecordBatch], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    first = next(batches, None)
+    if first is None:
+        first = pa.RecordBatch.from_pydict({name: pa.nulls(0) for name in columns})
+    yield first
+    yield from batches
+
+
+def _write(store: Store, name: str, kind: str, table: pa.Table, manifest: Manifest) -> Part:
+    data = encode_table(table, kind)
+    folder, file = _place(store, name)
+    try:
+        folder.create(file, data)
+    except Conflict:  # another worker, or this one before its answer was lost
+        return _describe(store, name, kind, manifest)
+    return _count(name, data, table, manifest)
+
+
+def _describe(store: Store, name: str, kind: str, manifest: Manifest) -> Part:
+    """Count what is in a part that is there."""
+    folder, file = _place(store, name)
+    data = folder.read(file, limit=_LIMIT).content
+    if kind == "csv":
+        text = dict.fromkeys(("warning", "error"), pa.string())
+        options = pa_csv.ConvertOptions(
+            include_columns=[*text], column_types=text, null_values=[""], strings_can_be_null=True
+        )
+        parsing = pa_csv.ParseOptions(newlines_in_values=True)
+        table = pa_csv.read_csv(
+            pa.BufferReader(data), parse_options=parsing, convert_options=options
+        )
+    else:
+        table = pq.read_table(pa.BufferReader(data), columns=["warning", "error"])
+    return _count(name, data, table, manifest)
+
+
+def _count(name: str, data: bytes, table: pa.Table, manifest: Manifest) -> Part:
+    warnings = table["warning"].value_counts().to_pylist()
+    unseen = {}
+    for feature in manifest.features:
+        sentence = f"; {feature.name}: {UNSEEN};"
+        rows = sum(w["counts"] for w in warnings if sentence in f"; {w['values']};")
+        if rows:
+            unseen[feature.name] = rows
+    errors = table.num_rows - table["error"].null_count
+    digest = hashlib.sha256(data).hexdigest()
+    return Part(name, table.num_rows, errors, unseen, len(data), digest)
+
+
+def _place(store: Store, name: str) -> tuple[Store, str]:
+    folder, _, file = name.rpartition("/")
+    for part in filter(None, folder.split("/")):
+        store = store.at(part)
+    return store, file
