@@ -14,7 +14,6 @@ import argparse
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from serving.errors import CanoaError
 from serving.routes import load_functions, scopes
 from serving.settings import read_settings
 
-from training.errors import TrainingError, describe
+from training.errors import TrainingError, describe, short_warnings
 from training.score.command import add_score
 
 NOT_PROMOTED = 3
@@ -36,19 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # The job runs from the project's folder: that is where --project is found.
     sys.path.insert(0, os.getcwd())
-    shown: set[str] = set()
-
-    def show_warning(
-        message: Warning | str, category: type[Warning], *_: object, **__: object
-    ) -> None:
-        line = f"{category.__name__}: {str(message).strip().partition(chr(10))[0]}"
-        if line not in shown:
-            print(f"training: {line}", file=sys.stderr)
-        shown.add(line)
-
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning
+        with short_warnings():
             return options.run(options) or 0
     except (TrainingError, CanoaError) as error:
         print(f"training: {error}", file=sys.stderr)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from serving.errors import CanoaError
 
-__all__ = ["TrainingError", "blame", "describe", "on_interrupt"]
+__all__ = ["TrainingError", "blame", "describe", "on_interrupt", "short_warnings"]
 
 
 class TrainingError(Exception):
@@ -63,3 +65,19 @@ def _line(error: BaseException, file: str | None) -> str:
     stack = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in stack if frame.filename == file]
     return f" ({Path(str(file)).name}, line {lines[-1]})" if lines else ""
+
+
+@contextlib.contextmanager
+def short_warnings() -> Iterator[None]:
+    """Write each of Python's warnings once, as one line on standard error."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        line = f"{category.__name__}: {str(message).strip().partition(chr(10))[0]}"
+        if line not in shown:
+            print(f"training: {line}", file=sys.stderr)
+        shown.add(line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
