@@ -93,6 +93,7 @@ def _pack(options: argparse.Namespace) -> None:
         options.name,
         options.models,
         key=options.sign,
+        max_model_bytes=_settings().max_model_bytes,
     )
 
 
