@@ -84,6 +84,7 @@ def _pack(options: argparse.Namespace) -> None:
         options.models,
         key=options.sign,
         background=options.background,
+        max_model_bytes=read_settings(os.environ).max_model_bytes,
     )
 
 

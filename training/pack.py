@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sklearn
+from serving.bundle.reader import read_manifest
+from serving.bundle.trust import Trust
+from serving.stores.folder import FolderStore
 from sklearn.base import BaseEstimator
 
 from training.errors import TrainingError, blame
@@ -20,9 +23,10 @@ from training.fit.files import check_csv
 from training.fit.pickles import check_pickles, open_pickle
 from training.fit.sample import read_sample
 from training.registry.location import check_name
+from training.registry.next_step import next_step
 from training.registry.signing_key import read_signer
 from training.registry.summary import show_bundle
-from training.report import progress
+from training.report import progress, say
 
 __all__ = ["pack"]
 
@@ -36,6 +40,7 @@ def pack(
     *,
     key: str | None = None,
     background: bool = True,
+    max_model_bytes: int = Trust().max_model_bytes,
 ) -> Path:
     """
     Write the bundle of the pipeline in the joblib file *pipeline*.
@@ -48,6 +53,7 @@ def pack(
         models: The folder of all models.
         key: The private key that signs the bundle, as `read_signer` takes it.
         background: Whether 100 rows go into the bundle, so that answers can be explained.
+        max_model_bytes: The largest model file that the server reads.
 
     Raises:
         TrainingError: A file cannot be read, or the two do not fit together.
@@ -107,6 +113,8 @@ def pack(
                 background=background,
             )
     show_bundle(path)
+    _, manifest = read_manifest(FolderStore(path))
+    say(*next_step(models / name, manifest, max_model_bytes))
     return path
 
 

@@ -354,3 +354,45 @@ def test_a_fault_of_ours_is_one_sentence_too(
 
     assert status == 2
     assert lines[-1].startswith("training: unexpected ZeroDivisionError: division by zero (")
+
+
+def test_pack_ends_with_the_command_that_serves(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is complete: a model over MAX_MODEL_BYTES gets a warning, and the limit that it needs."""
+    status, lines = pack(dumped(FITTED))
+    assert status == 0, lines
+    assert lines[lines.index("Serve it:") + 1] == "  MODEL_URI=models/x make run"
+    assert not any(line.startswith("Warning:") for line in lines)
+
+    monkeypatch.setenv("MAX_MODEL_BYTES", "100")
+    status, lines = pack(dumped(FITTED))
+    size = open_bundle(FolderStore("models/x")).manifest.files["model.onnx"].size
+    assert status == 0, lines
+    command = lines.index("Serve it:") + 1
+    assert f"model.onnx has {size} bytes, over MAX_MODEL_BYTES, which is 100." in lines[command - 2]
+    assert lines[command] == f"  MAX_MODEL_BYTES={size} MODEL_URI=models/x make run"
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [(".", "which is in this folder"), ("elsewhere", "lacks the module plainly")],
+)
+def test_pack_warns_of_modules_that_a_server_needs(
+    pack: Run, folder: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A function of one's own makes a pickle that imports its module."""
+    Path("folder").mkdir()
+    home = tmp_path / "folder" if folder == "." else tmp_path / folder
+    home.mkdir(exist_ok=True)
+    (home / "plainly.py").write_text("def halved(rows):\n    return rows.to_numpy() // 2\n")
+    monkeypatch.chdir(tmp_path / "folder")
+    monkeypatch.syspath_prepend(str(home))
+    monkeypatch.delitem(sys.modules, "plainly", raising=False)
+    step = FunctionTransformer(importlib.import_module("plainly").halved)
+    model = make_pipeline(step, LogisticRegression()).fit(DATA, TARGET)
+    status, lines = pack(dumped(model))
+    monkeypatch.delitem(sys.modules, "plainly")
+
+    assert status == 0, lines
+    [warning] = [line for line in lines if line.startswith("Warning:")]
+    assert "the module plainly" in warning
+    assert words in warning
