@@ -1,7 +1,7 @@
 # The menu. `make` alone prints it. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run train emulate check test test-all test-rest lint bench soak layer deploy-aws clean
+.PHONY: help run train emulate check test test-all test-rest lint bench bench-score soak layer deploy-aws clean
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -51,6 +51,9 @@ lint: .venv/tests ## types and style only
 
 bench: .venv/tests models/credit/latest ## measure it beside its peers; takes some minutes, needs wrk
 	$(BIN)/python -m tests.bench
+
+bench-score: .venv/tests models/credit/latest ## scoring ten million rows, beside onnxruntime and scikit-learn alone
+	$(BIN)/python -m tests.bench.score
 
 soak: .venv/tests models/credit/latest ## minutes at the highest rate it holds, and with workers being killed
 	$(BIN)/python -m tests.bench.soak

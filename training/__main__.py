@@ -1,5 +1,4 @@
-"""
-The command line: `python -m training COMMAND`.
+"""The command line: `python -m training COMMAND`.
 
 exit status:
   0    done

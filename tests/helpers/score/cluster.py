@@ -34,13 +34,14 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     host = ("--host", "127.0.0.1", "--no-dashboard")
 
     def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{module}", *host, *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{module}.log").open("ab"),
-        )
+        with (folder / f"{module}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.{module}", *host, *arguments],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
 
     started = [start("dask_scheduler", "--port", "0", "--scheduler-file", str(file))]
     try:
