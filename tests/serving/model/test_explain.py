@@ -40,7 +40,7 @@ VALUE = (3 * DATA["a"] - DATA["b"] + DATA["c"] * DATA["d"]).to_numpy()
 LABEL = np.where(np.median(VALUE) < VALUE, "yes", "no")
 
 
-def built(folder: Path, pipeline: Any, *, background: bool = True) -> tuple[Model, Explainer]:
+def built(folder: Path, pipeline: Any) -> tuple[Model, Explainer]:
     """Write a pipeline's bundle, open it, and make its explainer."""
     path = build_bundle(
         folder / "model",
@@ -51,7 +51,6 @@ def built(folder: Path, pipeline: Any, *, background: bool = True) -> tuple[Mode
         permutation=None,
         seed=0,
         report=lambda _: None,
-        background=background,
     )
     trust = Trust(allow_pickle=True)
     bundle = open_bundle(FolderStore(path.parent), trust=trust)

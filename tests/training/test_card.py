@@ -1,0 +1,57 @@
+"""`card` writes the page to a file, and `CARD.md` beside a project is its text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from serving.bundle.manifest import BACKGROUND_FILE
+
+from tests.helpers.bundles import manifest_of
+from tests.helpers.projects import project
+from training.__main__ import main
+
+
+def test_card_writes_one_file(
+    credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By location or by name alone, without a form or a script, and nothing is left beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(credit.parent)
+
+    assert main(["card", str(credit), "--out", "out.html"]) == 0
+    assert main(["card", "credit"]) == 0
+
+    text = (tmp_path / "out.html").read_text("utf-8")
+    assert text == (tmp_path / "credit.html").read_text("utf-8")
+    assert manifest_of(credit).version in text
+    assert "<form" not in text
+    assert "<script" not in text
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "out.html", "credit.html"}
+
+
+def test_card_says_what_is_wrong(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that is missing, and a folder that is missing: one sentence, status 2."""
+    for arguments in (
+        [str(tmp_path / "none")],
+        [str(credit), "--out", str(tmp_path / "none" / "x.html")],
+    ):
+        assert main(["card", *arguments]) == 2
+        assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_card_md_is_the_purpose_and_no_background_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest has the text of CARD.md, and --no-background leaves the rows out."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "CARD.md").write_text("# Purpose\n\nTo test.\n")
+    source = project(tmp_path)
+
+    main(["train", "--project", source, "--name", "mine", "--promote", "--no-background"])
+    manifest = manifest_of(tmp_path / "models" / "mine")
+
+    assert manifest.purpose == "# Purpose\n\nTo test."
+    assert BACKGROUND_FILE not in manifest.files
