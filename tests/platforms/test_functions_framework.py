@@ -29,6 +29,8 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(credit: Path) -> None:
             for _ in range(5):
                 client.sendall(chunk)
             answer = client.recv(65536)
+            while b"urn:canoa:" not in answer and (more := client.recv(65536)):
+                answer += more
             most = sum(process.memory_info().rss for process in processes)
             for _ in range(100):  # what is still sent is thrown away, unkept
                 with contextlib.suppress(ConnectionError):

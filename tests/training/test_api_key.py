@@ -69,5 +69,5 @@ def test_a_scope_that_no_function_asks_for_is_refused(tmp_path: Path) -> None:
     """A typo would make a key that opens nothing."""
     assert_refused(
         run_in(tmp_path, "key", "web", "--scope", "predcit"),
-        "no function asks for the scope predcit; there are info, predict",
+        "no function asks for the scope predcit; there are explain, info, predict",
     )

@@ -43,8 +43,8 @@ def test_files_come_before_manifest_before_pointer(credit: Path, bucket: Bucket)
     """Whoever reads the pointer finds a whole bundle; no write goes out without its condition."""
     assert run(bucket.location, "publish", str(credit), "--to", bucket.location.uri)[0] == 0
 
-    assert sorted(bucket.asked("PUT")[:2]) == ["model.joblib", "model.onnx"]
-    assert bucket.asked("PUT")[2:] == ["manifest.json", "latest"]
+    assert sorted(bucket.asked("PUT")[:3]) == ["background.json", "model.joblib", "model.onnx"]
+    assert bucket.asked("PUT")[3:] == ["manifest.json", "latest"]
     for asked in bucket.proxy.asked:
         if asked.method == "PUT":
             assert {name.lower(): value for name, value in asked.headers.items()}[
