@@ -24,7 +24,7 @@ WIDE = 1_000
 
 _MODULES = (
     *("trees.boosting", "compose", "encode", "ensembles", "impute", "trees.libraries", "linear"),
-    *("others", "scale", "several", "text", "trees.forests"),
+    *("neighbours", "others", "scale", "splines", "several", "text", "trees.forests"),
     "unsupervised",
 )
 for _module in _MODULES:
