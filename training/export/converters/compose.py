@@ -12,8 +12,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from training.export.converters import registry
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
-from training.export.converters.scale import clip
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__ = ["resolve_columns"]

@@ -29,8 +29,8 @@ from sklearn.tree import (
 
 from training.export.converters import registry
 from training.export.converters.linear import pair
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import Part, converts
-from training.export.converters.scale import clip
 from training.export.converters.trees.ensemble import (
     Tree,
     from_float32,

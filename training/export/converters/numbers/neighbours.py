@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.impute import KNNImputer
 
-from training.export.converters.impute import missing_indicator
+from training.export.converters.numbers.impute import missing_indicator
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import SplineTransformer
 
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
-from training.export.converters.scale import clip
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
