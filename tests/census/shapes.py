@@ -322,6 +322,22 @@ SHAPES = [
     ),
     Shape(
         "trees",
+        "boosting from a first guess",
+        mixed(ensemble.GradientBoostingClassifier(n_estimators=20, init=LOGISTIC, random_state=0)),
+        loans(target="three"),
+    ),
+    Shape(
+        "trees",
+        "boosting of values from a first guess",
+        plain(
+            ensemble.GradientBoostingRegressor(
+                n_estimators=20, init=linear_model.LinearRegression(), random_state=0
+            )
+        ),
+        numbers(target="value"),
+    ),
+    Shape(
+        "trees",
         "AdaBoost",
         plain(ensemble.AdaBoostClassifier(n_estimators=20, random_state=0)),
         numbers(target="three"),
@@ -403,6 +419,19 @@ SHAPES = [
         numbers(),
     ),
     Shape("functions", "Yeo-Johnson", plain(PowerTransformer(), LOGISTIC), numbers()),
+    Shape("functions", "Box-Cox", plain(PowerTransformer("box-cox"), LOGISTIC), numbers()),
+    Shape(
+        "functions",
+        "splines, straight beyond the knots",
+        plain(SplineTransformer(extrapolation="linear", include_bias=False), RIDGE),
+        numbers(target="value"),
+    ),
+    Shape(
+        "functions",
+        "KNN imputer by distance + forest",
+        plain(KNNImputer(n_neighbors=3, weights="distance", add_indicator=True), FOREST),
+        numbers(gaps=True),
+    ),
     Shape(
         "functions", "quantiles", plain(QuantileTransformer(n_quantiles=50), LOGISTIC), numbers()
     ),
@@ -570,6 +599,12 @@ SHAPES = [
         "neighbours by distance",
         plain(StandardScaler(), neighbors.KNeighborsRegressor(weights="distance")),
         numbers(target="value"),
+    ),
+    Shape(
+        "others",
+        "SVC with probabilities",
+        plain(StandardScaler(), svm.SVC(probability=True, random_state=0)),
+        numbers(target="three"),
     ),
     Shape("others", "SVC", plain(StandardScaler(), svm.SVC()), numbers(target="three")),
     Shape("others", "SVR", plain(StandardScaler(), svm.SVR()), numbers(target="value")),

@@ -13,7 +13,7 @@ import requests
 from serving.adapters.flask import create_app
 from serving.process import start
 from serving.routes import load_functions
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
 
@@ -78,11 +78,16 @@ def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
         yield _over_http({name: base + PATHS[name] for name, base in bases.items()})
 
 
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        """Write no line for a request."""
+
+
 @contextlib.contextmanager
 def own_server(model: Path, **environment: str) -> Iterator[Platform]:
     """Run the Flask adapter on a thread of this process, and reach it over HTTP."""
     with _environment(model, **environment):
-        server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+        server = make_server("127.0.0.1", 0, create_app(), threaded=True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -7,6 +7,7 @@ numbers, the graph's answer jumps there too, give or take the last bits of a sum
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,20 @@ class _Comparison:
             if output.classes is None:
                 largest = float(np.abs(part.values).max())
                 self.scales[i] = max(largest, float(np.finfo(float).tiny))
-        reason = self._judge("training rows", expected, self._graph_scores(self.columns))
-        around = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
+        found = self._graph_scores(self.columns)
+        reason = self._judge("training rows", expected, found, name=lambda i: f"row {i + 1}")
+        around, places = perturbed(self.columns, self.manifest.features, min(rows, 2000), random)
         answered = self._not_refused(around, range(len(around[0])))
         if reason is None:
-            reason = self._judge_refused(around, set(answered))
-        around = take(around, answered)
+            reason = self._judge_refused(around, places, set(answered))
+        around, places = take(around, answered), [places[i] for i in answered]
         changed = len(around[0])
         if reason is None and changed:
             scores = self.pipeline.score(around)
             found = self._graph_scores(around)
             far = beyond(around, self.manifest.features)
-            reason = self._judge("rows changed around them", scores, found, far)
+            what = "rows changed around them"
+            reason = self._judge(what, scores, found, far, lambda i: self._value(around, places, i))
         if reason is None:
             reason, probes = self._judge_boundaries(random)
             changed += probes
@@ -89,7 +92,12 @@ class _Comparison:
         return parity, reason
 
     def _judge(
-        self, what: str, expected: Scores, found: Scores | str, far: Any = False
+        self,
+        what: str,
+        expected: Scores,
+        found: Scores | str,
+        far: Any = False,
+        name: Callable[[int], str] = lambda _: "one of them",
     ) -> str | None:
         if isinstance(found, str):
             return f"the graph fails on {what}: {found}"
@@ -104,19 +112,35 @@ class _Comparison:
         failed = wrong | labels
         if not failed.any():
             return None
+        worst = int(np.where(failed, np.nan_to_num(difference, nan=np.inf), -1.0).argmax())
+        graph, pipeline = (_matrix(scores)[worst].tolist() for scores in (found, expected))
         return (
             f"the graph differs from the pipeline on {int(failed.sum())} of {len(failed)} {what}, "
-            f"by up to {self.worst:.2g} (allowed: {self.tolerance:g})"
+            f"by up to {self.worst:.2g} (allowed: {self.tolerance:g}); for example on "
+            f"{name(worst)}: {_listed(graph)} instead of {_listed(pipeline)}"
         )
 
-    def _judge_refused(self, around: list[list[Any]], answered: set[int]) -> str | None:
+    def _value(self, around: list[list[Any]], places: Sequence[int | None], row: int) -> str:
+        """Name the changed value of a row. Texts stay out of the manifest."""
+        place = places[row]
+        if place is None:
+            return "one that mixes values of several rows"
+        feature = self.manifest.features[place]
+        if feature.kind == "text":
+            return f"one with another text in {feature.name}"
+        return f"one where {feature.name} is {around[place][row]!r:.80}"
+
+    def _judge_refused(
+        self, around: list[list[Any]], places: Sequence[int | None], answered: set[int]
+    ) -> str | None:
         """Where the pipeline has no answer, the graph must have none either."""
         for i in range(len(around[0])):
             if i in answered:
                 continue
             found = self._graph_scores(take(around, [i]))
             if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
-                return "the graph answers rows that the pipeline refuses"
+                row = self._value(around, places, i)
+                return f"the graph answers rows that the pipeline refuses; for example {row}"
         return None
 
     def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:
@@ -220,6 +244,10 @@ class _Comparison:
                 return []
             half = len(rows) // 2
             return self._not_refused(columns, rows[:half]) + self._not_refused(columns, rows[half:])
+
+
+def _listed(answer: list[float]) -> str:
+    return ", ".join(f"{value:.10g}" for value in answer[:5]) + (", …" if answer[5:] else "")
 
 
 def _matrix(scores: Scores) -> Any:

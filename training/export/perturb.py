@@ -40,13 +40,16 @@ _LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), flo
 
 def perturbed(
     columns: Columns, features: list[Feature], count: int, random: np.random.Generator
-) -> list[list[Any]]:
+) -> tuple[list[list[Any]], list[int | None]]:
     """
     Draw *count* rows (at least some of every kind of change for every feature, up to CELLS).
 
     Half are a training row with one value changed: null, a category never seen, an extreme, a
     fraction, a value between two neighbours, a neighbouring number of float32 or of float64. The
     other half mix values of several rows.
+
+    Returns:
+        The rows, as columns; and for each row the place of the changed value, None if it is mixed.
     """
     rows = len(columns[0])
     changes = [
@@ -66,10 +69,12 @@ def perturbed(
     mixed = [
         [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
     ]
-    return [
+    made = [
         [_clamp(value, feature) for value in (*a, *b)]
         for a, b, feature in zip(changed, mixed, features, strict=True)
     ]
+    places = [changes[n % len(changes)][0] for n in range(single)]
+    return made, [*places, *[None] * (count - count // 2)]
 
 
 def beyond(columns: Columns, features: list[Feature]) -> npt.NDArray[np.bool_]:

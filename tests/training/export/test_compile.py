@@ -22,7 +22,7 @@ from serving.model.engines.onnx import OnnxEngine
 from serving.model.schema import MISSING
 from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -37,6 +37,7 @@ from sklearn.preprocessing import (
     PolynomialFeatures,
     PowerTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
 )
 
@@ -166,6 +167,32 @@ STEPS = {
     "bins": (make_pipeline(SimpleImputer(), KBinsDiscretizer(3)), ["n"]),
     "ordinal bins": (make_pipeline(SimpleImputer(), KBinsDiscretizer(3, encode="ordinal")), ["n"]),
     "yeo-johnson": (make_pipeline(SimpleImputer(), PowerTransformer()), ["n"]),
+    "box-cox": (
+        make_pipeline(SimpleImputer(), MinMaxScaler((1, 2)), PowerTransformer("box-cox")),
+        ["n"],
+    ),
+    **{
+        f"splines, {beyond}, of degree {degree}": (
+            make_pipeline(
+                SimpleImputer(),
+                SplineTransformer(3, degree=degree, extrapolation=beyond, include_bias=degree > 1),
+            ),
+            ["n"],
+        )
+        for beyond in ("constant", "linear", "continue")
+        for degree in (1, 2, 3)
+    },
+    "splines with gaps": (SplineTransformer(3, handle_missing="zeros"), ["n"]),
+    **{
+        f"nearest by {weights}": (
+            make_pipeline(
+                FeatureUnion([("n", "passthrough"), ("l", FunctionTransformer(np.square))]),
+                KNNImputer(n_neighbors=2, weights=weights, add_indicator=True),
+            ),
+            ["n"],
+        )
+        for weights in ("uniform", "distance")
+    },
     "normalized": (
         make_pipeline(SimpleImputer(), PolynomialFeatures(2), Normalizer(norm="l1")),
         ["n"],

@@ -12,8 +12,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from training.export.converters import registry
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
-from training.export.converters.scale import clip
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__ = ["resolve_columns"]
@@ -218,7 +218,7 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
     if kind == "MinMaxScaler" and not transformer.clip:
         value = graph.node("Sub", value, graph.constant(transformer.min_))
         return str(graph.node("Div", value, graph.constant(transformer.scale_)))
-    if kind == "PowerTransformer" and transformer.method == "yeo-johnson":
+    if kind == "PowerTransformer":
         return _inverse_power(graph, transformer, value)
     raise CannotCompileError(f"the way back through a {kind} has no converter")
 
@@ -229,6 +229,11 @@ def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:
         value = graph.node("Mul", value, graph.constant(scaler.scale_))
         value = graph.node("Add", value, graph.constant(scaler.mean_))
     [power] = np.asarray(transformer.lambdas_).tolist()
+    if transformer.method == "box-cox":
+        if power == 0:
+            return str(graph.node("Exp", value))
+        base = _log1p(graph, graph.node("Mul", value, graph.constant(power)))
+        return str(graph.node("Exp", graph.node("Div", base, graph.constant(power))))
     size, one = graph.node("Abs", value), graph.constant(1.0)
 
     def back(exponent: float) -> str:

@@ -27,9 +27,16 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     """
     kind = type(estimator).__name__
     if any(column.text for column in table):
-        raise _error(estimator, "it is given text")
+        raise _error(
+            estimator,
+            "it is given text, and has no converter for it: encode the column in a step before it",
+        )
     if method == "decision":
-        raise _error(estimator, f"the decision function of a {kind} has no converter")
+        raise _error(
+            estimator,
+            f"the decision function of a {kind} has no converter: a LogisticRegression or a "
+            "LinearSVC in its place has",
+        )
     value = graph.cast(graph.finite(table, gaps=True, float32=True), np.float32)
     options: dict[Any, Any] | None = None
     if method in ("probabilities", "label"):
@@ -45,7 +52,7 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
                 target_opset=_OPSET,
             )
     except Exception as error:  # each of its converters raises what it likes
-        raise _error(estimator, "it has no converter") from error
+        raise _error(estimator, _advice(estimator)) from error
     outputs = _splice(graph, model, value, estimator)
     graph.inexact.append(kind)
     if method == "label":
@@ -54,6 +61,16 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     if method == "transform":
         return graph.computed(found, _width(estimator, table))
     return found
+
+
+def _advice(estimator: Any) -> str:
+    """Say that there is no converter, and what would help."""
+    if hasattr(estimator, "transform"):
+        return (
+            "it has no converter: leave it out (no scaling is needed before trees), or do its work "
+            "before the row is sent"
+        )
+    return "it has no converter: use one of the models that the documentation lists as a graph"
 
 
 def _error(estimator: Any, text: str) -> CannotCompileError:
@@ -69,7 +86,9 @@ def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list
         names[tensor.name] = graph.adopt(tensor)
     for node in model.graph.node:
         if node.op_type in _OLD_TREES:
-            raise _error(estimator, "its trees have no converter")
+            raise _error(
+                estimator, "its trees have no converter: a random forest or histogram boosting has"
+            )
         if node.domain not in _OPSET:
             raise _error(estimator, "its converter has operators of its own")
         if any(attribute.HasField("g") for attribute in node.attribute):

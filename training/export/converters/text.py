@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from serving.bundle.manifest import TextRule
 from serving.model.texts import is_linear
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+    TfidfVectorizer,
+)
 
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
@@ -19,6 +24,14 @@ __all__: list[str] = []
 def _count(graph: Graph, step: Any, table: Table) -> Table:
     counts = _counts(graph, step, table)
     return graph.computed(counts, len(step.vocabulary_), small=True)
+
+
+@converts("transform", HashingVectorizer)
+def _hashes(graph: Graph, step: Any, table: Table) -> Table:  # noqa: ARG001
+    raise CannotCompileError(
+        f"its n_features={step.n_features} are hashes, which no operator computes: use a "
+        "TfidfVectorizer with max_features"
+    )
 
 
 @converts("transform", TfidfVectorizer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -26,7 +27,9 @@ from sklearn.tree import (
     ExtraTreeRegressor,
 )
 
+from training.export.converters import registry
 from training.export.converters.linear import pair
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import Part, converts
 from training.export.converters.trees.ensemble import (
     Tree,
@@ -37,6 +40,9 @@ from training.export.converters.trees.ensemble import (
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__ = ["arrays", "columns_of_trees"]
+
+#: A number that float32 can multiply and add up without overflow.
+FAR = 1e18
 
 
 def arrays(tree: Any, weight: Any, target: int = 0) -> Tree:
@@ -126,8 +132,6 @@ def _forest_regressor(graph: Graph, model: Any, table: Table) -> str:
 @converts("decision", GradientBoostingClassifier)
 @converts("values", GradientBoostingRegressor)
 def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
-    if model.init is not None and model.init != "zero":
-        raise CannotCompileError("its option init is a model of its own")
     value = graph.finite(table, float32=True)
     members = model.estimators_
     trees = [
@@ -135,6 +139,10 @@ def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
         for stage in members
         for k, tree in enumerate(stage)
     ]
+    if isinstance(model.init, BaseEstimator):
+        graph.finite(table, most=FAR)
+        sums = tree_sums(graph, value, trees, members.shape[1], base=np.zeros(members.shape[1]))
+        return str(graph.node("Add", sums, _first_guess(graph, model, value, len(table))))
     # What the sums start from is what is left of one answer without the trees.
     row = np.zeros((1, model.n_features_in_))
     decide = model.decision_function if hasattr(model, "classes_") else model.predict
@@ -143,6 +151,28 @@ def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
     ]
     base = np.ravel(decide(row)) - added
     return tree_sums(graph, value, trees, members.shape[1], base=base)
+
+
+def _first_guess(graph: Graph, model: Any, value: str, width: int) -> str:
+    """Write what a model given as `init` answers, on the scale of the sums."""
+    # It was fitted on float32, and is shown float32: many models then compute in it, too.
+    graph.inexact.append(type(model.init_).__name__)
+    rounded = graph.cast(graph.cast(value, np.float32))
+    table = graph.computed(rounded, width)
+    if not hasattr(model, "classes_"):
+        return registry.values(graph, model.init_, table)
+    chances = registry.probabilities(graph, model.init_, table)
+    if len(model.classes_) == 2:
+        chances = graph.node("Gather", chances, graph.integers(1), axis=1)
+    least = float(np.finfo(np.float64).eps)
+    chances = clip(graph, chances, least, 1 - least)
+    logarithm = graph.node("Log", chances)
+    if len(model.classes_) > 2:
+        mean = graph.node("ReduceMean", logarithm, graph.integers(1), keepdims=1)
+        return str(graph.node("Sub", logarithm, mean))
+    others = graph.node("Log", graph.node("Sub", graph.constant(1.0), chances))
+    logit = graph.node("Sub", logarithm, others)
+    return str(graph.node("Mul", logit, graph.constant(0.5 if model.loss == "exponential" else 1)))
 
 
 @converts("probabilities", GradientBoostingClassifier)

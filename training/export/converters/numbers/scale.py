@@ -146,20 +146,28 @@ def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
     value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
     if np.isnan(lambdas).any():
         raise CannotCompileError("a column that it was fitted on is constant")
-    one = graph.constant(1.0)
-    if step.method == "box-cox":
-        raise CannotCompileError("the method 'box-cox' has no converter: use 'yeo-johnson'")
-    negative = graph.node("Less", value, graph.constant(0.0))
-    size = graph.node("Add", graph.node("Abs", value), one)
-    logarithm = graph.node("Log", size)
-    high = _power(graph, size, logarithm, lambdas)
-    low = graph.node("Neg", _power(graph, size, logarithm, 2 - lambdas))
-    value = graph.node("Where", negative, low, high)
+    value = (_box_cox if step.method == "box-cox" else _yeo_johnson)(graph, value, lambdas)
     if not step.standardize:
         return graph.computed(value, len(table), gaps=True)
     made = graph.computed(value, len(table), gaps=any(column.gaps for column in table))
     scaler = step._scaler
     return _center_and_divide(graph, made, scaler.mean_, scaler.scale_)
+
+
+def _yeo_johnson(graph: Graph, value: str, lambdas: Any) -> str:
+    negative = graph.node("Less", value, graph.constant(0.0))
+    size = graph.node("Add", graph.node("Abs", value), graph.constant(1.0))
+    logarithm = graph.node("Log", size)
+    high = _power(graph, size, logarithm, lambdas)
+    low = graph.node("Neg", _power(graph, size, logarithm, 2 - lambdas))
+    return str(graph.node("Where", negative, low, high))
+
+
+def _box_cox(graph: Graph, value: str, lambdas: Any) -> str:
+    refused = graph.node("LessOrEqual", value, graph.constant(0.0))
+    holes = graph.node("Where", refused, graph.constant(np.nan), graph.constant(0.0))
+    graph.poison(graph.node("ReduceSum", holes, graph.integers(1), keepdims=1))
+    return _power(graph, value, graph.node("Log", value), lambdas)
 
 
 def _power(graph: Graph, size: str, logarithm: str, exponents: Any) -> str:

@@ -12,7 +12,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Column, Graph, Table
 
-__all__: list[str] = []
+__all__ = ["missing_indicator"]
 
 
 @converts("transform", SimpleImputer)
@@ -29,7 +29,7 @@ def _simple_imputer(graph: Graph, imputer: Any, table: Table) -> Table:
         made += _fill(graph, imputer.missing_values, [table[i] for i in places], fills[places])
         start = end
     if imputer.add_indicator:
-        made += _missing_indicator(graph, imputer.indicator_, table)
+        made += missing_indicator(graph, imputer.indicator_, table)
     return made
 
 
@@ -68,7 +68,8 @@ def _gaps(graph: Graph, marker: Any, table: Table) -> str:
 
 
 @converts("transform", MissingIndicator)
-def _missing_indicator(graph: Graph, indicator: Any, table: Table) -> Table:
+def missing_indicator(graph: Graph, indicator: Any, table: Table) -> Table:
+    """Write a column of 0 and 1 for each feature that may be missing."""
     chosen: list[Column] = [table[i] for i in indicator.features_]
     made: Table = []
     for column in chosen:  # text and numbers are marked apart

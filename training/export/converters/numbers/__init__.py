@@ -1,0 +1,1 @@
+"""Transformers of numbers: scalers, splines, and what fills gaps."""
