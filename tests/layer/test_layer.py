@@ -18,6 +18,8 @@ import findpython
 import pathspec
 import pytest
 from packaging.utils import canonicalize_name
+from serving.bundle.reader import open_bundle
+from serving.stores.folder import FolderStore
 
 from layer import build as layer_build
 from layer.build import BUDGETS, HOME, compile_layer
@@ -101,7 +103,7 @@ def load_data():
     return data, np.where((n % 7 > 3) ^ (n % 3 > 0), "yes", "no")
 def build_pipeline():
     columns = make_column_transformer(
-        (FunctionTransformer(np.log1p), ["a"]),
+        (FunctionTransformer(np.sinc), ["a"]),
         (QuantileTransformer(n_quantiles=9), ["b"]),
         (OneHotEncoder(sparse_output=False), ["c"]),
     )
@@ -116,6 +118,7 @@ def build_pipeline():
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    assert open_bundle(FolderStore(folder / "shop")).manifest.engine.name == "sklearn"
     return folder / "shop"
 
 
