@@ -7,15 +7,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from serving.bundle.manifest import HoldOut
-from sklearn.base import is_regressor
+from serving.bundle.manifest import HoldOut, Task
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.features import as_frame, read_features
-from training.fit import curves, evaluate, project, split
+from training.export.walk import task_of
+from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
-from training.fit.review import review
+from training.fit.tasks import outputs
+from training.fit.tasks.learn import Fit, fit_alone, fit_to
 from training.registry.location import check_name, find_live, open_location
 from training.registry.release import Wish, release
 from training.registry.signing_key import read_signer
@@ -24,7 +25,8 @@ from training.report import progress
 
 __all__ = ["train"]
 
-FOLDS = 5
+#: Tasks that are learnt from the features alone.
+WITHOUT_TARGET = ("outliers", "clustering")
 
 
 def train(
@@ -69,61 +71,62 @@ def train(
         read_features(frame)
         data = data if hasattr(data, "iloc") else np.asarray(data)
         pipeline = project.build_pipeline(module)
-        regression = bool(is_regressor(pipeline))
-        check_metrics(
-            wish.conditions,
-            "regression" if regression else "classification",
-            probabilities=hasattr(pipeline, "predict_proba"),
-        )
-        target = project.read_target(target, len(frame))
-        project.check_target(target, regression=regression)
-        mask, rule, chosen = _hold_out(module, name, loaded, target, column)
-        held = split.HeldOut(data[mask], target[mask], split.key_frame(loaded)[mask], chosen)
-        seen, truth = data[~mask], target[~mask]
-        if not regression:
-            _check_classes(truth, held.truth)
-        scoring = evaluate.scorer(pipeline, None if regression else len(np.unique(target)))
-        with blame("the pipeline cannot be fitted to the data", module.__file__):
-            report(f"cross-validating on {len(truth):,} rows")
-            validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
-            report("fitting")
-            pipeline = pipeline.fit(seen, truth)
-        with blame("the fitted pipeline cannot be evaluated", module.__file__):
-            report(f"evaluating on {len(held.truth):,} rows held out")
-            answers = evaluate.ask(pipeline, held.data)
-            metrics = {
-                "held_out": evaluate.measure(held.truth, answers),
-                "intervals": evaluate.intervals(held.truth, answers),
-                "baseline": evaluate.baseline(truth, held.truth, regression=regression),
-            }
-            if validation is not None:
-                metrics["cross_validation"] = validation
-            report("permuting features")
-            importances = evaluate.permutation(
-                pipeline, held.data, held.truth, scoring=scoring, seed=evaluate.SEED
-            )
-        with blame("the data cannot be reviewed"):
-            figures, trivial = metrics["held_out"], metrics["baseline"]
-            findings = review(frame, target, mask, figures=figures, trivial=trivial)
+        task, names = _task(pipeline, target)
+        chances = hasattr(pipeline, "predict_proba")
+        check_metrics(wish.conditions, "outputs" if names else task, probabilities=chances)
+        fit = Fit(module, pipeline, data, frame, report)
+        if task in WITHOUT_TARGET:
+            if column is not None or hasattr(module, "hold_out"):
+                raise TrainingError(
+                    "without a target no rows are held out, so --id and hold_out() decide nothing; "
+                    "leave them out, and drop an id column in load_data()."
+                )
+            held, rule, fitted = None, None, fit_alone(fit, task)
+        else:
+            target = project.read_target(target, len(frame))
+            for one in outputs.columns(target):
+                project.check_target(one, regression=task == "regression")
+            mask, rule, chosen = _hold_out(module, name, loaded, target, column)
+            held = split.HeldOut(data[mask], target[mask], split.key_frame(loaded)[mask], chosen)
+            fitted = fit_to(fit, target, mask, names, regression=task == "regression")
         check_pickles(pipeline)
         with blame("the pipeline cannot be made a bundle", module.__file__):
             path = build_bundle(
                 models / name,
                 name,
                 pipeline,
-                seen,
-                metrics=metrics,
-                permutation=importances,
+                fitted.seen,
+                metrics=fitted.metrics,
+                permutation=fitted.importances,
                 seed=evaluate.SEED,
                 report=report,
                 promote=False,
                 sign=signer,
                 hold_out=rule,
                 background=background,
-                plots=curves.draw_curves(held.truth, answers),
+                plots=fitted.plots,
                 purpose=project.read_purpose(module),
+                outputs=names,
             )
-    return release(path, held, findings, wish)
+    return release(path, held, fitted.findings, wish)
+
+
+def _task(pipeline: Any, target: Any) -> tuple[Task, list[str]]:
+    """Return what the pipeline is for, and the names of its outputs if it has several."""
+    task = task_of(pipeline)
+    last = pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline
+    if task is None:
+        raise TrainingError(f"a {type(last).__name__} has no answer for new rows: use another.")
+    if task in WITHOUT_TARGET and target is not None:
+        raise TrainingError(
+            f"a {type(last).__name__} learns without a target: let load_data() return None as the "
+            "second thing."
+        )
+    if task not in WITHOUT_TARGET and target is None:
+        raise TrainingError(
+            f"load_data() returns no target (None), and a {type(last).__name__} needs one."
+        )
+    return task, [] if target is None else outputs.column_names(target)
 
 
 def _hold_out(
@@ -138,28 +141,8 @@ def _hold_out(
     return mask, rule, chosen and split.Chosen(mask[mask], chosen.source_sha256)
 
 
-def _check_classes(seen: Any, unseen: Any) -> None:
-    lost = sorted(set(np.unique(unseen).tolist()) - set(np.unique(seen).tolist()))
-    if lost:
-        raise TrainingError(
-            f"the data cannot be split: every row of the class {lost[0]!r} is held out. Find more "
-            "rows of it, leave it out, or define hold_out(data) in the project."
-        )
-
-
 def _without(loaded: Any, column: str | None) -> Any:
     """Return the features: all columns but the id."""
     if column is None or column not in getattr(loaded, "columns", ()):
         return loaded
     return loaded.drop(columns=column)
-
-
-def _cross_validate(
-    pipeline: Any, data: Any, target: Any, scoring: str, *, regression: bool
-) -> dict[str, Any] | None:
-    # R² is not defined for one row, so a fold has two.
-    rows = len(target) // 2 if regression else int(np.unique(target, return_counts=True)[1].min())
-    folds = min(FOLDS, rows)
-    if folds < 2:
-        return None
-    return evaluate.cross_validation(pipeline, data, target, folds=folds, scoring=scoring)

@@ -71,7 +71,7 @@ WRONG = [
     ("target = pd.Series(target).where(data.index > 3)", ["missing", "4 rows"]),
     ("data.columns = ['a', 'a']", ["twice", "a"]),
     ("data = data.iloc[:0]; target = target[:0]", ["empty"]),
-    ("target = np.stack([target, target], axis=1)", ["one value a row"]),
+    ("target = np.stack([target, target], axis=1)", ["cannot be fitted", "ValueError"]),
     ("target[0] = 'new'; target[1:] = 'even'", ["one row only", "new"]),
     ("data['c'] = [[1]] * 300", ["column c"]),
     ("data['c'] = 1e300", ["column c", "float32"]),

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def build_bundle(
     background: bool = True,
     plots: Plots | None = None,
     purpose: str = "",
+    outputs: Sequence[str] = (),
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -85,6 +86,7 @@ def build_bundle(
         background: Whether rows of *data* go into the bundle, so that answers can be explained.
         plots: How good it is on rows held out. The features' shapes are added here.
         purpose: What it is for, in the words of its project.
+        outputs: The targets' names, if it predicts several; y0, y1, … by default.
 
     Returns:
         The bundle's folder.
@@ -105,6 +107,7 @@ def build_bundle(
         metrics=metrics,
         permutation=permutation,
         seed=seed,
+        outputs=outputs,
     )
     lineage = msgspec.structs.replace(draft.lineage, fitted_with=fitted_with)
     draft = msgspec.structs.replace(draft, lineage=lineage, hold_out=hold_out)

@@ -8,6 +8,7 @@ import pickletools
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -47,6 +48,7 @@ def draft_manifest(
     metrics: dict[str, dict[str, Any]],
     permutation: dict[str, float] | None,
     seed: int | None,
+    outputs: Sequence[str] = (),
 ) -> Manifest:
     """
     Fill in what can be read off the fitted *pipeline* and its *data*.
@@ -60,8 +62,8 @@ def draft_manifest(
     task = task_of(pipeline)
     if task is None:
         raise TrainingError(f"a {type(pipeline).__name__} is no model that can be served.")
-    outputs = _outputs(pipeline, task, rows)
-    classes = None if outputs else classes_of(pipeline)
+    several = _outputs(pipeline, task, rows, outputs)
+    classes = None if several else classes_of(pipeline)
     if task == "clustering":
         classes = range(_clusters(pipeline))
     uses = read_uses(pipeline, len(data.columns))
@@ -74,8 +76,8 @@ def draft_manifest(
         name=name,
         version="",
         created_at="",
-        task="outputs" if outputs else task,
-        outputs=outputs,
+        task="outputs" if several else task,
+        outputs=several,
         classes=None if classes is None else [_label(value) for value in classes],
         has_probabilities=classes is not None and hasattr(pipeline, "predict_proba"),
         named_columns=named,
@@ -92,12 +94,15 @@ def draft_manifest(
     )
 
 
-def _outputs(pipeline: Any, task: Task, rows: Any) -> list[Output]:
+def _outputs(pipeline: Any, task: Task, rows: Any, names: Sequence[str]) -> list[Output]:
     """Describe what is predicted at once, if that is several things."""
     shape = np.shape(pipeline.predict(rows))
     if len(shape) < 2 or shape[1] == 1:
         return []
-    names = [f"y{i}" for i in range(shape[1])]
+    names = names or [f"y{i}" for i in range(shape[1])]
+    if len(names) != shape[1]:
+        raise TrainingError(f"it predicts {shape[1]} outputs, but {len(names)} are named.")
+    check_text("the target's column names", list(names))
     if task != "classification":
         return [Output(name=name) for name in names]
     classes: Any = pipeline.classes_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "METRICS",
     "SEED",
     "Answers",
+    "Scoring",
     "ask",
     "baseline",
     "cross_validation",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 SEED = 0
+
+#: A score by scikit-learn's name, or a function of a model, rows and targets.
+Scoring = str | Callable[[Any, Any, Any], float]
 
 #: The figures of each task, the most telling first.
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -115,24 +120,38 @@ def baseline(seen: Any, unseen: Any, *, regression: bool) -> dict[str, Any]:
     return evaluate(dummy, np.zeros((len(unseen), 1)), unseen)
 
 
-def scorer(model: Any, classes: int | None) -> str:
-    """Name the score of scikit-learn that suits the model. Higher is better."""
+def scorer(model: Any, classes: int | None, *, outputs: int = 1) -> Scoring:
+    """
+    Return the score that suits the model, by scikit-learn's name if it has one. Higher is better.
+
+    Args:
+        model: A classifier or a regressor.
+        classes: How many it tells apart; None for regression.
+        outputs: How many targets it predicts at once.
+    """
     if classes is None:
         return "r2"
+    if outputs > 1:
+        return accuracy
     if not hasattr(model, "predict_proba"):
         return "accuracy"
     return "roc_auc" if classes == 2 else "roc_auc_ovr_weighted"
 
 
+def accuracy(model: Any, data: Any, target: Any) -> float:
+    """Return the mean accuracy of several labels, shape (n, outputs)."""
+    return float(np.mean(np.asarray(model.predict(data)) == target))
+
+
 def cross_validation(
-    pipeline: Any, data: Any, target: Any, *, folds: int, scoring: str
+    pipeline: Any, data: Any, target: Any, *, folds: int, scoring: Scoring
 ) -> dict[str, Any]:
     """Fit and score on *folds* parts of the training rows; mean and standard deviation."""
     scores = cross_validate(pipeline, data, target, cv=folds, scoring=scoring, error_score="raise")[
         "test_score"
     ]
     return {
-        "score": scoring,
+        "score": getattr(scoring, "__name__", scoring),
         "folds": folds,
         "mean": float(scores.mean()),
         "std": float(scores.std()),
@@ -140,14 +159,15 @@ def cross_validation(
 
 
 def permutation(
-    model: Any, data: Any, target: Any, *, scoring: str, seed: int
+    model: Any, data: Any, target: Any, *, scoring: Scoring, seed: int
 ) -> dict[str, float] | None:
     """
     Return the mean fall of the score when a column is shuffled (Breiman 2001), per column.
 
     None where the score is not defined on these rows: a class is missing, or there is one row.
     """
-    if len(np.unique(target)) < (2 if scoring == "r2" else len(model.classes_)):
+    single = isinstance(scoring, str) and target.ndim == 1
+    if single and len(np.unique(target)) < (2 if scoring == "r2" else len(model.classes_)):
         return None
     found = permutation_importance(
         model, data, target, scoring=scoring, n_repeats=3, random_state=seed, n_jobs=1

@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import (
+    BaseEstimator,
+    is_classifier,
+    is_clusterer,
+    is_outlier_detector,
+    is_regressor,
+)
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from training.errors import TrainingError, blame
 from training.fit.split import Chosen
@@ -30,6 +37,10 @@ __all__ = [
 
 #: In characters: the manifest is read at every cold start.
 _LONGEST_PURPOSE = 5000
+
+#: What a pipeline may be: scikit-learn's own questions, and what they do not know.
+_KINDS = (is_classifier, is_regressor, is_clusterer, is_outlier_detector)
+_MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 
 
 def import_project(project: str) -> ModuleType:
@@ -110,12 +121,13 @@ def build_pipeline(module: ModuleType) -> Any:
     Ask the project for its unfitted pipeline.
 
     Raises:
-        TrainingError: It is no pipeline, or ends in neither a classifier nor a regressor.
+        TrainingError: It is no pipeline, or its last step predicts nothing that can be served.
     """
     with blame("build_pipeline() failed", module.__file__):
         pipeline = module.build_pipeline()
         good = isinstance(pipeline, BaseEstimator) and (
-            is_classifier(pipeline) or is_regressor(pipeline)
+            any(is_one(pipeline) for is_one in _KINDS)
+            or isinstance(getattr(pipeline, "steps", [(0, pipeline)])[-1][1], _MIXTURES)
         )
     if not good:
         last = pipeline.steps[-1][1] if getattr(pipeline, "steps", None) else pipeline
@@ -123,15 +135,15 @@ def build_pipeline(module: ModuleType) -> Any:
         if isinstance(last, type):
             found = f"the class {last.__name__} itself: call it"
         raise TrainingError(
-            "build_pipeline() must return a scikit-learn pipeline whose last step is a classifier "
-            f"or a regressor, but it is {found}."
+            "build_pipeline() must return a scikit-learn pipeline whose last step is a classifier, "
+            f"a regressor, a clusterer or a detector of outliers, but it is {found}."
         )
     return pipeline
 
 
 def read_target(target: Any, rows: int) -> np.ndarray[Any, Any]:
     """
-    Return *target* as an array of shape (rows,).
+    Return *target* as an array of shape (rows,), or (rows, outputs) for several.
 
     Raises:
         TrainingError: It has another shape, or gaps.
@@ -139,13 +151,14 @@ def read_target(target: Any, rows: int) -> np.ndarray[Any, Any]:
     with blame("the target cannot be read as a column of values"):
         found: np.ndarray[Any, Any] = np.asarray(target)
     target = found.ravel() if found.ndim == 2 and found.shape[1] == 1 else found
-    if target.ndim != 1:
+    if target.ndim not in (1, 2) or target.shape[1:] == (0,):
         raise TrainingError(
-            f"the target has shape {target.shape}; a model predicts one value a row."
+            f"the target has shape {target.shape}; it must have one dimension, or two for several "
+            "outputs."
         )
     if len(target) != rows:
         raise TrainingError(f"there are {rows} rows of features but {len(target)} targets.")
-    missing = int(pd.isna(target).sum())
+    missing = int(pd.isna(target).reshape(rows, -1).any(axis=1).sum())
     if missing:
         raise TrainingError(f"the target is missing in {missing} rows; leave those rows out.")
     return np.asarray(target)

@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.fit.split import Mask
 
-__all__ = ["review"]
+__all__ = ["review", "review_rows"]
 
 #: Fewer rows than this, or fewer of a class, say little.
 _FEW_ROWS, _FEW_OF_A_CLASS = 200, 20
@@ -64,6 +64,12 @@ def review(
         *_twins(frame, held_out),
         *_no_better(figures, trivial),
     ]
+
+
+def review_rows(frame: pd.DataFrame) -> list[str]:
+    """List the findings about the features of n rows that have no target."""
+    few = _few_rows(np.zeros(len(frame)), regression=True)
+    return [*few, *_columns(frame)]
 
 
 def _few_rows(target: Any, *, regression: bool) -> Iterator[str]:

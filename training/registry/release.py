@@ -36,13 +36,13 @@ class Wish(NamedTuple):
     trust: Trust = Trust()
 
 
-def release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> bool:
+def release(path: Path, held: HeldOut | None, warnings: Sequence[str], wish: Wish) -> bool:
     """
     Show the version at *path*, bring it to its store, and let it go live if it may.
 
     Args:
         path: The version's folder; it is not live yet.
-        held: The rows that it was not fitted to.
+        held: The rows that it was not fitted to; None without any, and then without conditions.
         warnings: What is suspicious about it: with any, it goes live only if the user says so.
         wish: Where it is to go, and what it must meet.
 
@@ -56,7 +56,7 @@ def release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> b
         return _release(path, held, warnings, wish)
 
 
-def _release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> bool:
+def _release(path: Path, held: HeldOut | None, warnings: Sequence[str], wish: Wish) -> bool:
     bundle = Bundle(FolderStore(path), trust=wish.trust if wish.to else Trust())
     version = bundle.manifest.version
     folder = FolderStore(path.parent)
@@ -64,7 +64,7 @@ def _release(path: Path, held: HeldOut, warnings: Sequence[str], wish: Wish) -> 
     seen = find_live(model)
     met, found = True, None
     lines: list[str] = []
-    if wish.conditions:
+    if wish.conditions and held is not None:
         with progress() as report:
             report("scoring the held-out rows as the server would, beside the live model")
             live = model.at(seen.version) if seen else None

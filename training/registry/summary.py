@@ -66,13 +66,15 @@ def show_bundle(path: Path, found: Comparison | None = None) -> None:
 
 def own_figures(manifest: Manifest) -> dict[str, Any]:
     """Return a version's figures: on held-out rows, or on the sample that it was packed with."""
-    found: dict[str, Any] = manifest.metrics.get("held_out") or manifest.metrics.get("sample") or {}
-    return found
+    parts = (manifest.metrics.get(part) for part in ("held_out", "sample", "fitted"))
+    return next((found for found in parts if found), {})
 
 
 def measured_on(manifest: Manifest) -> str | None:
     """Say on which rows the figures were measured: how many, and the rule. None without figures."""
     rule = manifest.hold_out
+    if "fitted" in manifest.metrics:
+        return f"the {manifest.lineage.rows:,} rows that it was fitted to"
     if "held_out" not in manifest.metrics:
         if "sample" not in manifest.metrics:
             return None

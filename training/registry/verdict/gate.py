@@ -81,6 +81,12 @@ def check_metrics(conditions: Iterable[Condition], task: Task, *, probabilities:
         TrainingError: It has not.
     """
     for condition in conditions:
+        if task not in METRICS:
+            what = {"outputs": "several outputs", "outliers": "outliers"}.get(task, "clusters")
+            raise TrainingError(
+                f"--promote-if: a model of {what} has no {condition.metric} to judge it by; leave "
+                "the condition out."
+            )
         if condition.metric not in METRICS[task]:
             raise TrainingError(
                 f"--promote-if: a {task} has no {condition.metric}, but {_listed(METRICS[task])}."

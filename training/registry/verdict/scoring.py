@@ -13,7 +13,7 @@ from serving.model.model import Model
 from serving.model.predictions import label_key
 
 from training.export.features import to_columns
-from training.fit.evaluate import Answers
+from training.fit.evaluate import METRICS, Answers
 from training.fit.split import Chosen, Mask, was_held_out
 
 __all__ = ["CannotCompareError", "Contender", "held_out_rows"]
@@ -34,8 +34,11 @@ class Contender:
         Encode the rows.
 
         Raises:
+            CannotCompareError: The model's task has no figures that could be compared.
             ValueError: A column holds no values of the model's kind.
         """
+        if model.manifest.task not in METRICS:
+            raise CannotCompareError(f"models of the task {model.manifest.task} have no verdict")
         self.manifest = model.manifest
         self._model = model
         self._rows = list(zip(*to_columns(frame, self.manifest.features), strict=True))

@@ -1,0 +1,166 @@
+"""`train` for more than one target, and for none."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from serving.bundle.manifest import Manifest
+from serving.bundle.reader import open_bundle
+from serving.bundle.trust import Trust
+from serving.model.model import open_model
+from serving.stores.folder import FolderStore
+
+from training.__main__ import main
+
+HEAD = """
+import numpy as np, pandas as pd
+from sklearn.cluster import DBSCAN, KMeans
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+random = np.random.default_rng(0)
+data = pd.DataFrame({"a": random.normal(size=400), "b": random.normal(size=400)})
+"""
+Train = Callable[..., tuple[int, list[str]]]
+_number = iter(range(1000))
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Train:
+    """Give a function that trains a project; its status and lines."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    def train(target: str, model: str, *options: str, more: str = "") -> tuple[int, list[str]]:
+        name = f"tasks_{next(_number)}"
+        Path(f"{name}.py").write_text(
+            f"{HEAD}{more}\ndef load_data(): return data, {target}\n"
+            f"def build_pipeline(): return {model}\n"
+        )
+        importlib.invalidate_caches()
+        status = main(["train", "--project", name, "--name", "x", *options])
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err
+        return status, (written.out + written.err).splitlines()
+
+    return train
+
+
+def answered() -> tuple[Manifest, dict[str, Any]]:
+    """Return the manifest of the live version, and its answer to a row."""
+    model = open_model(open_bundle(FolderStore("models/x"), trust=Trust(allow_pickle=True)))
+    row = model.schema.decode(msgspec.json.encode({"a": 0.1, "b": -0.2}), 1)
+    return model.manifest, model.predict(row.columns)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "fields"),
+    [
+        (
+            "make_pipeline(StandardScaler(), IsolationForest(n_estimators=20))",
+            "outliers",
+            {"outlier", "score"},
+        ),
+        ("make_pipeline(StandardScaler(), KMeans(3, n_init=2))", "clustering", {"cluster"}),
+        ("GaussianMixture(2)", "clustering", {"cluster", "probabilities"}),
+    ],
+    ids=["outliers", "clusters", "mixture"],
+)
+def test_a_project_without_a_target(model: str, task: str, fields: set[str], train: Train) -> None:
+    """It is fitted to every row and goes live; its figures say how it divides them."""
+    status, lines = train("None", model)
+    assert status == 0, lines
+    manifest, answer = answered()
+
+    assert manifest.task == task
+    assert fields <= answer.keys()
+    assert manifest.hold_out is None
+    assert manifest.lineage.rows == 400
+    assert manifest.metrics.keys() == {"fitted"}
+    assert all(0 < share < 1 for share in manifest.metrics["fitted"].values())
+    assert "Measured on the 400 rows that it was fitted to; ± is a 95 % interval." in lines
+
+
+SEVERAL = 'pd.DataFrame({"debt": data["a"] * 9, "age": data["a"] - data["b"]})'
+LABELS = 'np.column_stack([data["a"] > 0, data["b"] > data["a"]])'
+
+
+def test_several_values(train: Train) -> None:
+    """The target's columns name the outputs and their figures, beside the trivial model's."""
+    model = "make_pipeline(StandardScaler(), LinearRegression())"
+    status, lines = train(SEVERAL, model, "--promote")
+    assert status == 0, lines
+    # Each output has its own findings: only one column is the target of only one.
+    assert any(line.startswith("Warning: debt: column 'a' alone predicts") for line in lines)
+    manifest, answer = answered()
+    found, trivial = manifest.metrics["held_out"], manifest.metrics["baseline"]
+
+    assert [output.name for output in manifest.outputs] == ["debt", "age"]
+    assert answer["outputs"]["debt"]["value"] == pytest.approx(0.9)
+    assert answer["outputs"]["age"]["value"] == pytest.approx(0.3)
+    assert found.keys() == trivial.keys() == manifest.metrics["intervals"].keys()
+    assert found.keys() >= {"rmse of debt", "r2 of age"}
+    assert found["rmse of debt"] < trivial["rmse of debt"]
+    assert manifest.metrics["cross_validation"]["score"] == "r2"
+    assert manifest.importances.permutation is not None
+    assert manifest.hold_out is not None
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["MultiOutputClassifier(LogisticRegression())", "RandomForestClassifier(20, random_state=0)"],
+)
+def test_several_labels(model: str, train: Train) -> None:
+    """Without names of columns the outputs are y0, y1; classes have figures of probabilities."""
+    status, lines = train(LABELS, model, "--promote")
+    assert status == 0, lines
+    manifest, answer = answered()
+
+    assert [output.name for output in manifest.outputs] == ["y0", "y1"]
+    assert answer["outputs"]["y0"]["label"] is True
+    assert answer["outputs"]["y1"]["label"] is False
+    assert manifest.metrics["held_out"]["roc_auc of y0"] > 0.9
+    assert manifest.metrics["baseline"]["roc_auc of y0"] == 0.5
+    assert manifest.metrics["cross_validation"]["score"] == "accuracy"
+
+
+HOLD_OUT = "def hold_out(data): return data['a'].to_numpy() > 1"
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "options", "words"),
+    [
+        ("None", "KMeans(3)", ["--promote-if", "rmse < 1"], ["clusters has no rmse"]),
+        (SEVERAL, "LinearRegression()", ["--promote-if", "rmse < 1"], ["several outputs has"]),
+        ("None", "IsolationForest()", ["--id", "a"], ["without a target", "--id"]),
+        ("None", "IsolationForest()", [HOLD_OUT], ["without a target", "hold_out()"]),
+        ("data['a']", "KMeans(3)", [], ["KMeans learns without a target", "None"]),
+        ("None", "LinearRegression()", [], ["no target (None)", "LinearRegression needs one"]),
+        ("None", "DBSCAN()", [], ["DBSCAN has no answer for new rows"]),
+        ("pd.concat([data, data], axis=1)", "LinearRegression()", [], ["two columns 'a'"]),
+        (LABELS, "LogisticRegression()", [], ["cannot be fitted"]),
+        ("np.empty((400, 0))", "LinearRegression()", [], ["shape (400, 0)"]),
+    ],
+)
+def test_what_makes_no_sense_for_a_task_ends_in_one_sentence(
+    target: str, model: str, options: list[str], words: list[str], train: Train
+) -> None:
+    """Status 2, and the sentence says what to do."""
+    more = HOLD_OUT if options == [HOLD_OUT] else ""
+    status, lines = train(target, model, *([] if more else options), more=more)
+
+    assert status == 2, lines
+    assert lines[-1].startswith("training: ")
+    assert "unexpected" not in lines[-1]
+    assert all(word in lines[-1] for word in words), lines[-1]

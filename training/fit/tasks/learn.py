@@ -1,0 +1,120 @@
+"""Fits a pipeline and measures it: to a target, to several, or to none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from serving.bundle.manifest import Task
+from serving.bundle.plots import Plots
+
+from training.errors import TrainingError, blame
+from training.fit import curves, evaluate, split
+from training.fit.review import review_rows
+from training.fit.tasks import outputs
+
+__all__ = ["Fit", "Fitted", "fit_alone", "fit_to"]
+
+FOLDS = 5
+
+
+class Fit(NamedTuple):
+    """What is fitted to what."""
+
+    module: ModuleType
+    pipeline: Any
+    #: n rows, as the pipeline gets them.
+    data: Any
+    frame: pd.DataFrame
+    report: Callable[[str], None]
+
+
+class Fitted(NamedTuple):
+    """What came of it."""
+
+    #: The rows that the pipeline is fitted to.
+    seen: Any
+    metrics: dict[str, dict[str, Any]]
+    importances: dict[str, float] | None
+    plots: Plots | None
+    #: What is suspicious.
+    findings: list[str]
+
+
+def fit_alone(fit: Fit, task: Task) -> Fitted:
+    """Fit to all rows: there is no truth to hold out."""
+    with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
+        fit.report(f"fitting on {len(fit.frame):,} rows")
+        fit.pipeline.fit(fit.data)
+    with blame("the fitted pipeline cannot be evaluated", fit.module.__file__):
+        said = np.asarray(fit.pipeline.predict(fit.data))
+    if task == "outliers":
+        figures = {"outlier_share": float((said == -1).mean())}
+    else:
+        sizes = np.unique(said, return_counts=True)[1] / len(said)
+        figures = {"smallest_cluster": float(sizes.min()), "largest_cluster": float(sizes.max())}
+    with blame("the data cannot be reviewed"):
+        findings = review_rows(fit.frame)
+    return Fitted(fit.data, {"fitted": figures}, None, None, findings)
+
+
+def fit_to(
+    fit: Fit, target: Any, mask: split.Mask, names: list[str], *, regression: bool
+) -> Fitted:
+    """Fit to the rows that are not held out, and measure on those that are."""
+    pipeline, report = fit.pipeline, fit.report
+    seen, truth, unseen, held = fit.data[~mask], target[~mask], fit.data[mask], target[mask]
+    if not regression:
+        for known, one in zip(outputs.columns(truth), outputs.columns(held), strict=True):
+            _check_classes(known, one)
+    count = len(names) or 1
+    classes = None if regression else len(np.unique(outputs.columns(target)[0]))
+    scoring = evaluate.scorer(pipeline, classes, outputs=count)
+    with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
+        report(f"cross-validating on {len(truth):,} rows")
+        validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
+        report("fitting")
+        pipeline.fit(seen, truth)
+    with blame("the fitted pipeline cannot be evaluated", fit.module.__file__):
+        report(f"evaluating on {len(held):,} rows held out")
+        answers = outputs.ask(pipeline, unseen, count)
+        parts = outputs.measure(truth, held, answers, regression=regression)
+        metrics = outputs.together(names, parts)
+        if validation is not None:
+            metrics["cross_validation"] = validation
+        report("permuting features")
+        importances = evaluate.permutation(
+            pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED
+        )
+    with blame("the data cannot be reviewed"):
+        findings = outputs.review_all(names, fit.frame, target, mask, parts)
+    plots = None if names else curves.draw_curves(held, answers[0])
+    return Fitted(seen, metrics, importances, plots, findings)
+
+
+def _check_classes(seen: Any, unseen: Any) -> None:
+    lost = sorted(set(np.unique(unseen).tolist()) - set(np.unique(seen).tolist()))
+    if lost:
+        raise TrainingError(
+            f"the data cannot be split: every row of the class {lost[0]!r} is held out. Find more "
+            "rows of it, leave it out, or define hold_out(data) in the project."
+        )
+
+
+def _cross_validate(
+    pipeline: Any, data: Any, target: Any, scoring: evaluate.Scoring, *, regression: bool
+) -> dict[str, Any] | None:
+    # R² is not defined for one row, so a fold has two.
+    several = target.ndim > 1  # then the folds are not by class either
+    rows = len(target) // 2 if regression or several else _rarest(target)
+    folds = min(FOLDS, rows)
+    if folds < 2:
+        return None
+    return evaluate.cross_validation(pipeline, data, target, folds=folds, scoring=scoring)
+
+
+def _rarest(target: Any) -> int:
+    return int(np.unique(target, return_counts=True)[1].min())

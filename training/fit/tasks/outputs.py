@@ -1,0 +1,135 @@
+"""Several targets at once: each is measured as one alone is, and its figures carry its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_regressor
+
+from training.errors import TrainingError
+from training.fit import evaluate
+from training.fit.evaluate import Answers
+from training.fit.review import review
+from training.fit.split import Mask
+
+__all__ = ["ask", "column_names", "columns", "measure", "review_all", "together"]
+
+Metrics = dict[str, dict[str, Any]]
+
+
+def column_names(target: Any) -> list[str]:
+    """
+    Name the columns of *target*: a DataFrame has names, an array gets y0, y1 and so on.
+
+    Returns:
+        Nothing, if it has one column.
+
+    Raises:
+        TrainingError: Two have the same name.
+    """
+    shape = np.shape(target)
+    if len(shape) != 2 or shape[1] == 1:
+        return []
+    names = [str(name) for name in getattr(target, "columns", ())]
+    names = names or [f"y{i}" for i in range(shape[1])]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TrainingError(f"the target has two columns {twice[0]!r}; rename one.")
+    return names
+
+
+def columns(target: Any) -> list[Any]:
+    """Return each column of *target*, shape (n,) or (n, outputs)."""
+    return [target] if target.ndim == 1 else [_plain(column) for column in target.T]
+
+
+def ask(model: Any, data: Any, outputs: int) -> list[Answers]:
+    """
+    Score rows with *model*, fitted by scikit-learn.
+
+    Args:
+        model: It predicts so many *outputs* at once.
+        data: n rows.
+        outputs: 1, or as many as the target has columns.
+
+    Returns:
+        For each output its answers.
+    """
+    if outputs == 1:
+        return [evaluate.ask(model, data)]
+    predicted = columns(np.asarray(model.predict(data)))
+    classes: Any = getattr(model, "classes_", None)
+    if is_regressor(model):
+        return [Answers(one, None, None) for one in predicted]
+    if not isinstance(classes, list) or len(classes) != outputs:
+        classes = [np.array([0, 1])] * outputs  # each label is there, or is not
+    chances: Any = [None] * outputs
+    if hasattr(model, "predict_proba"):
+        found = model.predict_proba(data)
+        if not isinstance(found, list):  # of each label, that it is there
+            found = [np.column_stack([1 - one, one]) for one in np.asarray(found).T]
+        chances = found
+    return [Answers(*parts) for parts in zip(predicted, chances, classes, strict=True)]
+
+
+def measure(seen: Any, unseen: Any, answers: list[Answers], *, regression: bool) -> list[Metrics]:
+    """
+    Measure each output beside the trivial model.
+
+    Args:
+        seen: The targets that the model was fitted to, shape (m,) or (m, outputs).
+        unseen: The truth, shape (n,) or (n, outputs).
+        answers: The model's, for each output.
+        regression: Whether the outputs are values.
+
+    Returns:
+        For each output its figures, by part of the manifest.
+    """
+    return [
+        {
+            "held_out": evaluate.measure(truth, answer),
+            "intervals": evaluate.intervals(truth, answer),
+            "baseline": evaluate.baseline(known, truth, regression=regression),
+        }
+        for known, truth, answer in zip(columns(seen), columns(unseen), answers, strict=True)
+    ]
+
+
+def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
+    """Write the figures of all outputs into one table, each with its output's name."""
+    if not names:
+        return parts[0]
+    return {
+        part: {
+            f"{figure} of {name}": value
+            for name, found in zip(names, parts, strict=True)
+            for figure, value in found[part].items()
+            if figure != "confusion"
+        }
+        for part in parts[0]
+    }
+
+
+def review_all(
+    names: Sequence[str], frame: pd.DataFrame, target: Any, held_out: Mask, parts: list[Metrics]
+) -> list[str]:
+    """List the findings of `review` for each output; what it finds of all is said once."""
+    found = [
+        review(frame, one, held_out, figures=part["held_out"], trivial=part["baseline"])
+        for one, part in zip(columns(target), parts, strict=True)
+    ]
+    shared = [finding for finding in found[0] if all(finding in one for one in found)]
+    own = [
+        f"{name}: {finding}"
+        for name, one in zip(names, found, strict=False)
+        for finding in one
+        if finding not in shared
+    ]
+    return shared + own
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of objects as the type that they have."""
+    return np.array(column.tolist()) if column.dtype == object else column
