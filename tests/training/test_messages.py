@@ -363,6 +363,7 @@ def test_pack_ends_with_the_command_that_serves(pack: Run, monkeypatch: pytest.M
     assert lines[lines.index("Serve it:") + 1] == "  MODEL_URI=models/x make run"
     assert not any(line.startswith("Warning:") for line in lines)
 
+    shutil.rmtree("models")  # two of the same second would have the same version
     monkeypatch.setenv("MAX_MODEL_BYTES", "100")
     status, lines = pack(dumped(FITTED))
     size = open_bundle(FolderStore("models/x")).manifest.files["model.onnx"].size
