@@ -211,7 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "--sample", type=Path, required=True, help="CSV of rows like the training rows"
     )
-    pack.add_argument("--target", help="the sample's target column, for metrics")
+    pack.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        help="the sample's target column, for metrics; of several outputs one by one, in order",
+    )
     pack.add_argument("--name", required=True, help="the model's name")
     pack.set_defaults(run=_pack)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training.fit import evaluate
 from training.fit.files import check_csv
 from training.fit.pickles import check_pickles, open_pickle
 from training.fit.sample import read_sample
+from training.fit.tasks import outputs
 from training.registry.location import check_name
 from training.registry.next_step import next_step
 from training.registry.signing_key import read_signer
@@ -34,7 +36,7 @@ __all__ = ["pack"]
 def pack(
     pipeline: Path,
     sample: Path,
-    target: str | None,
+    targets: Sequence[str],
     name: str,
     models: Path,
     *,
@@ -48,7 +50,8 @@ def pack(
     Args:
         pipeline: A fitted classifier or regressor. Opening it runs any code that is in it.
         sample: CSV of rows like those it was trained on; the schema is read from them.
-        target: The sample's target column: with it, metrics and importances are recorded.
+        targets: The sample's target columns, in the model's order: with them, metrics are
+            recorded, and several name the model's outputs.
         name: The model's.
         models: The folder of all models.
         key: The private key that signs the bundle, as `read_signer` takes it.
@@ -70,7 +73,7 @@ def pack(
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
         _check_model(model, pipeline)
         check_pickles(model)
-        strings = categories_of_text(model, [name for name in header if name != target])
+        strings = categories_of_text(model, [name for name in header if name not in targets])
     if fitted_with is not None:
         _say(
             f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
@@ -78,25 +81,32 @@ def pack(
             f"are here. Compare a few with the original, or pack with {fitted_with}."
         )
     rows = read_sample(sample, strings=strings)
-    truth = None
-    if target is not None:
+    for target in targets:
         if target not in rows:
             raise TrainingError(f"{sample} has no column {target}; it has {_listed(rows)}.")
-        truth = rows.pop(target).to_numpy()
+    truth = [rows.pop(target).to_numpy() for target in dict.fromkeys(targets)]
     data = _select(model, rows, sample)
     metrics: dict[str, dict[str, Any]] = {}
     importances = None
     with progress() as report:
-        if truth is not None and task_of(model) in ("classification", "regression"):
+        if len(truth) > 1:
             report("evaluating on the sample")
-            with blame(f"the pipeline cannot be evaluated against the column {target}"):
-                metrics["sample"] = evaluate.evaluate(model, data, truth)
+            with blame(f"the pipeline cannot be evaluated against {', '.join(targets)}"):
+                _check_outputs(model, data, len(truth))
+                answers = outputs.ask(model, data, len(truth))
+                pairs = zip(truth, answers, strict=True)
+                found = [{"sample": evaluate.measure(*pair)} for pair in pairs]
+                metrics = outputs.together(targets, found)
+        elif truth and task_of(model) in ("classification", "regression"):
+            report("evaluating on the sample")
+            with blame(f"the pipeline cannot be evaluated against the column {targets[0]}"):
+                metrics["sample"] = evaluate.evaluate(model, data, truth[0])
                 classes = classes_of(model)
                 classes = None if classes is None else len(classes)
                 scoring = evaluate.scorer(model, classes)
                 if not takes_texts(model):
                     importances = evaluate.permutation(
-                        model, data, truth, scoring=scoring, seed=evaluate.SEED
+                        model, data, truth[0], scoring=scoring, seed=evaluate.SEED
                     )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(
@@ -110,12 +120,23 @@ def pack(
                 report=report,
                 sign=signer,
                 fitted_with=fitted_with,
+                outputs=targets if len(truth) > 1 else (),
                 background=background,
             )
     show_bundle(path)
     _, manifest = read_manifest(FolderStore(path))
     say(*next_step(models / name, manifest, max_model_bytes))
     return path
+
+
+def _check_outputs(model: Any, data: Any, targets: int) -> None:
+    shape = np.shape(model.predict(data[:1]))
+    predicted = shape[1] if len(shape) == 2 else 1
+    if predicted != targets:
+        raise TrainingError(
+            f"the pipeline predicts {predicted} at once, but {targets} columns are given by "
+            "--target; name each of its outputs, in their order."
+        )
 
 
 def _check_model(model: Any, path: Path) -> None:

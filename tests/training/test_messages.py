@@ -23,7 +23,7 @@ import pytest
 import sklearn
 from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -225,7 +225,7 @@ PROJECT = """
 import warnings
 import numpy as np, pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 def load_data():
@@ -397,3 +397,19 @@ def test_pack_warns_of_modules_that_a_server_needs(
     [warning] = [line for line in lines if line.startswith("Warning:")]
     assert "the module plainly" in warning
     assert words in warning
+
+
+def test_pack_names_several_outputs_by_their_targets(run: Run) -> None:
+    """In the order given; each has its own figures; too few or too many are one sentence."""
+    target = pd.DataFrame({0: DATA["a"] + 2 * DATA["b"], 1: DATA["b"]})
+    joblib.dump(make_pipeline(StandardScaler(), LinearRegression()).fit(DATA, target), "m.joblib")
+    DATA.assign(debt=target[0], age=target[1], more=1).to_csv("rows.csv", index=False)
+    command = ["pack", "m.joblib", "--sample", "rows.csv", "--name", "x"]
+    two = ["--target", "debt", "--target", "age"]
+    status, lines = run(*command, *two)
+    assert status == 0, lines
+    manifest = open_bundle(FolderStore("models/x")).manifest
+
+    assert [output.name for output in manifest.outputs] == ["debt", "age"]
+    assert manifest.metrics["sample"]["rmse of age"] < 1e-9
+    assert_refused(run(*command, *two, "--target", "more"), "predicts 2 at once", "3 columns")
