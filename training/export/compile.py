@@ -22,11 +22,11 @@ __all__ = ["CannotCompileError", "Compiled", "compile_pipeline"]
 NUMBERS_AT_ONCE = 4_000_000
 WIDE = 1_000
 
-_MODULES = """
-    compose encode ensembles linear others several text unsupervised
-    numbers.impute numbers.neighbours numbers.scale numbers.splines
-    trees.boosting trees.forests trees.libraries
-""".split()
+_MODULES = (
+    *("compose", "encode", "ensembles", "linear", "others", "several", "text", "unsupervised"),
+    *("numbers.impute", "numbers.neighbours", "numbers.scale", "numbers.splines"),
+    *("trees.boosting", "trees.forests", "trees.libraries"),
+)
 for _module in _MODULES:
     import_module(f"training.export.converters.{_module}")
 
