@@ -24,14 +24,15 @@ _OF_PYARROW = {"double": "Float64", "float": "Float32", "bool": "boolean", "larg
 
 
 def as_pandas(data: Any) -> Any:
-    """Turn a frame or a series of polars, and an array of texts, into pandas'; leave the rest."""
+    """Turn polars' and texts into pandas', and a sparse matrix into an array; leave the rest."""
+    if hasattr(data, "toarray"):
+        return data.toarray()
     if type(data).__module__.partition(".")[0] == "polars":
         if hasattr(data, "columns"):
             return pd.DataFrame({name: data[name].to_numpy() for name in data.columns})
         return pd.Series(data.to_list(), name=data.name or None)
-    if isinstance(data, np.ndarray) and data.ndim == 1 and len(data) and isinstance(data[0], str):
-        return pd.Series(data)
-    return data
+    plain = isinstance(data, list) or (isinstance(data, np.ndarray) and data.ndim == 1)
+    return pd.Series(data) if plain and len(data) and isinstance(data[0], str) else data
 
 
 def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
@@ -42,14 +43,11 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
         TrainingError: It is no table, is empty, or has a name twice.
     """
     data = as_pandas(data)
-    if isinstance(data, pd.Series) or (
-        isinstance(data, list) and data and isinstance(data[0], str)
-    ):
-        texts = pd.Series(data)
-        return as_frame(texts.to_frame("text" if texts.name is None else str(texts.name)))
+    if isinstance(data, pd.Series):
+        return as_frame(data.to_frame("text" if data.name is None else str(data.name)))
     named = isinstance(data, pd.DataFrame)
     if not named:
-        array = data.toarray() if hasattr(data, "toarray") else np.asarray(data)  # it may be sparse
+        array = np.asarray(data)
         if array.ndim != 2:
             found = f"have shape {array.shape}" if array.ndim else f"are a {type(data).__name__}"
             raise TrainingError(
