@@ -11,7 +11,7 @@ from serving.bundle.manifest import HoldOut, Task
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
-from training.export.features import as_frame, read_features
+from training.export.features import as_frame, as_pandas, read_features
 from training.export.walk import task_of
 from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
@@ -66,6 +66,7 @@ def train(
     with progress() as report:
         report(f"loading the data of {source}")
         loaded, target = project.load_data(module)
+        loaded = as_pandas(loaded)
         data = _without(loaded, column)
         frame, _ = as_frame(data)
         read_features(frame)

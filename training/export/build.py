@@ -35,7 +35,7 @@ from training.errors import TrainingError, blame
 from training.export.compile import CannotCompileError, compile_pipeline
 from training.export.contract import read_uses
 from training.export.describe import draft_manifest, own_modules
-from training.export.features import as_frame, read_features, to_columns
+from training.export.features import as_frame, as_pandas, read_features, to_columns
 from training.export.parity import check_parity
 from training.export.probe import probe_pipeline
 from training.export.walk import walk
@@ -94,6 +94,7 @@ def build_bundle(
     Raises:
         TrainingError: The data or the pipeline cannot be served.
     """
+    data = as_pandas(data)
     data_frame, named = as_frame(data)
     for _, estimator in walk(pipeline):
         if getattr(estimator, "n_jobs", None) not in (None, 1):

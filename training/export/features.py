@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,22 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     from training.export.contract import Use
 
-__all__ = ["as_frame", "check_text", "read_features", "take", "to_columns"]
+__all__ = ["as_frame", "as_pandas", "check_text", "read_features", "take", "to_columns"]
+
+#: pandas' own dtypes in place of pyarrow's, which the server need not have.
+_OF_PYARROW = {"double": "Float64", "float": "Float32", "bool": "boolean", "large_string": "string"}
+
+
+def as_pandas(data: Any) -> Any:
+    """Turn polars' and texts into pandas', and a sparse matrix into an array; leave the rest."""
+    if hasattr(data, "toarray"):
+        return data.toarray()
+    if type(data).__module__.partition(".")[0] == "polars":
+        if hasattr(data, "columns"):
+            return pd.DataFrame({name: data[name].to_numpy() for name in data.columns})
+        return pd.Series(data.to_list(), name=data.name or None)
+    plain = isinstance(data, list) or (isinstance(data, np.ndarray) and data.ndim == 1)
+    return pd.Series(data) if plain and len(data) and isinstance(data[0], str) else data
 
 
 def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
@@ -26,11 +42,9 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     Raises:
         TrainingError: It is no table, is empty, or has a name twice.
     """
-    if isinstance(data, pd.Series) or (
-        isinstance(data, list) and data and isinstance(data[0], str)
-    ):
-        texts = pd.Series(data)
-        return as_frame(texts.to_frame("text" if texts.name is None else str(texts.name)))
+    data = as_pandas(data)
+    if isinstance(data, pd.Series):
+        return as_frame(data.to_frame("text" if data.name is None else str(data.name)))
     named = isinstance(data, pd.DataFrame)
     if not named:
         array = np.asarray(data)
@@ -79,7 +93,7 @@ def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
 
 def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature:
     known = column.dropna()
-    dtype = str(column.dtype)
+    dtype = _dtype(column)
     nullable = bool(column.isna().any())
     values = known.cat.categories.tolist() if dtype == "category" else None
     kind = _kind(name, known)
@@ -124,6 +138,13 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
     )
 
 
+def _dtype(column: pd.Series[Any]) -> str:
+    name, pyarrow, _ = str(column.dtype).partition("[pyarrow]")
+    if not pyarrow:
+        return name
+    return _OF_PYARROW.get(name, name.replace("uint", "UInt").replace("int", "Int"))
+
+
 def _is_code(dtype: str, use: Use) -> bool:
     """Whether a column holds whole numbers that encoders alone read, and enumerate."""
     if not use.categories or use.text or use.imputed or use.read:
@@ -140,6 +161,12 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
     if all(issubclass(kind, int | float | np.number) and kind is not bool for kind in found):
         return "number"
     names = ", ".join(sorted(kind.__name__ for kind in found))
+    if any(issubclass(kind, date | time | timedelta) for kind in found):
+        raise TrainingError(
+            f"column {name} holds {names}, which JSON has no type for: put what the model needs of "
+            "it (the year, the weekday, days since a date) into columns of numbers before the "
+            "pipeline."
+        )
     raise TrainingError(
         f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
     )
