@@ -22,7 +22,7 @@ help: ## this menu
 
 run: export CURL = curl -s localhost:$(PORT)$(if $(MODEL_URI),/health,/v0/predict $(BODY))
 run: .venv/training $(EXAMPLE) ## set up, train the example if there is none, serve it on PORT (8080)
-	$(SAY) 'starting the server; Ctrl-C stops it. Open http://localhost:$(PORT)/v0/model_info or try'
+	$(SAY) 'starting the server; Ctrl-C stops it. Open http://localhost:$(PORT) or try'
 	@echo "$$CURL"
 	@exec $(BIN)/gunicorn --config python:serving.adapters.gunicorn 'serving.adapters.flask:create_app()'
 
