@@ -106,7 +106,7 @@ def test_every_function_stands_there(stack: Stack) -> None:
         assert function["FunctionName"] == f"canoa-prod-{name}"
         assert function["Handler"] == "serving.adapters.aws.handler"
         assert function["Runtime"] == "python3.13"
-        assert function["MemorySize"] == (512 if name == "predict" else 256)
+        assert function["MemorySize"] == (512 if name in ("predict", "explain") else 256)
         assert 5 < function["Timeout"] < 30  # more than a store may take, less than the gateway
         variables = function["Environment"]["Variables"]
         assert variables["MODEL_URI"] == f"s3://{stack.bucket()}/models/credit"

@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def _rows(
     lines: Iterator[list[str]], features: Sequence[Feature]
 ) -> Iterator[dict[str, msgspec.Raw | str | bool | None]]:
     header = next(lines, [])
-    if twice := {name for name in header if header.count(name) > 1}:
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise Malformed(f"The header names the column {min(twice)!r} twice.")
     known = {feature.name: feature for feature in features}
     columns = [(name, known.get(name)) for name in header]
