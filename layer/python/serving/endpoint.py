@@ -113,8 +113,7 @@ def endpoint(
         body: The type of the JSON body, for /openapi.json; a msgspec type.
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.
-        media: The media types of bodies that it takes. /openapi.json says of any other than JSON
-            that the answer comes in it as well.
+        media: The media types of bodies that it takes. /openapi.json describes JSON.
     """
     process()  # a setting that cannot be read ends the start, not the first request
     route = Route(method, path, scope, body, answer, locked, media)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serving.bundle.manifest import Manifest
-from serving.endpoint import Function, Route
+from serving.endpoint import Function
 from serving.errors import FieldError
 from serving.model.json_schema import Json, ModelSchema, object_schema, ref
 from serving.process import process
@@ -94,7 +94,7 @@ def _operation(
             "200": {
                 "description": "Done.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {media_type: {"schema": schema(route.answer)}, **_others(route)},
+                "content": {media_type: {"schema": schema(route.answer)}},
             },
         },
     }
@@ -109,18 +109,15 @@ def _operation(
                 for name, kind in route.body.query(manifest).items()
             ]
             _refuse(operation, "404")  # there may be nothing to answer the question with
+        # One form is described: generators of clients cannot choose between several.
+        others = "".join(f" {media} is taken too." for media in route.media if media != JSON)
         operation["requestBody"] = {
             "required": True,
-            "description": f"At most {settings.max_body_bytes} bytes of UTF-8.",
-            "content": {"application/json": content, **_others(route)},
+            "description": f"At most {settings.max_body_bytes} bytes of UTF-8.{others}",
+            "content": {"application/json": content},
         }
         _refuse(operation, "400", "413", "415", "422")
     return operation
-
-
-def _others(route: Route) -> Json:
-    """Describe what is not JSON: a text."""
-    return {media: {"schema": _STRING} for media in route.media if media != JSON}
 
 
 def _plain(schema: Any) -> Any:
