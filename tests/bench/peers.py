@@ -53,7 +53,7 @@ def score(body):
     row = json.loads(body)["instances"][0]
     feed = {
         node.name: np.array(
-            [[row[name] for name in group]], dtype=object if "string" in node.type else np.float32
+            [[row[name] for name in group]], dtype=object if "string" in node.type else np.float64
         )
         for node, group in zip(session.get_inputs(), groups)
     }
