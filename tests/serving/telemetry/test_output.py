@@ -204,3 +204,24 @@ def test_without_standard_output(close: str) -> None:
 
     assert process.communicate(timeout=10)[1] == b""
     assert process.returncode == 0
+
+
+def test_no_line_goes_into_a_file_that_became_descriptor_1(tmp_path: Path) -> None:
+    """A process that starts with standard output closed drops and counts its lines."""
+    file = tmp_path / "model"
+    script = f"""
+import os
+from serving.telemetry.logs import count_drops, log
+dropped = []
+count_drops(lambda: dropped.append(1))
+assert os.open({str(file)!r}, os.O_WRONLY | os.O_CREAT) == 1
+log("info", "line")
+log("info", "line")
+assert len(dropped) == 2
+"""
+    path = {"PYTHONPATH": str(ROOT / "layer" / "python")}
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", script]
+    run = subprocess.run(closed, stderr=subprocess.PIPE, timeout=20, env=path, check=False)
+
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert file.read_bytes() == b""

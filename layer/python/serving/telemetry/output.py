@@ -32,6 +32,10 @@ class Output:
     def write(self, line: bytes) -> bool:
         """Write *line*, and report whether that worked."""
         stream, begun = sys.stdout, False
+        # There is no log if the process started without a descriptor 1. A file or a connection
+        # that was opened since may have this number: a line must not go there.
+        if stream is None:
+            return False
         try:
             # It is wrapped where functions-framework adds its ids, and on AWS Lambda.
             if stream is not sys.__stdout__ or not hasattr(select, "poll"):
