@@ -513,6 +513,20 @@ def test_a_provider_that_answers_wrongly_is_not_believed(
         wait_for(lambda: ask(send, idp.token()).status == 200)
 
 
+def test_an_odd_entry_costs_no_other_key(credit: Path, idp: Provider) -> None:
+    """A list of keys with entries of any shape still gives its good keys."""
+    values: list[Any] = [None, 7, [], {}, "", "é"]
+    odd = {"kid": "odd", "use": "sig", "kty": "RSA", "n": "AQAB", "e": "AQAB"}
+    idp.listed = [
+        *(None, 7, "key", [], {}, odd),
+        *({**odd, name: value} for name in odd for value in values),
+        {**odd, "alg": ["RS256"]},
+        {**odd, "kty": "OKP", "crv": "Ed448", "x": "AQAB"},
+    ]
+    with direct(credit, **trusting(idp)) as send:
+        assert ask(send, idp.token()).status == 200
+
+
 def test_a_provider_that_is_not_there(credit: Path, idp: Provider) -> None:
     """Nobody listens: 503 at once; strangers are asked for a token as ever, and health answers."""
     away = {"JWT_ISSUER": "http://127.0.0.1:9", "JWT_AUDIENCE": AUDIENCE}

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import msgspec
 from jwt import PyJWK
-from jwt.exceptions import PyJWTError
 
 from serving.errors import KeysUnavailable
 from serving.settings import is_https
@@ -137,7 +136,7 @@ class _Provider(msgspec.Struct):
 
 
 class _KeyList(msgspec.Struct):
-    keys: list[dict[str, Any]]
+    keys: list[Any]
 
 
 T = TypeVar("T")
@@ -184,12 +183,14 @@ def _keep(listed: _KeyList) -> dict[str, PyJWK]:
     """
     keys: dict[str, PyJWK] = {}
     for described in listed.keys:
+        if not isinstance(described, dict):
+            continue
         kid = described.get("kid")
         if not isinstance(kid, str) or described.get("use", "sig") != "sig" or "d" in described:
             continue  # nameless, not for signatures, or private
         try:
             key = PyJWK(described)
-        except (PyJWTError, ValueError, TypeError):  # of a kind that is not accepted anyway
+        except Exception:  # noqa: S112  # one odd entry must not cost the others
             continue
         if key.algorithm_name in ALGORITHMS:
             keys.setdefault(kid, key)
