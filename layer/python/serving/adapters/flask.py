@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import flask
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import Rule
 
 from serving.access.gate import Caller
@@ -93,10 +93,20 @@ def _view(function: Function, limit: Limit | None) -> flask.typing.RouteCallable
 
 
 def _not_found(handler: Callable[[Request], Answer]) -> flask.typing.ErrorHandlerCallable:
-    def handle(_: Exception) -> ResponseReturnValue:
+    def handle(error: Exception) -> ResponseReturnValue:
+        # Flask makes an InternalServerError of whatever fails outside an endpoint.
+        if isinstance(error, InternalServerError):
+            return respond(_request(), _failing(error.original_exception or error), None)
         return respond(_request(), handler, None)
 
     return handle
+
+
+def _failing(failure: BaseException) -> Callable[[Request], Answer]:
+    def fail(_: Request) -> Answer:
+        raise failure
+
+    return fail
 
 
 def _request() -> Request:
