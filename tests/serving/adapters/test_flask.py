@@ -65,3 +65,18 @@ def test_a_failure_outside_a_function_is_no_404(
     assert "secret" not in reply.text
     logged = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (logged["status"], logged["error"]) == (500, "ZeroDivisionError")
+
+
+@pytest.mark.parametrize("base", ["", "/ml"])
+@pytest.mark.parametrize("path", ["/", "/mine", "/mine/"])
+def test_no_path_is_redirected(make: Make, base: str, path: str) -> None:
+    """With a slash or without, the answer is the function's or our 404: the Host leads nowhere."""
+    client = make(path, BASE_PATH=base).test_client()
+    found = {
+        sent: client.get(base + sent, headers={"Host": "evil.example"}).status_code
+        for sent in ("", "/", "/mine", "/mine/", "/mine//", "/other")
+    }
+
+    assert set(found.values()) == {200, 404}
+    assert found[path] == 200
+    assert path.endswith("/") or found[path + "/"] == 404

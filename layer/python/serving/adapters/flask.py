@@ -36,7 +36,10 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     for function in found:
         # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
         for path in served_paths(function.route, here.settings.base_path):
-            app.url_map.add(Rule(path, endpoint=function.__name__))
+            # A path that ends in a slash answers without it too, where Werkzeug would redirect to a
+            # host that the client names.
+            strict = not path.endswith("/")
+            app.url_map.add(Rule(path, endpoint=function.__name__, strict_slashes=strict))
         app.view_functions[function.__name__] = _view(function, limit)
     missing = not_found([function.route for function in found], here.settings.base_path)
     app.register_error_handler(HTTPException, _not_found(missing))
