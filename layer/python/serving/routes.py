@@ -17,16 +17,23 @@ __all__ = ["load_functions", "not_found", "scopes", "served_paths"]
 _HEALTH = "/health"
 
 
-def load_functions(folder: str | os.PathLike[str], target: str | None = None) -> list[Function]:
+def load_functions(
+    folder: str | os.PathLike[str], target: str | None = None, *, taken: Iterable[str] = ()
+) -> list[Function]:
     """
     Load every function of *folder*, or the *target* alone, in order of name.
 
     Files are loaded by path, as functions-framework does: they are not a package, and a file that
     is named like a library must not replace it.
 
+    Args:
+        folder: Where the files are.
+        target: The one function to load.
+        taken: The paths that the server answers itself.
+
     Raises:
-        FunctionsError: The folder has no functions or lacks the target, or a file lacks the
-            function that its name promises.
+        FunctionsError: The folder has no functions or lacks the target, a file lacks the function
+            that its name promises, or two functions have the same path.
     """
     files: list[str] = []
     with contextlib.suppress(OSError):
@@ -42,7 +49,19 @@ def load_functions(folder: str | os.PathLike[str], target: str | None = None) ->
                 f"FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
             )
         names = [target]
-    return [_load(os.path.join(folder, f"{name}.py"), name) for name in names]
+    files = [os.path.join(folder, f"{name}.py") for name in names]
+    functions = [_load(file, name) for file, name in zip(files, names, strict=True)]
+    # One path leads to one function, for every method; with a slash at its end or without.
+    owners = {path.rstrip("/"): "the server itself" for path in taken}
+    for file, function in zip(files, functions, strict=True):
+        owner = owners.setdefault(function.route.path.rstrip("/"), file)
+        if owner != file:
+            route = function.route
+            raise FunctionsError(
+                f"{file} answers {route.method} {route.path}, but {owner} has this path already: "
+                "give each function a path of its own."
+            )
+    return functions
 
 
 def served_paths(route: Route, base: str) -> list[str]:

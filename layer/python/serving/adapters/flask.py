@@ -30,7 +30,8 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     here = process()
     app.url_map.merge_slashes = False  # every other path is a 404, never a redirect
     with stopping():
-        found = [*load_functions(functions), _metrics()]
+        metrics = _metrics()
+        found = [*load_functions(functions, taken=[metrics.route.path]), metrics]
         here.gate.check_scopes(scopes(found))
         limit = _limit(here.settings.rate_limit, here.settings.rate_limit_storage)
     for function in found:
@@ -39,8 +40,8 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
             # A path that ends in a slash answers without it too, where Werkzeug would redirect to a
             # host that the client names.
             strict = not path.endswith("/")
-            app.url_map.add(Rule(path, endpoint=function.__name__, strict_slashes=strict))
-        app.view_functions[function.__name__] = _view(function, limit)
+            app.url_map.add(Rule(path, endpoint=function.route.path, strict_slashes=strict))
+        app.view_functions[function.route.path] = _view(function, limit)
     missing = not_found([function.route for function in found], here.settings.base_path)
     app.register_error_handler(HTTPException, _not_found(missing))
     return app
