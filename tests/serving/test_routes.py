@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -60,3 +61,63 @@ def test_a_function_may_have_the_name_metrics(tmp_path: Path) -> None:
 
     assert client.get("/v0/numbers").text == "{}"
     assert "canoa" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def", ", line 1: SyntaxError: invalid syntax"),
+        ("\nimport gone_1", ", line 2: ModuleNotFoundError: No module named 'gone_1'"),
+        ("\n\n{}['a\\nb']", ", line 3: KeyError: 'a\\nb'"),
+        ("raise ValueError('a\\nb')", ", line 1: ValueError: a b"),
+        ("import json\njson.loads('')", ", line 2: JSONDecodeError: Expecting value: line 1"),
+        ("raise SystemExit(0)", ", line 1: SystemExit: 0"),
+        ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+        ("broken = 7", " needs a function 'broken' under @endpoint(…)."),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    """Whatever a file raises, one line says the file, its line and the error."""
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+
+    said = rejected(tmp_path)
+    assert said.startswith(f"{file}{reason}")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "dangling link", "folder"])
+def test_only_a_regular_file_is_loaded(tmp_path: Path, kind: str) -> None:
+    """A named pipe would never end, and a link may lead nowhere."""
+    file = tmp_path / "odd.py"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(tmp_path / "gone")
+
+    assert rejected(tmp_path) == f"{file} must be a regular file."
+
+
+@pytest.mark.parametrize(
+    ("route", "reason"),
+    [
+        ('"get", "/x"', "the method is 'get', but must be GET, POST, PUT, PATCH, DELETE."),
+        ('"OPTIONS", "/x"', "the method is 'OPTIONS', but must be"),
+        ('None, "/x"', "the method is None, but must be"),
+        ('"GET", "x"', "the path is 'x', but must start with /"),
+        ('"GET", ""', "the path is '', but must start with /"),
+        ('"GET", "/x/<name>"', "the path is '/x/<name>', but must start with /"),
+        ('"GET", "/x y"', "the path is '/x y', but must start with /"),
+        ('"GET", None', "the path is None, but must start with /"),
+        ('"GET", "/x", scope=""', "the scope is '', but must be None or a word"),
+        ('"GET", "/x", scope="Predict"', "the scope is 'Predict', but must be None or a word"),
+        ('"GET", "/x", scope=False', "the scope is False, but must be None or a word"),
+    ],
+)
+def test_the_decorator_checks_what_it_is_given(tmp_path: Path, route: str, reason: str) -> None:
+    """A method, a path or a scope that no request could match ends the start."""
+    file = write(tmp_path, "mine", route)
+
+    assert rejected(tmp_path).startswith(f"{file}, line 4: {reason}")

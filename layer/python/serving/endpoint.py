@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from serving.access.api_keys import SCOPE
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
+from serving.errors import FieldError, FunctionsError, InternalError, MethodNotAllowed, Problem
 from serving.process import process
 from serving.request import JSON, Request, check_body, decode
 from serving.telemetry.logs import describe, log
@@ -114,8 +116,12 @@ def endpoint(
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.
         media: The media types of bodies that it takes. /openapi.json describes JSON.
+
+    Raises:
+        FunctionsError: The method, the path or the scope is not of a known form.
     """
     process()  # a setting that cannot be read ends the start, not the first request
+    _check_form(method, path, scope)
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
@@ -128,6 +134,26 @@ def endpoint(
         return cast(Function, function)
 
     return decorate
+
+
+def _check_form(method: str, path: str, scope: str | None) -> None:
+    if method not in _OWN_METHODS:
+        raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
+    if not (isinstance(path, str) and _PATH.fullmatch(path)):
+        raise FunctionsError(
+            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
+        )
+    if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
+        raise FunctionsError(
+            f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
+            "'_' and '-'."
+        )
+
+
+#: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
+_OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Werkzeug takes what stands between < and > for a variable.
+_PATH = re.compile(r"/[^<>?#\s]*")
 
 
 def respond(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import traceback
 from collections.abc import Callable, Iterable
 from typing import cast
 
 from serving.endpoint import Answer, Function, Request, Route
 from serving.errors import FunctionsError, NotFound
+from serving.process import process
 
 __all__ = ["load_functions", "not_found", "scopes", "served_paths"]
 
@@ -32,9 +34,11 @@ def load_functions(
         taken: The paths that the server answers itself.
 
     Raises:
-        FunctionsError: The folder has no functions or lacks the target, a file lacks the function
-            that its name promises, or two functions have the same path.
+        FunctionsError: The folder has no functions or lacks the target, a file cannot be loaded or
+            lacks the function that its name promises, or two functions have the same path.
+        SystemExit: A setting cannot be read.
     """
+    process()  # first, so that a wrong setting is not reported as a file's fault
     files: list[str] = []
     with contextlib.suppress(OSError):
         files = os.listdir(folder)
@@ -87,11 +91,26 @@ def scopes(functions: Iterable[Function]) -> list[str]:
 
 def _load(path: str, name: str) -> Function:
     spec = importlib.util.spec_from_file_location(f"functions.{name}", path)
-    if spec is None or spec.loader is None:
-        raise FunctionsError(f"{path} cannot be loaded as Python.")
+    if spec is None or spec.loader is None or not os.path.isfile(path):
+        raise FunctionsError(f"{path} must be a regular file.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise FunctionsError(f"{path}{_reason(error, spec.origin)}") from error
     function = getattr(module, name, None)
-    if not hasattr(function, "route"):
+    if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
     return cast(Function, function)
+
+
+def _reason(error: BaseException, file: str | None) -> str:
+    """Say in one line where in *file* the *error* arose, and what it is."""
+    text = str(error)
+    if isinstance(error, SyntaxError) and error.filename == file:
+        line, text = error.lineno, error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
+    kind = "" if isinstance(error, FunctionsError) else f"{type(error).__name__}: "
+    return f"{f', line {line}' if line else ''}: {kind}{' '.join(text.split())}"
