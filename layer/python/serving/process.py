@@ -52,18 +52,22 @@ class Process:
         Note where the server listens. If nothing but loopback reaches it, it is at home.
 
         At home, a server opens its user's own pickles. A server that never calls this is not.
+        Elsewhere, an API that is open because no setting closes it is logged.
 
         Args:
             addresses: What `socket.getsockname` returns of every socket that takes requests.
         """
         # A Unix socket's address is a path; a proxy may stand before it.
         hosts = [address[0] if isinstance(address, tuple) else "" for address in addresses]
+        # None are known where each worker opens its own (--reuse-port).
+        on_loopback = bool(hosts) and all(map(_is_loopback, hosts))
+        if not on_loopback:
+            self.gate.announce_reachable()
         at_home = (
             self.platform is None
             and self.settings.allow_pickle is None
             and _is_loopback(self.settings.host or "127.0.0.1")
-            and bool(hosts)  # none are known where each worker opens its own (--reuse-port)
-            and all(map(_is_loopback, hosts))
+            and on_loopback
         )
         self.model.trust = self._trust._replace(at_home=at_home)
 

@@ -17,11 +17,13 @@ import psutil
 import pytest
 import requests
 from serving.errors import FunctionsError
+from serving.process import Process
 from serving.routes import load_functions
 
+from tests.helpers.access.keys import API_KEYS
 from tests.helpers.example import JSON, ROW
 from tests.helpers.platforms import direct
-from tests.helpers.servers import ROOT, clean_environment, serving, start, wait_for
+from tests.helpers.servers import ROOT, clean_environment, lines, serving, start, wait_for
 
 
 def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
@@ -292,3 +294,42 @@ def test_host_says_where_to_listen() -> None:
     assert bound(DYNO="web.1", AUTH="none", HOST="127.0.0.1") == ["127.0.0.1:8123"]
     assert bound(HOST="127.0.0.2") == ["127.0.0.2:8123"]
     assert bound(HOST="::1") == ["[::1]:8123"]
+
+
+OPEN = "open: everybody who reaches this address is let in"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "settings", "warned"),
+    [
+        (["127.0.0.1", "::1"], {}, False),
+        (["127.0.0.1", "192.0.2.1"], {}, True),
+        (["::"], {}, True),
+        ([], {}, True),
+        (["192.0.2.1"], {"AUTH": "none"}, False),
+        (["192.0.2.1"], {"API_KEYS": API_KEYS}, False),
+        (["192.0.2.1"], {"DYNO": "web.1"}, False),
+    ],
+)
+def test_an_open_server_that_others_reach_says_so(
+    hosts: list[str], settings: dict[str, str], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless keys close it, or AUTH=none opens it on purpose."""
+    Process(settings).listen((host, 8000) for host in hosts)
+
+    assert (OPEN in capsys.readouterr().out) is warned
+
+
+def test_an_open_server_says_so_at_the_start(credit: Path, tmp_path: Path) -> None:
+    """The log has a warning with what to set; a proxy may stand before the second socket."""
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"]
+    command += ["--bind", "127.0.0.1:{port}", "--bind", f"unix:{tmp_path}/socket"]
+    command.append("serving.adapters.flask:create_app()")
+    with start(command, {"MODEL_URI": str(credit), "WEB_CONCURRENCY": "1"}) as server:
+        assert requests.get(f"{server}/health", timeout=10).status_code == 200
+        [line] = lines(server, OPEN)
+    with serving(credit, WEB_CONCURRENCY="1") as server:
+        assert lines(server, OPEN) == []
+
+    assert line["level"] == "warning"
+    assert "API_KEYS" in line["reason"]

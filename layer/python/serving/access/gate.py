@@ -109,6 +109,16 @@ class Gate:
                 f"RATE_LIMIT does nothing on {self._platform}: use the platform's throttling",
             )
 
+    def announce_reachable(self) -> None:
+        """Log that others may reach an API that is open only because no setting closes it."""
+        if self._auth is None:
+            log(
+                "warning",
+                "open: everybody who reaches this address is let in",
+                reason="More than this machine may reach it. Set API_KEYS (python -m training key "
+                "NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; or AUTH=none to keep it open.",
+            )
+
     def fetch_keys(self) -> None:
         """Fetch the identity provider's keys, so that the first token finds them."""
         if self._tokens:
