@@ -64,6 +64,8 @@ def category_of(value: Any, column: Column) -> Any:
     if isinstance(value, str):
         raise CannotCompileError("it knows strings in a column of numbers")
     if column.whole:
+        if int(value) >= 2**63:
+            raise CannotCompileError("it knows integers of 2**63 and more, which int64 cannot hold")
         return int(value)
     return np.nan if missing else float(value)
 
