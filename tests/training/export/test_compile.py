@@ -139,6 +139,13 @@ STEPS = {
     ),
     "few categories": (OneHotEncoder(max_categories=2, handle_unknown="ignore"), ["a", "b"]),
     "a category that is dropped": (OneHotEncoder(drop="first", handle_unknown="ignore"), ["a"]),
+    **{
+        f"rare categories behind one that is dropped, {unknown}": (
+            OneHotEncoder(drop="first", min_frequency=2, handle_unknown=unknown),
+            ["a", "b", "n"],
+        )
+        for unknown in ("infrequent_if_exist", "warn", "ignore")
+    },
     "numbers as categories": (ONE_HOT, ["n"]),
     "numbers and text as categories": (ONE_HOT, ["n", "a", "b"]),
     "ordinal": (
