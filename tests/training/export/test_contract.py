@@ -136,6 +136,19 @@ def test_codes_beyond_int64_are_not_compiled(tmp_path: Path) -> None:
     assert manifest.features[0].categories == [7, 2**63, 2**64 - 1]
 
 
+def test_the_encoder_knows_better_than_the_dtype(tmp_path: Path) -> None:
+    """A category that pandas lists, and that no row had, is rejected as the pipeline would."""
+    towns = pd.Categorical(DATA["town"], categories=["Tacna", "Lima", "Cusco", "Ica"])
+    data = DATA[["amount"]].assign(town=towns)
+    columns = ColumnTransformer([("town", OneHotEncoder(), ["town"])], remainder="passthrough")
+    model = packed(tmp_path, make_pipeline(columns, LogisticRegression()).fit(data, TARGET), data)
+
+    assert model.manifest.features[1].categories == ["Cusco", "Ica", "Lima"]
+    assert ask(model, amount=100, town="Lima")[0]["label"] in ("yes", "no")
+    with pytest.raises(InvalidInstances):
+        ask(model, amount=100, town="Tacna")
+
+
 def test_no_text_of_the_rows_is_in_the_manifest(model: Model) -> None:
     """Neither a column that is not read, nor one that is split into words."""
     written = manifest_text(model.manifest)
