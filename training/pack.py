@@ -74,6 +74,9 @@ def pack(
         _check_model(model, pipeline)
         check_pickles(model)
         strings = categories_of_text(model, [name for name in header if name not in targets])
+        classes = classes_of(model)
+        if len(targets) == 1 and classes is not None and all(isinstance(v, str) for v in classes):
+            strings[targets[0]] = set(classes)  # "True" and "1" are texts to such a model
     if fitted_with is not None:
         _say(
             f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
@@ -100,10 +103,10 @@ def pack(
         elif truth and task_of(model) in ("classification", "regression"):
             report("evaluating on the sample")
             with blame(f"the pipeline cannot be evaluated against the column {targets[0]}"):
+                if classes is not None:
+                    _check_labels(truth[0], classes, f"the column {targets[0]} of {sample}")
                 metrics["sample"] = evaluate.evaluate(model, data, truth[0])
-                classes = classes_of(model)
-                classes = None if classes is None else len(classes)
-                scoring = evaluate.scorer(model, classes)
+                scoring = evaluate.scorer(model, None if classes is None else len(classes))
                 if not takes_texts(model):
                     importances = evaluate.permutation(
                         model, data, truth[0], scoring=scoring, seed=evaluate.SEED
@@ -127,6 +130,16 @@ def pack(
     _, manifest = read_manifest(FolderStore(path))
     say(*next_step(models / name, manifest, max_model_bytes))
     return path
+
+
+def _check_labels(truth: Any, classes: Any, what: str) -> None:
+    if missing := int(pd.isna(truth).sum()):
+        raise TrainingError(f"{what} is missing in {missing} rows; leave those rows out.")
+    known = dict.fromkeys(np.asarray(classes).tolist())
+    strange = [value for value in truth.tolist() if value not in known]
+    if len(strange) == len(truth) or len({isinstance(v, str) for v in [*strange, *known]}) > 1:
+        shown = ", ".join(map(repr, list(known)[:10]))
+        raise TrainingError(f"{what} holds {strange[0]!r}, but the model's classes are {shown}.")
 
 
 def _check_outputs(model: Any, data: Any, targets: int) -> None:

@@ -162,6 +162,38 @@ def test_a_csv_that_is_right_is_taken(pack: Run, content: bytes, name: str) -> N
     assert status == 0, lines
 
 
+@pytest.mark.parametrize("classes", [("True", "False"), ("1", "0"), ("NA", "null")])
+def test_classes_that_are_texts_are_read_as_texts(pack: Run, classes: tuple[str, str]) -> None:
+    """Whatever else such a text could mean in a CSV file."""
+    target = np.where(TARGET == "even", *classes)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(DATA, target)
+    status, said = pack(dumped(model), DATA.assign(answer=target).to_csv(index=False).encode())
+
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("classes", "answers", "words"),
+    [
+        ((1, 0), ("yes", "no"), ["'no'", "the model's classes are 0, 1"]),
+        ((1, 0), ("1", "x"), ["'x'", "the model's classes are 0, 1"]),
+        (("yes", "no"), (1, 0), ["'0'", "the model's classes are 'no', 'yes'"]),
+        (("yes", "no"), ("yes", ""), ["is missing in 1", "leave those rows out"]),
+    ],
+)
+def test_a_target_of_another_kind_is_one_sentence(
+    pack: Run, classes: Any, answers: Any, words: list[str]
+) -> None:
+    """It names the file's column, and the classes that the model knows."""
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    model.fit(DATA, np.where(TARGET == "even", *classes))
+    rows = DATA.assign(answer=np.where(TARGET == "even", *answers))
+
+    found = pack(dumped(model), rows.to_csv(index=False).encode())
+    assert_refused(found, "the column answer of rows.csv", *words)
+    assert "ValueError" not in found[1][-1]
+
+
 def test_a_class_of_a_notebook_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its module is __main__, which is another one here: what to do is said."""
     notebook = types.ModuleType("__main__")
@@ -307,6 +339,22 @@ def test_an_estimator_that_raises_ends_in_one_sentence(
     """Whatever it raises, wherever, and whether it can be copied or pickled."""
     assert_refused(train(lines), *words)
     assert not (tmp_path / "models").exists()
+
+
+def test_classes_of_two_kinds_are_one_sentence(train: Run) -> None:
+    """It names the kinds."""
+    lines = """
+data_alone = load_data
+def load_data():
+    data, target = data_alone()
+    mixed = pd.Series(target, dtype=object)
+    mixed[:20] = 1
+    return data, mixed
+def build_pipeline():
+    return LogisticRegression()
+"""
+    found = train(lines)
+    assert_refused(found, "the target holds int and str; classes are of one kind only.")
 
 
 def test_warnings_are_one_line(train: Run) -> None:

@@ -82,7 +82,7 @@ def compile_pipeline(
     except CannotCompileError as error:
         step = _name(pipeline, getattr(error, "step", pipeline))
         raise CannotCompileError(f"step {step} cannot be compiled to ONNX: {error}") from error
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise CannotCompileError(
             f"a step cannot be compiled to ONNX: {type(error).__name__}: {error}"
         ) from error

@@ -105,7 +105,8 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
         # Only what an encoder enumerates is enumerated: names and texts stay out of the manifest.
         return Feature(name=name, kind="text", dtype=dtype, nullable=nullable, missing=missing)
     if kind == "category":
-        if use is not None and use.categories and dtype != "category":
+        if use is not None and use.categories and not (dtype == "category" and use.read):
+            # What an encoder knows, and not what the dtype or the rows happen to list.
             values = [value for value in use.categories if isinstance(value, str)]
         categories = values if values is not None else sorted(set(known))
         if not all(isinstance(value, str) for value in categories):

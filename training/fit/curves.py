@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -98,9 +99,13 @@ def _tenths(x: Any, y: Any) -> Curve:
 def _histogram(values: Any) -> Histogram | None:
     """Count values between the 1st and 99th percentile; what lies outside counts at the ends."""
     low, high = np.quantile(values, [0.01, 0.99], method="nearest")
-    if not (np.isfinite(high - low) and high > low):
+    if not (np.isfinite(high - low) and high - low > np.finfo(float).tiny):
         return None
-    counts, edges = np.histogram(np.clip(values, low, high), bins=_BINS, range=(low, high))
+    # Bins are counted from the lowest value: there are too few floats beside a large one.
+    counts, steps = np.histogram(
+        np.clip(values, low, high) - low, bins=_BINS, range=(0.0, high - low)
+    )
+    edges = np.minimum(low + steps, high)
     merged: list[int] = []
     kept = [edges[0]]
     waiting = 0
@@ -118,4 +123,10 @@ def _histogram(values: Any) -> Histogram | None:
 
 
 def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.5g}") for value in np.asarray(values, float).tolist()]
+    """Round to five digits of the range, which may be narrow beside the values."""
+    found = np.asarray(values, float).tolist()
+    width = max(found) - min(found) or abs(found[0])
+    if not (width and math.isfinite(width)):
+        return [float(f"{value:.5g}") for value in found]
+    digits = 4 - math.floor(math.log10(width))
+    return [round(value, digits) for value in found]

@@ -99,18 +99,22 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
         data: The n rows as load_data() returned them.
 
     Raises:
-        TrainingError: hold_out() raises, or returns no boolean mask of n rows.
+        TrainingError: hold_out() raises, or returns no boolean mask of these n rows.
     """
     function = getattr(module, "hold_out", None)
     if function is None:
         return None
     with blame("hold_out() failed", module.__file__):
-        mask, digest = np.asarray(function(data)), _digest(function)
+        # A column that it adds for itself is no feature.
+        found = function(data.copy() if hasattr(data, "copy") else data)
+        mask, digest = np.asarray(found), _digest(function)
     if mask.shape != (len(data),) or mask.dtype != np.bool_:
         raise TrainingError(
             f"hold_out() must return one boolean a row, shape ({len(data)},), but it returned "
             f"{mask.dtype} of shape {mask.shape}."
         )
+    if isinstance(found, pd.Series):
+        mask = _in_order(found, data)
     if not mask.any() or mask.all():
         raise TrainingError(f"hold_out() chose {int(mask.sum()):,} of {len(mask):,} rows.")
     return Chosen(mask, digest)
@@ -198,6 +202,20 @@ def _module_name(project: str) -> str:
     return path.stem
 
 
+def _in_order(mask: Any, data: Any) -> Any:
+    """Return a Series as an array in the order of the rows of *data*."""
+    index = getattr(data, "index", None)
+    index = index if isinstance(index, pd.Index) else pd.RangeIndex(len(data))
+    if mask.index.equals(index):
+        return mask.to_numpy()
+    if not (index.is_unique and mask.index.is_unique and index.isin(mask.index).all()):
+        raise TrainingError(
+            "hold_out() returned a Series whose index is not that of the rows: return one with the "
+            "same index, or an array in the order of the rows."
+        )
+    return mask.reindex(index).to_numpy()
+
+
 def _digest(function: Any) -> str:
     """Digest a function's source, and the constants of its module that it names."""
     parts = [inspect.getsource(function)]
@@ -217,6 +235,10 @@ def _check_values(target: Any) -> None:
 
 
 def _check_classes(target: Any) -> None:
+    kinds = {type(value) for value in target.tolist()}
+    if str in kinds and len(kinds) > 1:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise TrainingError(f"the target holds {names}; classes are of one kind only.")
     with blame("the target must hold strings, whole numbers or booleans, and one kind only"):
         classes, counts = np.unique(target, return_counts=True)
     if np.issubdtype(classes.dtype, np.floating) and (classes != np.floor(classes)).any():

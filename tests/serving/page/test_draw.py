@@ -88,6 +88,30 @@ def test_no_bar_shows_fewer_than_five_rows() -> None:
     assert text.histogram is None
 
 
+@pytest.mark.parametrize(
+    ("low", "width"), [(2**53, 6), (1_700_000_000, 3600), (-1e17, 64), (0, 1e-320), (0, 1e-300)]
+)
+def test_a_narrow_range_far_from_zero_has_its_bars(low: float, width: float) -> None:
+    """The edges are told apart where a float allows it, and lie between the lowest and highest."""
+    values = np.linspace(low, low + width, 300)
+    feature = Feature(name="n", kind="number", dtype="float64", nullable=False)
+    shape = draw_shapes([feature], [values.tolist()])["n"]
+
+    if width < 1e-307:
+        assert shape.histogram is None
+        return
+    assert shape.histogram is not None
+    edges = np.asarray(shape.histogram.edges)
+    assert sum(shape.histogram.counts) == 300
+    assert edges[0] < edges[-1]
+    assert (np.diff(edges) >= 0).all()
+    assert edges[0] == pytest.approx(low, rel=0, abs=width / 20)
+    assert edges[-1] == pytest.approx(low + width, rel=0, abs=width / 20)
+    if low == 1_700_000_000:
+        assert len(set(edges)) == 21
+    ET.fromstring(draw.histogram("n", shape.histogram, "n"))  # noqa: S314
+
+
 def test_curves_are_those_of_the_answers() -> None:
     """Perfect answers have a perfect curve; a regression has residuals, and no ROC."""
     truth = np.array(["a", "b"] * 50)

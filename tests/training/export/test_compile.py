@@ -24,6 +24,7 @@ from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -40,6 +41,7 @@ from sklearn.preprocessing import (
     SplineTransformer,
     StandardScaler,
 )
+from sklearn.svm import LinearSVC
 
 from tests.helpers.servers import ROOT
 from training.export.compile import CannotCompileError, compile_pipeline
@@ -139,6 +141,13 @@ STEPS = {
     ),
     "few categories": (OneHotEncoder(max_categories=2, handle_unknown="ignore"), ["a", "b"]),
     "a category that is dropped": (OneHotEncoder(drop="first", handle_unknown="ignore"), ["a"]),
+    **{
+        f"rare categories behind one that is dropped, {unknown}": (
+            OneHotEncoder(drop="first", min_frequency=2, handle_unknown=unknown),
+            ["a", "b", "n"],
+        )
+        for unknown in ("infrequent_if_exist", "warn", "ignore")
+    },
     "numbers as categories": (ONE_HOT, ["n"]),
     "numbers and text as categories": (ONE_HOT, ["n", "a", "b"]),
     "ordinal": (
@@ -259,6 +268,19 @@ def test_a_step_without_a_converter_is_named() -> None:
     with pytest.raises(
         CannotCompileError, match=r"'functiontransformer-2' .*'fix' has no operator"
     ):
+        compile_pipeline(model, draft)
+
+
+def test_one_against_one_of_text_is_named() -> None:
+    """skl2onnx writes a graph for it that no runtime opens."""
+    data = TEXT[["n"]]
+    model = make_pipeline(StandardScaler(), OneVsOneClassifier(LinearSVC()))
+    model.fit(data, ["a", "b", "c", "a", "b"])
+    draft = draft_manifest(
+        "m", model, data, named=True, rows=data, metrics={}, permutation=None, seed=None
+    )
+
+    with pytest.raises(CannotCompileError, match=r"'onevsoneclassifier' .*classes only.*text"):
         compile_pipeline(model, draft)
 
 

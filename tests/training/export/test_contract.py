@@ -49,8 +49,8 @@ COLUMNS = ColumnTransformer(
 )
 
 
-def packed(folder: Path, pipeline: Any, data: Any) -> Model:
-    """Make a bundle of a fitted pipeline, and open it."""
+def built(folder: Path, pipeline: Any, data: Any) -> Manifest:
+    """Make a bundle of a fitted pipeline."""
     build_bundle(
         folder,
         "m",
@@ -61,6 +61,12 @@ def packed(folder: Path, pipeline: Any, data: Any) -> Model:
         seed=None,
         report=lambda _: None,
     )
+    return open_bundle(FolderStore(folder)).manifest
+
+
+def packed(folder: Path, pipeline: Any, data: Any) -> Model:
+    """Make a bundle of a fitted pipeline, and open it."""
+    built(folder, pipeline, data)
     return open_model(open_bundle(FolderStore(folder)))
 
 
@@ -115,6 +121,32 @@ def test_whole_numbers_are_exact(model: Model, pipeline: Any) -> None:
         with pytest.raises(InvalidInstances) as error:
             ask(model, code=wrong, **row)
         assert [fault.pointer for fault in error.value.errors] == ["/code"]
+
+
+def test_codes_beyond_int64_are_not_compiled(tmp_path: Path) -> None:
+    """scikit-learn serves them, and the reason names the step."""
+    codes = RANDOM.choice(np.array([7, 2**63, 2**64 - 1], np.uint64), ROWS)
+    data = pd.DataFrame({"code": codes, "other": RANDOM.normal(size=ROWS)})
+    columns = ColumnTransformer([("code", CODES, ["code"])], remainder="passthrough")
+    manifest = built(tmp_path, make_pipeline(columns, Ridge()).fit(data, codes > 7), data)
+
+    assert manifest.engine.name == "sklearn"
+    assert "'code' (OneHotEncoder)" in str(manifest.engine.reason)
+    assert "2**63" in str(manifest.engine.reason)
+    assert manifest.features[0].categories == [7, 2**63, 2**64 - 1]
+
+
+def test_the_encoder_knows_better_than_the_dtype(tmp_path: Path) -> None:
+    """A category that pandas lists, and that no row had, is rejected as the pipeline would."""
+    towns = pd.Categorical(DATA["town"], categories=["Tacna", "Lima", "Cusco", "Ica"])
+    data = DATA[["amount"]].assign(town=towns)
+    columns = ColumnTransformer([("town", OneHotEncoder(), ["town"])], remainder="passthrough")
+    model = packed(tmp_path, make_pipeline(columns, LogisticRegression()).fit(data, TARGET), data)
+
+    assert model.manifest.features[1].categories == ["Cusco", "Ica", "Lima"]
+    assert ask(model, amount=100, town="Lima")[0]["label"] in ("yes", "no")
+    with pytest.raises(InvalidInstances):
+        ask(model, amount=100, town="Tacna")
 
 
 def test_no_text_of_the_rows_is_in_the_manifest(model: Model) -> None:

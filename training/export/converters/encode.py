@@ -29,6 +29,9 @@ def _one_hot_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
 class _Rest(list[Any]):
     """The categories of an output that also stands for all that are not known."""
 
+    #: A category that is known and has no output, if there is one.
+    dropped: tuple[Any, ...] = ()
+
 
 def _one_hot_outputs(encoder: Any, j: int, column: Column) -> list[list[Any]]:
     known = [category_of(value, column) for value in encoder.categories_[j]]
@@ -40,6 +43,8 @@ def _one_hot_outputs(encoder: Any, j: int, column: Column) -> list[list[Any]]:
     if encoder.drop_idx_ is not None and encoder.drop_idx_[j] is not None:
         dropped = known[encoder.drop_idx_[j]]
         outputs = [output for output in outputs if not _within(dropped, output)]
+        if outputs and isinstance(outputs[-1], _Rest):
+            outputs[-1].dropped = (dropped,)
     return outputs
 
 
@@ -64,6 +69,8 @@ def category_of(value: Any, column: Column) -> Any:
     if isinstance(value, str):
         raise CannotCompileError("it knows strings in a column of numbers")
     if column.whole:
+        if int(value) >= 2**63:
+            raise CannotCompileError("it knows integers of 2**63 and more, which int64 cannot hold")
         return int(value)
     return np.nan if missing else float(value)
 
@@ -78,13 +85,16 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
         for _ in values
     ]
     rests = [
-        (j, k)
+        (j, k, values)
         for k, (j, values) in enumerate(
             [(j, values) for j, sets in enumerate(outputs) for values in sets]
         )
         if isinstance(values, _Rest)
     ]
     width = sum(map(len, outputs))
+    for j, _, rest in rests:  # a category that is dropped is no part of the rest
+        pairs += [(j, value) for value in rest.dropped]
+        owner += [-1 for _ in rest.dropped]
     if not width:
         return []
     equal = _equal(graph, table, pairs)
@@ -92,7 +102,7 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
         return graph.computed(equal, width, small=True)
     merge = np.equal.outer(owner, np.arange(width)).astype(float)
     base = np.zeros(width)
-    for j, k in rests:  # what is none of the column's other categories
+    for j, k, _ in rests:  # what is none of the column's other categories
         mine = [p for p, (i, _) in enumerate(pairs) if i == j]
         merge[mine, k] = [-1.0 if owner[p] != k else 0.0 for p in mine]
         base[k] = 1.0

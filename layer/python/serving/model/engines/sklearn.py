@@ -58,6 +58,17 @@ class SklearnEngine:
 
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""
+        groups = _alike(self._manifest.features, columns)
+        parts = [self._score_alike(group) for _, group in groups]
+        if len(parts) == 1:
+            return parts[0]
+        return _joined(np.argsort(np.concatenate([rows for rows, _ in groups])), parts)
+
+    def score_arrays(self, columns: Columns) -> Scores:
+        """Score n rows, n at least 1."""
+        return as_arrays(self.score(columns))
+
+    def _score_alike(self, columns: Columns) -> Scores:
         data: Any = frame(self._manifest.features, columns)
         if self._manifest.takes_texts:
             data = data.iloc[:, 0]
@@ -65,10 +76,6 @@ class SklearnEngine:
             data = data.to_numpy()
         with self._lock, np.errstate(all="ignore"):  # an answer that is not finite is rejected
             return self._score(data)
-
-    def score_arrays(self, columns: Columns) -> Scores:
-        """Score n rows, n at least 1."""
-        return as_arrays(self.score(columns))
 
     def _score(self, data: Any) -> Scores:
         manifest = self._manifest
@@ -118,6 +125,50 @@ def _places(labels: Any, classes: list[Any]) -> list[int]:
     return [index[label] for label in np.asarray(labels).reshape(-1).tolist()]
 
 
+def _alike(features: list[Feature], columns: Columns) -> list[tuple[Any, Columns]]:
+    """
+    Split rows into groups whose columns have the same dtypes, so that no row changes another.
+
+    Returns:
+        For each group the places of its rows, and its columns.
+    """
+    rows = len(columns[0])
+    exact = [
+        _is_exact(np.array(values, dtype=np.float64), feature.dtype)
+        for feature, values in zip(features, columns, strict=True)
+        if feature.kind == "number" and _is_whole(feature.dtype)
+    ]
+    if rows == 1 or all(column.all() for column in exact):
+        return [(np.arange(rows), columns)]
+    _, group_of = np.unique(np.column_stack(exact), axis=0, return_inverse=True)
+    group_of = group_of.reshape(-1)
+    groups = [np.flatnonzero(group_of == group) for group in range(group_of.max() + 1)]
+    if len(groups) == 1:
+        return [(groups[0], columns)]
+    return [(places, [_take(values, places) for values in columns]) for places in groups]
+
+
+def _take(values: Any, places: Any) -> Any:
+    return values[places] if isinstance(values, np.ndarray) else [values[i] for i in places]
+
+
+def _joined(order: Any, parts: list[Scores]) -> Scores:
+    """Join the answers for groups of rows; *order* is where each row stands among them."""
+
+    def joined(found: list[Any]) -> Any:
+        if any(answers is None for answers in found):
+            return None
+        every = [answer for answers in found for answer in answers]
+        return [every[i] for i in order] if every else []
+
+    outputs = [part.outputs for part in parts if part.outputs is not None]
+    return Scores(
+        joined([part.values for part in parts]),
+        joined([part.probabilities for part in parts]),
+        [_joined(order, list(output)) for output in zip(*outputs, strict=True)] or None,
+    )
+
+
 def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:
     """
     Build the DataFrame that training would have had: same names, same dtypes.
@@ -144,11 +195,18 @@ def _series(feature: Feature, values: Any) -> pd.Series[Any]:
 
 
 def _numbers(values: npt.NDArray[np.float64], dtype: str) -> pd.Series[Any]:
-    if not dtype.lower().startswith(("int", "uint")):
-        return pd.Series(values, dtype=dtype)
-    known = values[~np.isnan(values)]
-    limits = np.iinfo(dtype.lower())
-    whole = bool(np.all((known == np.floor(known)) & (known >= limits.min) & (known <= limits.max)))
-    # Only pandas' own "Int64" and its like hold a missing value beside whole numbers.
-    exact = whole and (dtype[0].isupper() or known.size == values.size)
+    exact = not _is_whole(dtype) or _is_exact(values, dtype).all()
     return pd.Series(values, dtype=dtype if exact else "float64")
+
+
+def _is_whole(dtype: str) -> bool:
+    return dtype.lower().startswith(("int", "uint"))
+
+
+def _is_exact(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[np.bool_]:
+    """Say of each value whether *dtype*, one of whole numbers, holds it as it is."""
+    limits = np.iinfo(dtype.lower())
+    low, high = float(limits.min), float(int(limits.max) + 1)  # 2**63 - 1 itself is no float64
+    exact: npt.NDArray[np.bool_] = (values == np.floor(values)) & (values >= low) & (values < high)
+    # Only pandas' own "Int64" and its like hold a missing value beside whole numbers.
+    return exact | np.isnan(values) if dtype[0].isupper() else exact
