@@ -111,7 +111,7 @@ def endpoint(
         method: The one method that it answers, besides OPTIONS (and HEAD, for GET).
         path: Its path among other functions. On a platform that gives every function an address of
             its own, any path reaches it.
-        scope: What a caller's key must allow; any word. None lets everybody in.
+        scope: What a caller's key must allow, in small letters. None lets everybody in.
         body: The type of the JSON body, for /openapi.json; a msgspec type.
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.

@@ -161,7 +161,7 @@ def _get(url: str, kind: type[T], deadline: float) -> T:
     Raises:
         OSError, HTTPException, ValueError: It did not arrive in time, or is something else.
     """
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # https
     opener = urllib.request.build_opener(_NoRedirects)
     content = b""
     with opener.open(request, timeout=max(0.001, deadline - time.monotonic())) as answer:

@@ -82,7 +82,7 @@ accesslog = None  # every function writes its own line
 logger_class = "serving.adapters.gunicorn_log.LineLogger"
 control_socket_disable = True
 # The root may be read-only, and a full disk must not stop a worker.
-worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK) else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK) else None  # noqa: S108  # in memory
 
 _metrics: _share_metrics
 
