@@ -195,7 +195,16 @@ def _choose_engine(
         parity, reason = None, str(error)
     if reason is None:
         return _with_engine(served, parity=parity), compiled.graph
-    return _with_engine(draft, reason=reason, parity=parity), None
+    return _with_engine(draft, reason=reason + _way_out(draft.features), parity=parity), None
+
+
+def _way_out(features: list[Feature]) -> str:
+    """Say what to type where numbers were shorter than float64."""
+    short = [f.name for f in features if f.dtype.lower() in ("float16", "float32")]
+    if not short:
+        return ""
+    columns = ", ".join(f'"{name}": "float64"' for name in short)
+    return f"; numbers were rounded in {short[0]}: fit the pipeline on data.astype({{{columns}}})"
 
 
 def _with_engine(manifest: Manifest, **changes: Any) -> Manifest:

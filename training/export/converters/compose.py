@@ -87,7 +87,7 @@ def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
         if not _passes(inner):
             part = registry.transform(graph, inner, part)
         made += _weighted(graph, part, weights.get(name))
-    return made
+    return graph.stacked(made)
 
 
 def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
@@ -106,7 +106,7 @@ def _feature_union(graph: Graph, step: Any, table: Table) -> Table:
             continue
         part = table if _passes(inner) else registry.transform(graph, inner, table)
         made += _weighted(graph, part, weights.get(name))
-    return made
+    return graph.stacked(made)
 
 
 def _log1p(graph: Graph, value: str) -> str:

@@ -112,7 +112,7 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
 
 def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     """Write, for each pair of a column and a category, 1 where the column holds it, else 0."""
-    value = graph.matrix(table)
+    value = graph.matrix(table, exact=True)
     places = [j for j, _ in pairs]
     if table[0].text:
         codes = {text: i for i, text in enumerate(dict.fromkeys(text for _, text in pairs))}
@@ -161,7 +161,7 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
     """
     rows = np.asarray(numbers, dtype=np.float64).reshape(len(categories), -1)
     rows = np.vstack([rows, np.broadcast_to(np.asarray(default, float), (1, rows.shape[1]))])
-    value = graph.matrix([column])
+    value = graph.matrix([column], exact=True)
     if column.text:
         value = _codes(graph, value, {text: i for i, text in enumerate(categories)})
         # The code -1 is the last row.

@@ -203,7 +203,7 @@ def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
     VarianceThreshold,
 )
 def _selector(graph: Graph, step: Any, table: Table) -> Table:
-    graph.finite([column for column in table if not column.text], gaps=True)
+    graph.finite([column for column in table if not column.text], gaps=True, exact=True)
     return [table[i] for i in step.get_support(indices=True)]
 
 

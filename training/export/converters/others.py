@@ -268,5 +268,5 @@ def _always(graph: Graph, table: Table, row: Any) -> str:
     numbers = [column for column in table if not column.text]
     if not numbers:
         raise CannotCompileError("it reads no column of numbers")
-    ones = graph.node("Pow", graph.matrix(numbers[:1]), graph.constant(0.0))
+    ones = graph.node("Pow", graph.matrix(numbers[:1], exact=True), graph.constant(0.0))
     return str(graph.node("Mul", ones, graph.constant(row)))

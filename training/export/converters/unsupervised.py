@@ -52,7 +52,7 @@ def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
     for member, features in zip(model.estimators_, model.estimators_features_, strict=True):
         found = arrays(member.tree_, _depths(member.tree_))
         trees.append(found._replace(feature=np.asarray(features)[found.feature]))
-    total = tree_sums(graph, graph.matrix(table), trees, 1)
+    total = tree_sums(graph, graph.matrix(table, exact=True), trees, 1)
     most = len(model.estimators_) * _mean_path(np.array([model.max_samples_]))[0]
     power = graph.node("Div", total, graph.constant(-most))
     score = graph.node("Pow", graph.constant(2.0), power)

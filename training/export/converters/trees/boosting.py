@@ -78,7 +78,7 @@ def boosted_sums(
     numbers = [j for j in range(len(columns)) if j not in categories]
     places = np.full(len(columns), -1)
     places[numbers] = np.arange(len(parts), len(parts) + len(numbers))
-    value = graph.matrix(parts + [columns[j] for j in numbers])
+    value = graph.matrix(parts + [columns[j] for j in numbers], exact=True)
     placed = [_placed(tree, places, ways_at) for tree in trees]
     return tree_sums(graph, value, placed, targets, base=base)
 
