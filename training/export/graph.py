@@ -13,13 +13,22 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, helper
 from serving.bundle.manifest import Feature, TextRule
 
-from training.export.columns import Column, Table, held_in, is_float32
+from training.export.columns import (
+    CannotCompileError,
+    Column,
+    Hashed,
+    Table,
+    check_written,
+    element_of,
+    held_in,
+    is_float32,
+)
 from training.export.nodes import ML, Nodes, needed, without_identities
 
-__all__ = ["ML", "CannotCompileError", "Column", "Graph", "Table"]
+__all__ = ["ML", "CannotCompileError", "Column", "Graph", "Hashed", "Table"]
 
 #: Fixed, so that the same pipeline gives the same bytes.
 OPSET = {"": 19, "ai.onnx.ml": 5}
@@ -28,10 +37,6 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT64_MAX = float(np.finfo(np.float64).max)
 #: Further off, float32 overflows in squares and sums where float64 does not.
 FAR_FOR_FLOAT32 = 1e15
-
-
-class CannotCompileError(Exception):
-    """The pipeline has no graph. The text is the end of a sentence that names the step."""
 
 
 class Graph(Nodes):
@@ -100,8 +105,13 @@ class Graph(Nodes):
         """Whether scikit-learn holds *table* in float32."""
         return bool(table) and np.result_type(*{column.dtype for column in table}) == np.float32
 
-    def stacked(self, table: Table) -> Table:
+    def stacked(self, parts: list[Table]) -> Table:
         """Join what several steps made: one column of float64 makes all float64."""
+        if len(parts) == 1:
+            return parts[0]
+        for part in parts:
+            check_written(part)
+        table = [column for part in parts for column in part]
         if self.is_single(table):
             return table
         return [column._replace(dtype="float64") for column in table]
@@ -130,6 +140,7 @@ class Graph(Nodes):
             self.inexact.append(self.step)
             for column in table:
                 self._limit(column, FAR_FOR_FLOAT32)
+        check_written(table)
         if not table:
             raise CannotCompileError("it is given no columns")
         if any(column.source is None and column.place < 0 for column in table):
@@ -224,16 +235,6 @@ class Graph(Nodes):
         """Note that a row takes so many numbers in one tensor."""
         self.row_size = max(self.row_size, numbers)
 
-    def _element(self, feature: int) -> int:
-        found = self.features[feature]
-        if found.is_text:
-            return int(TensorProto.STRING)
-        if is_float32(found):
-            return int(TensorProto.FLOAT)
-        return int(
-            TensorProto.INT64 if found.is_whole and not found.nullable else TensorProto.DOUBLE
-        )
-
     def poison(self, values: str) -> None:
         """Give no answer to rows where *values*, shape (rows, 1), is NaN; elsewhere it is 0."""
         self._poisons.append(values)
@@ -267,8 +268,8 @@ class Graph(Nodes):
             [
                 helper.make_tensor_value_info(
                     name,
-                    self._element(group[0]),
-                    [None, None if name in self.rules else len(group)],
+                    element_of(self.features[group[0]], rule := self.rules.get(name)),
+                    [None, len(group)] if rule is None else [None, None, *[2] * bool(rule.hashes)],
                 )
                 for name, group in self.groups.items()
             ],

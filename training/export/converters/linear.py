@@ -52,9 +52,9 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from training.export.converters import registry
 from training.export.converters.registry import converts
-from training.export.graph import CannotCompileError, Graph, Table
+from training.export.graph import ML, CannotCompileError, Graph, Hashed, Table
 
-__all__ = ["pair", "shares", "weighted_sum"]
+__all__ = ["pair", "product", "rows_of", "shares", "weighted_sum"]
 
 _REGRESSORS = (
     ARDRegression,
@@ -77,6 +77,16 @@ _REGRESSORS = (
     SGDRegressor,
     TheilSenRegressor,
 )
+_SELECTORS = (
+    RFE,
+    RFECV,
+    SelectFdr,
+    SelectFpr,
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+)
 _CLASSIFIERS = (
     LinearSVC,
     PassiveAggressiveClassifier,
@@ -91,6 +101,41 @@ def weighted_sum(graph: Graph, value: str, weights: Any, intercept: Any) -> str:
     """Write `value @ weights + intercept`; weights have shape (columns, outputs)."""
     base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
     return str(graph.node("Gemm", value, graph.constant(weights), graph.constant(base)))
+
+
+def product(graph: Graph, table: Table, weights: Any, intercept: Any = 0.0) -> str:
+    """Write `table @ weights + intercept`; of hashes only those that a row has are read."""
+    if not isinstance(table, Hashed):
+        return weighted_sum(graph, graph.finite(table), weights, intercept)
+    chosen = rows_of(graph, weights, table.places)
+    values = graph.node("Unsqueeze", table.values, graph.integers(2))
+    terms = graph.node("Mul", chosen, values)
+    total = graph.node("ReduceSum", terms, graph.integers(1), keepdims=0)
+    base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
+    return str(graph.node("Add", total, graph.constant(base)))
+
+
+def rows_of(graph: Graph, rows: Any, places: str) -> str:
+    """
+    Write the row at each of *places*, shape (rows, longest, width).
+
+    The rows of columns that training never saw are equal, and are held once.
+    """
+    _, first, counts = np.unique(rows[:, 0], return_index=True, return_counts=True)
+    usual = rows[first[counts.argmax()]]
+    others = np.flatnonzero(np.any(rows != usual, axis=1))
+    others = others if len(others) else np.array([0])
+    if len(others) < len(rows) / 2:
+        places = graph.node(
+            "LabelEncoder",
+            places,
+            domain=ML,
+            keys_int64s=others.tolist(),
+            values_int64s=list(range(1, len(others) + 1)),
+            default_int64=0,
+        )
+        rows = np.vstack([usual, rows[others]])
+    return str(graph.node("Gather", graph.constant(rows), places))
 
 
 def pair(graph: Graph, second: str) -> str:
@@ -110,7 +155,7 @@ def shares(graph: Graph, value: str, classes: int) -> str:
 
 def _linear(graph: Graph, model: Any, table: Table) -> str:
     weights = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
-    return weighted_sum(graph, graph.finite(table), weights, model.intercept_)
+    return product(graph, table, weights, model.intercept_)
 
 
 converts("values", *_REGRESSORS)(_linear)
@@ -174,9 +219,7 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
 
 @converts("transform", TruncatedSVD)
 def _truncated_svd(graph: Graph, step: Any, table: Table) -> Table:
-    weights = graph.constant(step.components_.T)
-    found = graph.node("MatMul", graph.finite(table), weights)
-    return graph.computed(found, len(step.components_))
+    return graph.computed(product(graph, table, step.components_.T), len(step.components_))
 
 
 @converts("transform", LinearDiscriminantAnalysis)
@@ -191,17 +234,7 @@ def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
     return graph.computed(found, min(count, step.scalings_.shape[1]))
 
 
-@converts(
-    "transform",
-    RFE,
-    RFECV,
-    SelectFdr,
-    SelectFpr,
-    SelectFromModel,
-    SelectKBest,
-    SelectPercentile,
-    VarianceThreshold,
-)
+@converts("transform", *_SELECTORS)
 def _selector(graph: Graph, step: Any, table: Table) -> Table:
     graph.finite([column for column in table if not column.text], gaps=True, exact=True)
     return [table[i] for i in step.get_support(indices=True)]

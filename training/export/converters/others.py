@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
 from training.export.converters import registry
-from training.export.converters.linear import pair, weighted_sum
+from training.export.converters.linear import pair, product, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
@@ -37,16 +37,17 @@ def _gaussian(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("decision", MultinomialNB, BernoulliNB, ComplementNB)
 def _counts(graph: Graph, model: Any, table: Table) -> str:
-    value, weights, base = graph.finite(table), model.feature_log_prob_, model.class_log_prior_
+    weights, base = model.feature_log_prob_, model.class_log_prior_
     if isinstance(model, BernoulliNB):
+        value = graph.finite(table)
         if model.binarize is not None:
             above = graph.node("Greater", value, graph.constant(model.binarize))
             value = graph.cast(above)
         none = np.log(1 - np.exp(weights))
-        weights, base = weights - none, base + none.sum(axis=1)
-    elif isinstance(model, ComplementNB) and len(model.classes_) > 1:
+        return weighted_sum(graph, value, (weights - none).T, base + none.sum(axis=1))
+    if isinstance(model, ComplementNB) and len(model.classes_) > 1:
         base = np.zeros(len(model.classes_))
-    return weighted_sum(graph, value, weights.T, base)
+    return product(graph, table, weights.T, base)
 
 
 @converts("probabilities", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
