@@ -38,6 +38,7 @@ _MODULES = (
     "trees.forests",
     "trees.libraries",
     "unsupervised",
+    "vectors",
 )
 for _module in _MODULES:
     import_module(f"training.export.converters.{_module}")

@@ -9,7 +9,6 @@ import numpy as np
 from onnx import ModelProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.multiclass import OneVsOneClassifier
 
 from training.export.graph import ML, CannotCompileError, Graph, Table
 
@@ -111,8 +110,6 @@ def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list
 
 def _as_index(graph: Graph, label: str, estimator: Any) -> str:
     classes = estimator.classes_.tolist()
-    if isinstance(estimator, OneVsOneClassifier) and isinstance(classes[0], str):
-        raise _error(estimator, "its converter takes integers as classes only, and these are text")
     places = list(range(len(classes)))
     keys: dict[str, Any]
     if all(isinstance(name, str) for name in classes):

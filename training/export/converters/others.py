@@ -1,4 +1,4 @@
-"""Models of distances, densities and layers: neighbours, naive Bayes, networks, vector machines."""
+"""Models of distances, densities and layers: neighbours, naive Bayes, networks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
 from training.export.converters import registry
 from training.export.converters.linear import pair, product, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__ = ["kernel"]
+__all__: list[str] = []
 
 FAR = 1e6
 
@@ -165,89 +164,6 @@ def _neighbours_classifier(graph: Graph, model: Any, table: Table) -> str:
         raise CannotCompileError("it predicts several targets at once")
     classes = np.equal.outer(np.ravel(model._y), np.arange(len(model.classes_)))
     return _of_neighbours(graph, model, table, classes.astype(np.float64))
-
-
-def kernel(graph: Graph, model: Any, table: Table) -> str:
-    """Write the kernel between the rows and the support vectors, shape (rows, vectors)."""
-    value, known = graph.finite(table), np.asarray(model.support_vectors_, np.float64)
-    gamma = float(model._gamma)
-    if model.kernel == "rbf":
-        graph.spread(known.size)
-        row = graph.node("Unsqueeze", value, graph.integers(1))
-        apart = graph.node("Sub", row, graph.constant(known[None]))
-        square = graph.node("Mul", apart, apart)
-        total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
-        return str(graph.node("Exp", graph.node("Mul", total, graph.constant(-gamma))))
-    product = graph.node("MatMul", value, graph.constant(known.T))
-    if model.kernel == "linear":
-        return str(product)
-    if model.kernel in ("poly", "sigmoid"):
-        scaled = graph.node("Mul", product, graph.constant(gamma))
-        scaled = graph.node("Add", scaled, graph.constant(float(model.coef0)))
-        if model.kernel == "sigmoid":
-            return str(graph.node("Tanh", scaled))
-        return str(graph.node("Pow", scaled, graph.constant(float(model.degree))))
-    raise CannotCompileError(f"the kernel {model.kernel!r} has no converter")
-
-
-@converts("values", SVR, NuSVR)
-def _vector_regressor(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
-    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)
-
-
-def _pairs(graph: Graph, model: Any, table: Table) -> str:
-    """Write the decisions between each two classes, shape (rows, pairs)."""
-    found = kernel(graph, model, table)
-    coefficients, classes = np.asarray(model.dual_coef_), len(model.classes_)
-    if classes == 2:
-        return weighted_sum(graph, found, coefficients.T, model.intercept_)
-    ends = np.cumsum(model.n_support_)
-    starts = ends - model.n_support_
-    columns = []
-    for i in range(classes):
-        for j in range(i + 1, classes):
-            column = np.zeros(coefficients.shape[1])
-            first, second = slice(starts[i], ends[i]), slice(starts[j], ends[j])
-            column[first] = coefficients[j - 1, first]
-            column[second] = coefficients[i, second]
-            columns.append(column)
-    return weighted_sum(graph, found, np.transpose(columns), model.intercept_)
-
-
-@converts("decision", SVC, NuSVC)
-def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
-    if len(model.classes_) > 2:
-        raise CannotCompileError("the decision function of more than two classes has no converter")
-    return _pairs(graph, model, table)
-
-
-@converts("label", SVC, NuSVC)
-def _vector_label(graph: Graph, model: Any, table: Table) -> str:
-    found, classes = _pairs(graph, model, table), len(model.classes_)
-    if model.break_ties:
-        raise CannotCompileError("its option break_ties has no converter")
-    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
-    if classes == 2:
-        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
-    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
-    votes, base = np.zeros((len(pairs), classes)), np.zeros(classes)
-    for place, (i, j) in enumerate(pairs):
-        votes[place, i], votes[place, j] = 1.0, -1.0
-        base[j] += 1.0
-    return str(graph.node("ArgMax", weighted_sum(graph, won, votes, base), axis=1, keepdims=0))
-
-
-@converts("probabilities", SVC, NuSVC)
-def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
-    if len(model.classes_) > 2:
-        raise CannotCompileError(
-            "probability=True with more than two classes has no converter: use "
-            "CalibratedClassifierCV"
-        )
-    line = graph.node("Mul", _pairs(graph, model, table), graph.constant(model.probA_))
-    line = graph.node("Sub", line, graph.constant(model.probB_))
-    return pair(graph, graph.node("Sigmoid", line))
 
 
 @converts("values", DummyRegressor)

@@ -9,10 +9,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
-from sklearn.svm import OneClassSVM
 
 from training.export.converters.linear import weighted_sum
-from training.export.converters.others import kernel
 from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import tree_sums
 from training.export.converters.trees.forests import arrays
@@ -84,9 +82,3 @@ def _ellipse(graph: Graph, model: Any, table: Table) -> str:
     product = graph.node("Mul", turned, apart)
     total = graph.node("ReduceSum", product, graph.integers(1), keepdims=1)
     return str(graph.node("Sub", graph.constant(-model.offset_), total))
-
-
-@converts("decision", OneClassSVM)
-def _one_class(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
-    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)
