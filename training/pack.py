@@ -13,12 +13,12 @@ import sklearn
 from serving.bundle.reader import read_manifest
 from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_clusterer, is_outlier_detector
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.contract import categories_of_text, takes_texts
-from training.export.walk import classes_of, task_of
+from training.export.walk import classes_of, task_of, without_task
 from training.fit import evaluate
 from training.fit.files import check_csv
 from training.fit.pickles import check_pickles, open_pickle
@@ -157,7 +157,10 @@ def _check_model(model: Any, path: Path) -> None:
     if isinstance(model, dict):
         found += f" with the keys {', '.join(map(str, [*model][:10]))}"
         raise TrainingError(f"{path} holds a {found}; {_as_pipeline(path, model)}")
-    if isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
+    if is_clusterer(model) or is_outlier_detector(model):
+        if task_of(model) is None:
+            raise TrainingError(f"{path} holds {found}; {without_task(model)}")
+    elif isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
         raise TrainingError(
             f"{path} holds {found}, which has no predict; {_as_pipeline(path, model)}"
         )

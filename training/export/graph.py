@@ -28,7 +28,7 @@ from training.export.columns import (
 )
 from training.export.nodes import ML, Nodes, needed, without_identities
 
-__all__ = ["ML", "CannotCompileError", "Column", "Graph", "Hashed", "Table"]
+__all__ = ["FLOAT64_MAX", "ML", "CannotCompileError", "Column", "Graph", "Hashed", "Table"]
 
 #: Fixed, so that the same pipeline gives the same bytes.
 OPSET = {"": 19, "ai.onnx.ml": 5}

@@ -36,6 +36,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     PolynomialFeatures,
     PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
     SplineTransformer,
     StandardScaler,
@@ -189,6 +190,11 @@ STEPS = {
         for beyond in ("constant", "linear", "continue", "periodic")
         for degree in (1, 2, 3)
     },
+    "quantiles": (make_pipeline(SimpleImputer(), QuantileTransformer(n_quantiles=4)), ["n"]),
+    "quantiles with gaps": (
+        make_pipeline(QuantileTransformer(n_quantiles=9), "passthrough"),
+        ["n"],
+    ),
     "splines with gaps": (SplineTransformer(3, handle_missing="zeros"), ["n"]),
     **{
         f"nearest by {weights}": (

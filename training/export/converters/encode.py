@@ -19,11 +19,21 @@ __all__ = ["category_of", "lookup"]
 def _one_hot_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
     # For each column, its outputs: each is one where the value is among a set of categories.
     outputs = [_one_hot_outputs(encoder, j, column) for j, column in enumerate(table)]
+    if encoder.handle_unknown == "error":
+        _refuse_unknown(graph, encoder, table)
     made: Table = []
     for _, run in groupby(enumerate(table), key=lambda item: (item[1].text, item[1].whole)):
         places, columns = zip(*run, strict=True)
         made += _indicators(graph, list(columns), [outputs[j] for j in places])
     return made
+
+
+def _refuse_unknown(graph: Graph, encoder: Any, table: Table) -> None:
+    """Give no answer for a number that is no category; of others the contract has a list."""
+    for j, column in enumerate(table):
+        if not (column.text or column.whole):
+            known = [category_of(value, column) for value in encoder.categories_[j]]
+            graph.poison(lookup(graph, column, known, np.zeros(len(known)), np.nan))
 
 
 class _Rest(list[Any]):
@@ -176,6 +186,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
 
 @converts("transform", OrdinalEncoder)
 def _ordinal_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
+    if encoder.handle_unknown == "error":
+        _refuse_unknown(graph, encoder, table)
     made: Table = []
     for j, column in enumerate(table):
         known = [category_of(value, column) for value in encoder.categories_[j]]

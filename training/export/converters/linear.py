@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import (
     RFE,
     RFECV,
+    GenericUnivariateSelect,
     SelectFdr,
     SelectFpr,
     SelectFromModel,
+    SelectFwe,
     SelectKBest,
     SelectPercentile,
+    SequentialFeatureSelector,
     VarianceThreshold,
 )
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import (
     ARDRegression,
     BayesianRidge,
@@ -25,14 +29,21 @@ from sklearn.linear_model import (
     GammaRegressor,
     HuberRegressor,
     Lars,
+    LarsCV,
     Lasso,
     LassoCV,
     LassoLars,
+    LassoLarsCV,
     LassoLarsIC,
     LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     PassiveAggressiveClassifier,
     PassiveAggressiveRegressor,
     Perceptron,
@@ -44,10 +55,13 @@ from sklearn.linear_model import (
     RidgeClassifierCV,
     RidgeCV,
     SGDClassifier,
+    SGDOneClassSVM,
     SGDRegressor,
     TheilSenRegressor,
     TweedieRegressor,
 )
+from sklearn.neighbors import NeighborhoodComponentsAnalysis
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.svm import LinearSVC, LinearSVR
 
 from training.export.converters import registry
@@ -63,13 +77,20 @@ _REGRESSORS = (
     ElasticNetCV,
     HuberRegressor,
     Lars,
+    LarsCV,
     Lasso,
     LassoCV,
     LassoLars,
+    LassoLarsCV,
     LassoLarsIC,
     LinearRegression,
     LinearSVR,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     PassiveAggressiveRegressor,
     QuantileRegressor,
     Ridge,
@@ -80,11 +101,14 @@ _REGRESSORS = (
 _SELECTORS = (
     RFE,
     RFECV,
+    GenericUnivariateSelect,
     SelectFdr,
     SelectFpr,
     SelectFromModel,
+    SelectFwe,
     SelectKBest,
     SelectPercentile,
+    SequentialFeatureSelector,
     VarianceThreshold,
 )
 _CLASSIFIERS = (
@@ -163,6 +187,11 @@ converts("decision", *_CLASSIFIERS, LogisticRegression, LogisticRegressionCV)(_l
 converts("decision", LinearDiscriminantAnalysis)(_linear)
 
 
+@converts("decision", SGDOneClassSVM)
+def _one_class(graph: Graph, model: Any, table: Table) -> str:
+    return product(graph, table, np.reshape(model.coef_, (-1, 1)), -model.offset_)
+
+
 @converts("values", RANSACRegressor)
 def _ransac(graph: Graph, model: Any, table: Table) -> str:
     return registry.values(graph, model.estimator_, table)
@@ -204,7 +233,7 @@ def _stochastic(graph: Graph, model: Any, table: Table) -> str:
     return shares(graph, chances, len(model.classes_))
 
 
-@converts("transform", PCA)
+@converts("transform", PCA, IncrementalPCA)
 def _pca(graph: Graph, step: Any, table: Table) -> Table:
     # scikit-learn projects, then takes the projected mean away: so do we, to the same last bits.
     value = graph.finite(table)
@@ -217,9 +246,37 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
     return graph.computed(found, weights.shape[1])
 
 
-@converts("transform", TruncatedSVD)
-def _truncated_svd(graph: Graph, step: Any, table: Table) -> Table:
-    return graph.computed(product(graph, table, step.components_.T), len(step.components_))
+@converts(
+    "transform",
+    GaussianRandomProjection,
+    NeighborhoodComponentsAnalysis,
+    SparseRandomProjection,
+    TruncatedSVD,
+)
+def _projected(graph: Graph, step: Any, table: Table) -> Table:
+    weights = step.components_
+    weights = np.asarray(weights.toarray() if hasattr(weights, "toarray") else weights).T
+    return graph.computed(product(graph, table, weights), weights.shape[1])
+
+
+@converts("transform", FactorAnalysis, FastICA)
+def _factors(graph: Graph, step: Any, table: Table) -> Table:
+    value, weights = graph.finite(table), step.components_.T
+    if isinstance(step, FactorAnalysis):
+        scaled = step.components_ / step.noise_variance_
+        size = np.eye(len(scaled)) + scaled @ step.components_.T
+        weights = scaled.T @ np.linalg.inv(size)
+    if isinstance(step, FactorAnalysis) or step.whiten:
+        value = graph.node("Sub", value, graph.constant(step.mean_))
+    return graph.computed(graph.node("MatMul", value, graph.constant(weights)), weights.shape[1])
+
+
+@converts("transform", RBFSampler)
+def _waves(graph: Graph, step: Any, table: Table) -> Table:
+    turned = product(graph, table, step.random_weights_, step.random_offset_)
+    height = graph.constant(np.sqrt(2.0 / step.n_components))
+    waves = graph.node("Mul", graph.node("Cos", turned), height)
+    return graph.computed(waves, step.n_components, small=True)
 
 
 @converts("transform", LinearDiscriminantAnalysis)

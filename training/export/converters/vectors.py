@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.multiclass import OneVsOneClassifier
-from sklearn.svm import SVC, SVR, NuSVC, NuSVR
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from training.export.converters import registry
 from training.export.converters.coupling import MOST_CLASSES, coupled
@@ -107,6 +107,12 @@ def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
     line = graph.node("Mul", found, graph.constant(slope))
     line = graph.node("Sub", line, graph.constant(model._probB))
     return coupled(graph, clip(graph, graph.node("Sigmoid", line), 1e-7, 1 - 1e-7), classes)
+
+
+@converts("decision", OneClassSVM)
+def _one_class(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.asarray(model.dual_coef_).T
+    return weighted_sum(graph, _kernel(graph, model, table), weights, model.intercept_)
 
 
 def _ballot(classes: int) -> tuple[Any, Any]:

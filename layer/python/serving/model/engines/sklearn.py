@@ -75,7 +75,10 @@ class SklearnEngine:
                 data = data.iloc[:, 0]
             elif not self._manifest.named_columns:
                 data = data.to_numpy()
-            return self._score(data)
+            try:
+                return self._score(data)
+            except LookupError as error:  # as CategoricalNB raises of a number that it never saw
+                raise ValueError(f"no answer for such values: {error!r}") from error
 
     def _score(self, data: Any) -> Scores:
         manifest = self._manifest
