@@ -29,6 +29,7 @@ _MODULES = (
     "linear",
     "numbers.impute",
     "numbers.neighbours",
+    "numbers.project",
     "numbers.quantiles",
     "numbers.scale",
     "numbers.splines",

@@ -146,7 +146,9 @@ class Graph(Nodes):
         if any(column.source is None and column.place < 0 for column in table):
             raise CannotCompileError("it reads a column that the contract leaves out")
         if len({(column.text, column.whole) for column in table}) > 1:
-            raise CannotCompileError("it takes numbers and categories in one table")
+            raise CannotCompileError(
+                "it takes numbers and categories in one table: encode the categories before it"
+            )
         key = tuple((column.source, column.place) for column in table)
         if key not in self._joined:
             parts = [

@@ -170,6 +170,17 @@ def test_a_code_that_its_dtype_cannot_hold_is_one_never_seen(
     assert manifest.engine.name == "onnx", manifest.engine.reason
 
 
+def test_a_number_that_is_no_category_gets_no_answer(tmp_path: Path) -> None:
+    """From the graph either, where the encoder rejects it."""
+    data = TABLE.assign(age=(TABLE["age"] // 20).astype(float).where(TABLE["income"] > -1.0))
+    steps = [("n", StandardScaler(), ["income"]), ("c", OneHotEncoder(), ["age", "home"])]
+    manifest = _packed(
+        tmp_path, make_pipeline(ColumnTransformer(steps), LogisticRegression()), data
+    )
+
+    assert manifest.engine.name == "onnx", manifest.engine.reason
+
+
 def test_gaps_in_an_array_of_objects_stay_none(tmp_path: Path) -> None:
     """An encoder tells None from NaN."""
     data = TABLE[["age"]].astype(object).to_numpy(copy=True)

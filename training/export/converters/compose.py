@@ -220,7 +220,9 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
         return str(graph.node("Div", value, graph.constant(transformer.scale_)))
     if kind == "PowerTransformer":
         return _inverse_power(graph, transformer, value)
-    raise CannotCompileError(f"the way back through a {kind} has no converter")
+    raise CannotCompileError(
+        f"the way back through a {kind} has no converter: through a StandardScaler it has"
+    )
 
 
 def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:

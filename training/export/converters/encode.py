@@ -74,10 +74,14 @@ def category_of(value: Any, column: Column) -> Any:
     missing = value is None or value != value  # noqa: PLR0124  # NaN differs from itself
     if column.text:
         if not missing and not isinstance(value, str):
-            raise CannotCompileError("it knows categories that are not strings in a column of text")
+            raise CannotCompileError(
+                "it knows categories that are not strings in a column of text: make all strings"
+            )
         return MISSING if missing else value
     if isinstance(value, str):
-        raise CannotCompileError("it knows strings in a column of numbers")
+        raise CannotCompileError(
+            "it knows strings in a column of numbers: make all numbers, or all strings"
+        )
     if column.whole:
         if int(value) >= 2**63:
             raise CannotCompileError("it knows integers of 2**63 and more, which int64 cannot hold")

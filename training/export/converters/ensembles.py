@@ -165,7 +165,9 @@ def _calibrated(graph: Graph, model: Any, table: Table) -> str:
 def _calibrated_member(graph: Graph, member: Any, table: Table) -> str:
     inner, classes = member.estimator, len(member.classes)
     if len(inner.classes_) != classes:
-        raise CannotCompileError("one of its parts has seen only some of the classes")
+        raise CannotCompileError(
+            "one of its parts has seen only some of the classes: use fewer parts, or more rows"
+        )
     if hasattr(inner, "decision_function"):
         score = registry.decide(graph, inner, table)
     else:
@@ -264,7 +266,9 @@ def _bagging_classifier(graph: Graph, model: Any, table: Table) -> str:
     parts, count = [], len(model.classes_)
     for member, part in _bagged(model, table):
         if len(member.classes_) != count:
-            raise CannotCompileError("one of its parts has seen only some of the classes")
+            raise CannotCompileError(
+                "one of its parts has seen only some of the classes: use fewer parts, or more rows"
+            )
         if hasattr(member, "predict_proba"):
             parts.append(registry.probabilities(graph, member, part))
         else:

@@ -93,7 +93,7 @@ def _layers(graph: Graph, model: Any, table: Table) -> str:
 def _network(graph: Graph, model: Any, table: Table) -> str:
     value = _layers(graph, model, table)
     if model.out_activation_ != "identity":
-        raise CannotCompileError(f"its loss {model.loss!r} has no converter")
+        raise CannotCompileError(f"loss={model.loss!r} has no converter: 'squared_error' has")
     return value
 
 
@@ -114,7 +114,9 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
     elif metric == "euclidean" or (metric == "minkowski" and power == 2):
         city = False
     else:
-        raise CannotCompileError(f"the metric {metric!r} has no converter")
+        raise CannotCompileError(
+            f"the metric {metric!r} has no converter: 'euclidean' and 'manhattan' have"
+        )
     known = np.asarray(model._fit_X, np.float64)
     graph.spread(known.size)
     # Further off, all distances are equal, and which rows are nearest is anyone's guess.
@@ -128,7 +130,9 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
     if model.weights == "uniform":
         return places, ""
     if model.weights != "distance":
-        raise CannotCompileError("its weights are a function")
+        raise CannotCompileError(
+            "its weights are a function: 'uniform' and 'distance' have a converter"
+        )
     distance = nearest if city else graph.node("Sqrt", nearest)
     # Where a row is one of those known, it alone counts.
     same = graph.cast(graph.node("Equal", distance, graph.constant(0.0)))
@@ -161,7 +165,9 @@ def _neighbours_regressor(graph: Graph, model: Any, table: Table) -> str:
 @converts("probabilities", KNeighborsClassifier)
 def _neighbours_classifier(graph: Graph, model: Any, table: Table) -> str:
     if model.outputs_2d_:
-        raise CannotCompileError("it predicts several targets at once")
+        raise CannotCompileError(
+            "it predicts several targets at once: MultiOutputClassifier around it has a converter"
+        )
     classes = np.equal.outer(np.ravel(model._y), np.arange(len(model.classes_)))
     return _of_neighbours(graph, model, table, classes.astype(np.float64))
 
@@ -177,13 +183,15 @@ def _prior(graph: Graph, model: Any, table: Table) -> str:
     if model.strategy == "most_frequent":
         chances = (np.arange(len(chances)) == chances.argmax()).astype(np.float64)
     elif model.strategy != "prior":
-        raise CannotCompileError(f"the strategy {model.strategy!r} has no converter")
+        raise CannotCompileError(
+            f"strategy={model.strategy!r} has no converter: 'prior' and 'most_frequent' have"
+        )
     return _always(graph, table, chances.reshape(1, -1))
 
 
 def _always(graph: Graph, table: Table, row: Any) -> str:
     numbers = [column for column in table if not column.text]
     if not numbers:
-        raise CannotCompileError("it reads no column of numbers")
+        raise CannotCompileError("it reads no column of numbers: add one")
     ones = graph.node("Pow", graph.matrix(numbers[:1], exact=True), graph.constant(0.0))
     return str(graph.node("Mul", ones, graph.constant(row)))

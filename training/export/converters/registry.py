@@ -102,7 +102,9 @@ def several(graph: Graph, estimator: Any, table: Table) -> list[Part]:
         return found
     if not is_regressor(estimator):
         kind = type(estimator).__name__
-        raise CannotCompileError(f"a {kind} of several targets has no converter")
+        raise CannotCompileError(
+            f"a {kind} of several targets has no converter: MultiOutputClassifier has"
+        )
     matrix = values(graph, estimator, table)
     count = np.shape(estimator.predict(np.zeros((1, len(table)))))[1]
     return [

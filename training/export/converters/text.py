@@ -85,12 +85,18 @@ def _tfidf(graph: Graph, step: Any, table: Table) -> Table:
 def _rule(step: Any, table: Table) -> TextRule:
     """Say how a vectorizer splits a text; its stop words are still to be filled in."""
     if len(table) != 1 or not table[0].text or table[0].source is not None:
-        raise CannotCompileError("it is not given one column of text as clients send it")
+        raise CannotCompileError(
+            "it is not given one column of text as clients send it: drop the step before it"
+        )
     for option in ("preprocessor", "tokenizer"):
         if getattr(step, option) is not None:
-            raise CannotCompileError(f"its {option} is a function of your own")
+            raise CannotCompileError(
+                f"its {option} is a function of your own: token_pattern has a converter"
+            )
     if callable(step.analyzer) or callable(step.strip_accents) or step.input != "content":
-        raise CannotCompileError("a function of your own splits its texts")
+        raise CannotCompileError(
+            "a function of your own splits its texts: analyzer='word' and 'char' have a converter"
+        )
     if step.analyzer == "word" and not is_linear(step.token_pattern):
         raise CannotCompileError(
             f"its token_pattern {step.token_pattern!r} is more than one set of characters, such as "

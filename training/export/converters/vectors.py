@@ -151,7 +151,7 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
 @converts("decision", OneVsOneClassifier)
 def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
     if model.pairwise_indices_ is not None:
-        raise CannotCompileError("a kernel that was computed before has no converter")
+        raise CannotCompileError("kernel='precomputed' has no converter: 'rbf' and 'linear' have")
     seconds, confidences = [], []
     for member in model.estimators_:
         index = registry.label(graph, member, table)

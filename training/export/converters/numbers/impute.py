@@ -46,7 +46,9 @@ def _fill(graph: Graph, marker: Any, table: Table, fills: Any) -> Table:
         filled = graph.node("Where", gap, graph.constant(numbers), value)
         return graph.table(filled, table, gaps=not _is_missing(marker))
     if not all(isinstance(fill, str) for fill in fills):
-        raise CannotCompileError("only strings take the place of missing strings")
+        raise CannotCompileError(
+            "only strings take the place of missing strings: set fill_value to one"
+        )
     gap = _gaps(graph, marker, table)
     filled = graph.node("Where", gap, graph.constant(fills.reshape(1, -1), object), value)
     return graph.table(filled, table, gaps=not _is_missing(marker))

@@ -157,7 +157,7 @@ def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
 def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
     value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
     if np.isnan(lambdas).any():
-        raise CannotCompileError("a column that it was fitted on is constant")
+        raise CannotCompileError("a column that it was fitted on is constant: leave it out")
     value = (_box_cox if step.method == "box-cox" else _yeo_johnson)(graph, value, lambdas)
     if not step.standardize:
         return graph.computed(value, len(table), gaps=True)

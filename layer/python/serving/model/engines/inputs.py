@@ -109,7 +109,7 @@ def rows_at_once(inputs: list[Input], columns: Columns) -> int:
     for _, [place, *_], _, rule in inputs:
         if rule is not None:
             kinds = rule.ngrams[1] - rule.ngrams[0] + 1
-            longest = max(longest, kinds * max(map(len, columns[place])))
+            longest = max(longest, kinds * max(len(text or "") for text in columns[place]))
     return max(1, TERMS_AT_ONCE // longest)
 
 
