@@ -205,7 +205,8 @@ class Graph(Nodes):
             exact: As for `matrix`; steps that cast to float32 themselves are.
         """
         matrix = self.matrix(table, exact=exact or float32)
-        most = FLOAT32_MAX if float32 or self.is_single(table) else most
+        if float32 or self.is_single(table):
+            most = min(most, FLOAT32_MAX)
         unsure = [column for column in table if not self._limit(column, most)]
         holes = [] if gaps else [column for column in table if column.gaps]
         doubtful = [column for column in table if column in unsure or column in holes]

@@ -19,6 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
@@ -147,13 +148,14 @@ def test_gaps_are_filled_in_any_dtype(kind: str, last: Any, tmp_path: Path) -> N
     assert manifest.engine.inexact == []
 
 
-def test_an_array_of_float32_names_the_step_that_computes_in_it(tmp_path: Path) -> None:
-    """A model of weighted sums: the proof then allows what float32 rounds."""
+@pytest.mark.parametrize("last", [LogisticRegression(), KNeighborsClassifier()])
+def test_an_array_of_float32_names_the_step_that_computes_in_it(last: Any, tmp_path: Path) -> None:
+    """A model of sums: the proof then allows what float32 rounds."""
     data = TABLE[NUMBERS].to_numpy("float32")
-    manifest = _packed(tmp_path, make_pipeline(StandardScaler(), LogisticRegression()), data)
+    manifest = _packed(tmp_path, make_pipeline(StandardScaler(), last), data)
 
     assert manifest.engine.name == "onnx", manifest.engine.reason
-    assert manifest.engine.inexact == ["LogisticRegression"]
+    assert manifest.engine.inexact == [type(last).__name__]
 
 
 @pytest.mark.parametrize(("kind", "named"), [("int8", True), ("uint8", True), ("int32", False)])
