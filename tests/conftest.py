@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,22 +67,36 @@ def _processes(allowed: bool) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def credit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def credit(pytestconfig: pytest.Config) -> Path:
     """
     Train the example with the real command; the model's folder, with `latest` in it.
 
-    It is trained once in a run: the workers of pytest-xdist share it, so no test may change it.
+    It stays in pytest's cache until a file that it depends on changes: training takes seconds.
+    The workers of pytest-xdist share it, so no test may change it.
     """
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    model = base / "models" / "credit"
-    with (base / "models.lock").open("w") as lock, _processes(True):
+    assert pytestconfig.cache
+    kept = pytestconfig.cache.mkdir("example")
+    model = kept / _digest() / "credit"
+    with (kept / "lock").open("w") as lock, _processes(True):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (model / "latest").exists():
+            for old in kept.glob("*/"):  # another run may still use a new one
+                if time.time() - old.stat().st_mtime > 3600:
+                    shutil.rmtree(old)
             command = [sys.executable, "-m", "training", "train", "--models", str(model.parent)]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return model
+
+
+def _digest() -> str:
+    """Return a digest of all that the example is made from."""
+    digest = hashlib.sha256(sys.version.encode())
+    folders = (ROOT / "training", ROOT / "layer" / "python")
+    sources = [path for folder in folders for path in folder.rglob("*.*") if path.is_file()]
+    for path in sorted([ROOT / "requirements.txt", *sources]):
+        if path.suffix in {".py", ".csv", ".md", ".txt"}:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @pytest.fixture(scope="session")
