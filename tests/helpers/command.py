@@ -94,9 +94,9 @@ def on_a_terminal(location: Location, *arguments: str, columns: int = 120) -> st
     return said.decode()
 
 
-def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in *folder*."""
-    return _fork(folder, {**os.environ, "PYTHONPATH": _PATH}, arguments)
+def run_in(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in *folder*, with these settings."""
+    return _fork(folder, {**clean_environment(), **settings}, arguments)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

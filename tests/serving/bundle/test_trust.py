@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,9 @@ from serving.stores.folder import FolderStore
 
 from tests.helpers.aws.lambdas import http_event
 from tests.helpers.bundles import copied, manifest_of, new_signer, public_keys, trap, upload_folder
+from tests.helpers.command import run_in
 from tests.helpers.platforms import lambda_process
-from tests.helpers.servers import ROOT, clean_environment, lines, serving, wait_for
+from tests.helpers.servers import ROOT, lines, serving, wait_for
 from tests.helpers.stores import Bucket
 
 US, THEM = new_signer(), new_signer()
@@ -110,24 +110,11 @@ def test_a_refused_pickle_is_not_opened_by_check(
     change, settings, said = case
     copied(credit, model, version="v1", sign=US, **trap(mark))
     change(model)
-    code, output = command("check", str(model), **settings)
+    done = run_in(ROOT, "check", str(model), **settings)
 
-    assert code == 2
-    assert said in output
+    assert done.returncode == 2
+    assert said in done.stdout + done.stderr
     assert not mark.exists()
-
-
-def command(*arguments: str, **settings: str) -> tuple[int, str]:
-    """Run the command line; its exit status and what it wrote."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
-    run = subprocess.run(
-        [sys.executable, "-m", "training", *arguments],
-        env={**clean_environment(), "PYTHONPATH": path, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.returncode, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("settings", [ALLOWED, public_keys(US)], ids=["allowed", "signed"])
@@ -180,11 +167,11 @@ def test_no_command_opens_it_on_its_way(
     """`sign` and `publish` move bytes, and whoever lists versions reads manifests."""
     copied(credit, model, version="v1", **trap(mark))
     private = tmp_path / "key.pem"
-    assert command("keygen", str(private))[0] == 0
-    code, said = command("sign", str(model), "--key", str(private), **ALLOWED)
-    assert code == 0, said
-    code, said = command("publish", str(model), "--to", str(tmp_path / "models"), **ALLOWED)
-    assert code == 0, said
+    assert run_in(ROOT, "keygen", str(private)).returncode == 0
+    done = run_in(ROOT, "sign", str(model), "--key", str(private), **ALLOWED)
+    assert done.returncode == 0, done.stderr
+    done = run_in(ROOT, "publish", str(model), "--to", str(tmp_path / "models"), **ALLOWED)
+    assert done.returncode == 0, done.stderr
     read_manifest(FolderStore(model / "v1"))
 
     assert not mark.exists()
