@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from tests.helpers.servers import ROOT, Server, start
+from tests.helpers.servers import ROOT, Server, start, wait_for
 
 GUNICORN = [
     *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
@@ -92,6 +92,7 @@ def test_a_reader_that_stalls_or_leaves(command: list[str], credit: Path, tmp_pa
         stalled = ask(server, 200)
         before = reader.read()
         ask(server, 1)
+        wait_for(lambda: len(reader.read()) == len(before) + 2)  # the report, and this request
         after = reader.read()
         if command is GUNICORN:
             metrics = requests.get(f"{server}/metrics", timeout=10).text
