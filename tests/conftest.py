@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from serving.stores.folder import FolderStore
 from serving.stores.location import open_store
 from serving.stores.store import Store
 
+from tests.helpers.kept import kept
 from tests.helpers.servers import ROOT, Server
 from tests.helpers.stores import Bucket, Location, azure, s3
 
@@ -67,36 +64,15 @@ def _processes(allowed: bool) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def credit(pytestconfig: pytest.Config) -> Path:
-    """
-    Train the example with the real command; the model's folder, with `latest` in it.
+def credit() -> Path:
+    """Train the example with the real command; the model's folder, with `latest` in it."""
 
-    It stays in pytest's cache until a file that it depends on changes: training takes seconds.
-    The workers of pytest-xdist share it, so no test may change it.
-    """
-    assert pytestconfig.cache
-    kept = pytestconfig.cache.mkdir("example")
-    model = kept / _digest() / "credit"
-    with (kept / "lock").open("w") as lock, _processes(True):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (model / "latest").exists():
-            for old in kept.glob("*/"):  # another run may still use a new one
-                if time.time() - old.stat().st_mtime > 3600:
-                    shutil.rmtree(old)
-            command = [sys.executable, "-m", "training", "train", "--models", str(model.parent)]
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return model
+    def train(folder: Path) -> None:
+        command = [sys.executable, "-m", "training", "train", "--models", str(folder)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
-
-def _digest() -> str:
-    """Return a digest of all that the example is made from."""
-    digest = hashlib.sha256(sys.version.encode())
-    folders = (ROOT / "training", ROOT / "layer" / "python")
-    sources = [path for folder in folders for path in folder.rglob("*.*") if path.is_file()]
-    for path in sorted([ROOT / "requirements.txt", *sources]):
-        if path.suffix in {".py", ".csv", ".md", ".txt"}:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    with _processes(True):
+        return kept("example", ["requirements.txt", "training", "layer/python"], train) / "credit"
 
 
 @pytest.fixture(scope="session")
