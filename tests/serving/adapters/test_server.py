@@ -32,7 +32,7 @@ def test_onnxruntime_sends_no_telemetry(credit: Path, tmp_path: Path) -> None:
         assert requests.get(f"{server}/health", timeout=10).status_code == 200
         environment = Path(f"/proc/{server.process.pid}/environ").read_text()
 
-    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must see to it itself"
+    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must set it itself"
     assert list(tmp_path.rglob("*")) == []
 
 
