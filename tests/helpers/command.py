@@ -1,4 +1,4 @@
-"""Runs `python -m training` in a process of its own, on a pipe or on a terminal."""
+"""Runs `python -m training` in a new process, on a pipe or on a terminal."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def on_a_terminal(location: Location, *arguments: str, columns: int = 120) -> st
     while True:
         try:
             said += os.read(ours, 65536)
-        except OSError:  # a terminal raises this when its last writer has closed it
+        except OSError:  # a terminal raises this once its last writer has closed it
             break
     os.close(ours)
     assert process.wait(10) == 0, said
