@@ -1,4 +1,4 @@
-"""`key`: make an API key, and say what goes where. Nothing of it is written to a file."""
+"""`key`: make an API key, and print where to put it. Nothing is written to a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["make_api_key"]
 
 def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None:
     """
-    Print a new key, and the entry of API_KEYS that lets it in.
+    Print a new key, and its entry for API_KEYS.
 
     Args:
         name: The caller's name, which the log shows.
@@ -51,7 +51,7 @@ def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None
         console.print(f"  {where:14}{command}")
 
 
-#: How API_KEYS gets from a shell to where it counts.
+#: The commands that set API_KEYS on each platform.
 _COMMANDS = {
     "this machine": "make run",
     "Heroku": 'heroku config:set API_KEYS="$API_KEYS"',

@@ -175,7 +175,7 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
 
 def check_text(what: str, texts: Iterable[str]) -> None:
     """
-    See that *texts* can be sent as UTF-8.
+    Check that *texts* can be sent as UTF-8.
 
     Raises:
         TrainingError: One holds half a surrogate pair, as text decoded by "surrogateescape" does.

@@ -134,7 +134,7 @@ class _Comparison:
     def _judge_refused(
         self, around: list[list[Any]], places: Sequence[int | None], answered: set[int]
     ) -> str | None:
-        """Where the pipeline has no answer, the graph must have none either."""
+        """Check that the graph has no answer where the pipeline has none."""
         for i in range(len(around[0])):
             if i in answered:
                 continue

@@ -97,7 +97,7 @@ def _tenths(x: Any, y: Any) -> Curve:
 
 
 def _histogram(values: Any) -> Histogram | None:
-    """Count values between the 1st and 99th percentile; what lies outside counts at the ends."""
+    """Count values between the 1st and 99th percentile; those outside count at the ends."""
     low, high = np.quantile(values, [0.01, 0.99], method="nearest")
     if not (np.isfinite(high - low) and high - low > np.finfo(float).tiny):
         return None

@@ -1,4 +1,4 @@
-"""Input files that are not what they seem: the sentence says what was found, and what is right."""
+"""Checks of input files: an error says what was found, and what would be right."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_content(path: Path) -> bytes:
 
 def check_csv(path: Path) -> None:
     """
-    See that a file is CSV as `pack` reads it: in UTF-8, with commas, and no blanks after them.
+    Check that a file is CSV as `pack` reads it: in UTF-8, with commas, and no blanks after them.
 
     Raises:
         TrainingError: It is not; the sentence gives the line of Python that mends it.

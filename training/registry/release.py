@@ -1,4 +1,4 @@
-"""What follows once a version is written: the gate, the store, and whether it goes live."""
+"""The steps after a version is written: the gate, the store, and whether it goes live."""
 
 from __future__ import annotations
 

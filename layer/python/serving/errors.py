@@ -93,7 +93,7 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
     title: ClassVar[str]
     #: Of the line in the log, below status 500.
     level: ClassVar[str] = "info"
-    #: Which version refused; only for the log.
+    #: The version that rejected the request; only for the log.
     model_version: str | None = None
 
     def __init__(
@@ -112,24 +112,24 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
 
 
 class Malformed(Problem):
-    """The body is no JSON, or no CSV where that is taken."""
+    """The body is not JSON, or not CSV if it should be."""
 
     status, code, title = 400, "malformed-body", "The body cannot be read"
 
 
 class BadRequest(Problem):
-    """What came is no HTTP."""
+    """The request is not valid HTTP."""
 
     status, code, title = 400, "bad-request", "The request is not valid HTTP"
 
 
 class Unauthorized(Problem):
-    """Nobody is known by what was sent, or nothing was. The client is not told why."""
+    """The credentials are missing or not valid. Only the log says why."""
 
     status, code, title = 401, "unauthorized", "A valid key or token is needed"
 
     def __init__(self, reason: str, *, sent: bool = True) -> None:
-        """*sent* says whether there was a key or a token at all: RFC 6750 tells the two apart."""
+        """*sent* says whether there was a key or a token at all: RFC 6750 distinguishes this."""
         super().__init__(
             "The key or token that was sent is not valid."
             if sent
@@ -158,7 +158,7 @@ _CHALLENGE = 'Bearer realm="canoa"'
 
 
 class UnknownEvent(BadRequest):
-    """What invoked the function is nothing that brings a request."""
+    """The event that invoked the function is not an HTTP request."""
 
     level = "warning"
 
@@ -266,6 +266,6 @@ class KeysUnavailable(Problem):
 
 
 class Overloaded(Problem):
-    """More is under way than this process has room for."""
+    """This process has no room for another request."""
 
     status, code, title = 503, "overloaded", "Too much is under way"

@@ -97,7 +97,7 @@ def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> 
 
 
 def max_answer_bytes(request: Request) -> int | None:
-    """Return how many bytes *request*'s way back takes, where the platform limits it."""
+    """Return the largest answer to *request* in bytes, if its platform has a limit."""
     return getattr(request, "max_answer_bytes", None)
 
 

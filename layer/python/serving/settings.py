@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     model_public_keys: tuple[bytes, ...] = ()
     max_model_bytes: int = 256 * 1024 * 1024
-    #: None: only one's own, at home. False: not even that.
+    #: None: only the user's own, on a laptop. False: not even those.
     allow_pickle: bool | None = None
     function_target: str | None = None
     #: None: every address on a cloud, loopback elsewhere.
@@ -131,7 +131,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def is_https(url: str) -> bool:
-    """Whether nobody can change what *url* sends: it uses TLS, or is on this machine."""
+    """Whether the answers of *url* are safe: it uses TLS, or is on this machine."""
     from urllib.parse import urlsplit
 
     try:

@@ -115,7 +115,7 @@ def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
 def review_all(
     names: Sequence[str], frame: pd.DataFrame, target: Any, held_out: Mask, parts: list[Metrics]
 ) -> list[str]:
-    """List the findings of `review` for each output; what it finds of all is said once."""
+    """List the findings of `review` for each output, and those about all outputs once."""
     found = [
         review(frame, one, held_out, figures=part["held_out"], trivial=part["baseline"])
         for one, part in zip(columns(target), parts, strict=True)

@@ -1,4 +1,4 @@
-"""Who sent a request, and whether they may do what it asks for."""
+"""Identifies the caller of a request, and checks what the caller may do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Caller", "Gate"]
 
 
 class Caller(NamedTuple):
-    """Who sent a request."""
+    """The caller of a request."""
 
     #: A key's name, or a token's subject; None for an unauthenticated client.
     name: str | None
     #: What the caller may do; None for everything.
     scopes: frozenset[str] | None
-    #: What an unauthenticated client is answered where it may not go.
+    #: The answer to an unauthenticated client that needs a key or token.
     refusal: Problem | None = None
     #: "key" or "token".
     known_by: str | None = None
@@ -156,7 +156,7 @@ class Gate:
             raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(bearer))
         key = headers.get("X-API-Key") if self._keys else None
         if key and bearer:
-            # One of the two may be for a proxy or the platform: either may be the good one.
+            # One of the two may be for a proxy or the platform, so either may be the valid one.
             with contextlib.suppress(Unauthorized, KeysUnavailable):
                 return self._find(key)
         sent = bearer or key

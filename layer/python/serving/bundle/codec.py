@@ -35,7 +35,7 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
 
 
 def is_field(name: str) -> bool:
-    """Whether a feature may be called so: the decoder takes no name that JSON would escape."""
+    """Whether a feature may have this name: the decoder accepts no name that JSON escapes."""
     return not re.search(r'["\\\x00-\x1f]', name)
 
 
@@ -59,7 +59,7 @@ class _Format(msgspec.Struct):
 
 
 def _with_limits(manifest: Manifest) -> Manifest:
-    """Add what format 1 takes for granted: a graph of float32 holds no larger number."""
+    """Add the limit that format 1 implies: its graphs take float32."""
     features = [
         msgspec.structs.replace(feature, magnitude=FLOAT32_MAX)
         if feature.kind == "number"
@@ -70,7 +70,7 @@ def _with_limits(manifest: Manifest) -> Manifest:
 
 
 def _contradiction(manifest: Manifest) -> str | None:
-    """Say what no model can be true of, as its types do not."""
+    """Describe a contradiction that the types of the manifest do not rule out."""
     names = [feature.name for feature in manifest.features]
     if not names:
         return "it has no features"

@@ -218,6 +218,6 @@ def _reader(question: Question, label: str | None) -> Callable[[dict[str, Any]],
 
 
 def _plain(value: Any) -> Any:
-    """Write a whole number without a fraction, as clients do."""
+    """Write an integral number without a fraction, as clients do."""
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value

@@ -1,4 +1,4 @@
-"""The slow pass over a body that was refused: every fault, where it is, and what was expected."""
+"""The slow pass over a rejected body: finds every fault, its place, and what was expected."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _respell(name: str) -> str:
 
 
 def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:
-    """Yield what is wrong with the *value* of *feature* at *path*, but for unseen categories."""
+    """Yield the faults of the *value* of *feature* at *path*, except unseen categories."""
     if value is None:
         if not feature.nullable:
             yield FieldError(
@@ -134,7 +134,7 @@ def _wanted(feature: Feature) -> str:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number that 64 bits hold, however it is written."""
+    """Whether a value is a 64-bit integer, whether written 3 or 3.0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 and value == int(value)

@@ -183,7 +183,7 @@ def _output(prefix: str, output: Output) -> dict[str, Json]:
 
 
 def _type_of(classes: list[Label]) -> Json:
-    """Say of which one type the classes are, if they are of one: generators ask for it."""
+    """Return the type of the classes if they have only one, which generators need."""
     kinds = {type(label) for label in classes}
     return {"type": _TYPES[kinds.pop()]} if len(kinds) == 1 else {}
 

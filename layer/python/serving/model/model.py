@@ -39,7 +39,7 @@ ENVELOPE_BYTES = 4096
 
 
 class Model:
-    """One version, whole: whoever holds it gets every part of an answer from it."""
+    """One version as a whole: every part of an answer comes from the same version."""
 
     def __init__(self, manifest: Manifest, engine: Engine, limits: Limits = _DEFAULT) -> None:
         self.manifest = manifest

@@ -80,7 +80,7 @@ class Schema:
         Decode a request body.
 
         Raises:
-            Malformed: It is no JSON.
+            Malformed: It is not JSON.
             TooLarge: It holds more than *max_instances*.
             InvalidInstances: It is JSON that this model does not take.
         """
@@ -140,7 +140,7 @@ class Schema:
         return warnings
 
     def _unseen(self, columns: list[Any], rows: list[Any], *, single: bool) -> list[FieldError]:
-        """Refuse, or warn of, categories that training never saw."""
+        """Reject, or warn of, categories that training never saw."""
         warnings: list[FieldError] = []
         errors: list[FieldError] = []
         for i, known in self._known:

@@ -135,7 +135,7 @@ def importances(manifest: Manifest) -> str:
 
 
 def purpose(manifest: Manifest) -> str:
-    """Write what the project says of itself: `CARD.md`, or its docstring."""
+    """Write the project's description: `CARD.md`, or its docstring."""
     parts = [part.strip() for part in manifest.purpose.split("\n\n") if part.strip()]
     written = "".join(
         f"<h3>{escape(part.lstrip('# '))}</h3>"

@@ -246,7 +246,7 @@ class _Check:
 
 
 def _terms(attributes: _Attributes) -> None:
-    """See that a count of terms has a column for each term, and no others."""
+    """Check that a count of terms has exactly one column for each term."""
     places = attributes.get("ngram_indexes", _Attribute()).numbers
     count = len(attributes.get("pool_strings", _Attribute()).leaves)
     if sorted(np.concatenate([np.empty(0, np.int64), *places]).tolist()) != [*range(count)]:
