@@ -44,7 +44,7 @@ def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None
         f"The key of {name}, for {' and '.join(granted) or 'everything'}. It is shown this once. "
         "The caller sends\n\n"
         f"  curl -H 'Authorization: Bearer {key}' …\n\n"
-        "The server gets its digest, which makes no key, beside those of others:\n\n"
+        "The server gets the digest, which does not reveal the key, beside other entries:\n\n"
         f'  export API_KEYS="$API_KEYS {entry}"\n'
     )
     for where, command in _COMMANDS.items():

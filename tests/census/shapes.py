@@ -358,7 +358,7 @@ SHAPES = [
     Shape("trees", "log1p + forest", plain(FunctionTransformer(np.log1p), FOREST), numbers()),
     Shape(
         "encoders",
-        "whole numbers as categories",
+        "integers as categories",
         lambda: make_pipeline(
             ColumnTransformer(
                 [

@@ -365,7 +365,7 @@ def test_function_target_serves_one_function(credit: Path) -> None:
         ("FUNCTION_TARGET", "nope", ("'nope'", "predict")),
         ("BASE_PATH", "ml", ("BASE_PATH is 'ml'", "a path such as /ml")),
         ("BASE_PATH", "/ml/<x>", ("BASE_PATH is '/ml/<x>'", "a path such as /ml")),
-        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "a whole number")),
+        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "an integer")),
         ("MODEL_URI", "ftp://host/models", ("MODEL_URI is 'ftp://host/models'", "s3://")),
     ],
 )

@@ -96,7 +96,7 @@ with zipfile.ZipFile(ZIP, "w") as _archive:
         (ZIP.getvalue(), ["a zip archive", "unpack it"]),
         (b"<!DOCTYPE html><html>", ["a web page"]),
         (b"PAR1....", ["a Parquet file"]),
-        (b"hello, world", ["it is no pickle, or a damaged one"]),
+        (b"hello, world", ["it is not a pickle, or it is damaged"]),
         (dumped(FITTED)[:-200], ["it is cut off"]),
         (dumped(FITTED)[:40], ["it is cut off"]),
     ],

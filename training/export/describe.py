@@ -61,7 +61,7 @@ def draft_manifest(
     """
     task = task_of(pipeline)
     if task is None:
-        raise TrainingError(f"a {type(pipeline).__name__} is no model that can be served.")
+        raise TrainingError(f"a {type(pipeline).__name__} cannot be served as a model.")
     several = _outputs(pipeline, task, rows, outputs)
     classes = None if several else classes_of(pipeline)
     if task == "clustering":
@@ -148,7 +148,7 @@ def _label(value: Any) -> Label:
         plain = int(plain)
     if not isinstance(plain, bool | int | str) or _is_huge(plain):
         raise TrainingError(
-            f"the target holds {plain!r}; a class is a string, a whole number or a boolean."
+            f"the target holds {plain!r}; a class is a string, an integer or a boolean."
         )
     if isinstance(plain, str):
         check_text("the target's classes", [plain])
@@ -156,7 +156,7 @@ def _label(value: Any) -> Label:
 
 
 def _is_huge(value: Any) -> bool:
-    """Whether JSON's readers would lose digits of a whole number."""
+    """Whether JSON's readers would lose digits of an integer."""
     return isinstance(value, int) and abs(value) > 2**53
 
 

@@ -141,7 +141,7 @@ class _Comparison:
             found = self._graph_scores(take(around, [i]))
             if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
                 row = self._value(around, places, i)
-                return f"the graph answers rows that the pipeline refuses; for example {row}"
+                return f"the graph answers rows that the pipeline rejects; for example {row}"
         return None
 
     def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:

@@ -76,7 +76,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, EOFError) or _CUT.search(text):
         return "it is cut off; copy or save it again"
     if isinstance(error, pickle.UnpicklingError | KeyError | UnicodeDecodeError):
-        return f"it is no pickle, or a damaged one ({describe(error)}); joblib.dump() writes one"
+        return f"it is not a pickle, or it is damaged ({describe(error)}); joblib.dump() writes one"
     return describe(error)
 
 

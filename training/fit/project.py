@@ -239,7 +239,7 @@ def _check_classes(target: Any) -> None:
     if str in kinds and len(kinds) > 1:
         names = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise TrainingError(f"the target holds {names}; classes are of one kind only.")
-    with blame("the target must hold strings, whole numbers or booleans, and one kind only"):
+    with blame("the target must hold strings, integers or booleans, and one kind only"):
         classes, counts = np.unique(target, return_counts=True)
     if np.issubdtype(classes.dtype, np.floating) and (classes != np.floor(classes)).any():
         raise TrainingError(

@@ -74,7 +74,7 @@ def review_rows(frame: pd.DataFrame) -> list[str]:
 
 def _few_rows(target: Any, *, regression: bool) -> Iterator[str]:
     if len(target) < _FEW_ROWS:
-        yield f"there are only {len(target)} rows: figures of so few are chance."
+        yield f"there are only {len(target)} rows: figures on so few are chance."
     elif not regression:
         classes, counts = np.unique(target, return_counts=True)
         if counts.min() < _FEW_OF_A_CLASS:

@@ -88,9 +88,7 @@ def read_versions(model: Store) -> list[Version]:
     except ObjectMissing:
         names = []
     if MANIFEST_FILE in names:
-        raise TrainingError(
-            f"{model} is one version; the model's location, one level up, is meant."
-        )
+        raise TrainingError(f"{model} is one version; use the model's location, one level up.")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(filter(None, pool.map(lambda name: _read(model, name), names)))
     if not found:

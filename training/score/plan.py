@@ -92,7 +92,7 @@ def find_plan(destination: Store) -> Plan | None:
     except ObjectMissing:
         return None
     except msgspec.MsgspecError as error:
-        raise TrainingError(f"{destination.at(STARTED)} is no plan: {error}.") from error
+        raise TrainingError(f"{destination.at(STARTED)} is not a plan: {error}.") from error
 
 
 def check_options(destination: Store, plan: Plan, options: Options) -> None:

@@ -146,7 +146,7 @@ class Forbidden(Problem):
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"It needs the scope {scope}.",
+            f"This request needs the scope {scope}.",
             headers={
                 "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
             },
@@ -178,7 +178,7 @@ class MethodNotAllowed(Problem):
 class RequestTimeout(Problem):
     """The client took too long to send its request."""
 
-    status, code, title = 408, "request-timeout", "The request came too slowly"
+    status, code, title = 408, "request-timeout", "The request arrived too slowly"
 
 
 class TooLarge(Problem):
@@ -196,13 +196,13 @@ class UriTooLong(Problem):
 class UnsupportedMedia(Problem):
     """The body is declared to be of a type that is not taken."""
 
-    status, code, title = 415, "unsupported-media-type", "The content type is not taken"
+    status, code, title = 415, "unsupported-media-type", "The content type is not accepted"
 
 
 class InvalidBody(Problem):
     """The body is JSON, but not what the function takes."""
 
-    status, code, title = 422, "invalid-body", "The body does not fit"
+    status, code, title = 422, "invalid-body", "The body is not valid"
 
 
 class InvalidInstances(Problem):
@@ -214,7 +214,7 @@ class InvalidInstances(Problem):
 class InvalidQuery(Problem):
     """A parameter of the query string has no meaning for this model."""
 
-    status, code, title = 422, "invalid-query", "The query string does not fit"
+    status, code, title = 422, "invalid-query", "The query string is not valid"
 
 
 class NotExplainable(Problem):
@@ -226,11 +226,11 @@ class NotExplainable(Problem):
 class TooManyRequests(Problem):
     """The caller has used up what the rate limit allows."""
 
-    status, code, title = 429, "too-many-requests", "Too many requests came from here"
+    status, code, title = 429, "too-many-requests", "Too many requests"
 
     def __init__(self, seconds: int) -> None:
         super().__init__(
-            f"The next is taken in {seconds} s.", headers={"Retry-After": str(seconds)}
+            f"The next request is accepted in {seconds} s.", headers={"Retry-After": str(seconds)}
         )
 
 
@@ -261,11 +261,11 @@ class KeysUnavailable(Problem):
         super().__init__(
             "The token cannot be verified at the moment.",
             headers={"Retry-After": str(retry_seconds)},
-            reason="the identity provider's keys are not there yet",
+            reason="the identity provider's keys were not fetched yet",
         )
 
 
 class Overloaded(Problem):
     """This process has no room for another request."""
 
-    status, code, title = 503, "overloaded", "Too much is under way"
+    status, code, title = 503, "overloaded", "The server is overloaded"

@@ -110,7 +110,7 @@ def _operation(
             ]
             _refuse(operation, "404")  # the model may have no explainer
         # One form is described: generators of clients cannot choose between several.
-        others = "".join(f" {media} is taken too." for media in route.media if media != JSON)
+        others = "".join(f" {media} is accepted too." for media in route.media if media != JSON)
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {settings.max_body_bytes} bytes of UTF-8.{others}",

@@ -132,4 +132,4 @@ def _check_encoding(first: bytes) -> None:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"At most {limit} bytes are taken.")
+    return TooLarge(f"At most {limit} bytes are accepted.")

@@ -169,7 +169,7 @@ def _base_path(text: str) -> str:
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) < 2**63:
-        raise ValueError("a whole number from 1 to 2^63 - 1")
+        raise ValueError("an integer from 1 to 2^63 - 1")
     return int(text)
 
 

@@ -69,7 +69,7 @@ def test_invalid_text_is_rejected_with_a_sentence(text: str) -> None:
         (f"web:predict+FLY={ONE}", "entry 1 (web) has a scope that is not a word"),
         (f"web:predict++info={ONE}", "entry 1 (web) has a scope that is not a word"),
         (f"web:{ONE}={TWO}", "entry 1 (web) has a scope that is not a word"),
-        (f"a={ONE}, b:info={ONE}", "entry 2 (b) has another's digest"),
+        (f"a={ONE}, b:info={ONE}", "entry 2 (b) repeats a digest"),
     ],
 )
 def test_the_error_names_the_entry(text: str, says: str) -> None:

@@ -102,7 +102,7 @@ def test_a_missing_scope_is_403(send: Platform, name: str, function: str, lacks:
     reply = call(send, function, Origin=ORIGIN, **bearer(name))
 
     problem = assert_problem(reply, 403, "forbidden")
-    assert problem["detail"] == f"It needs the scope {lacks}."
+    assert problem["detail"] == f"This request needs the scope {lacks}."
     challenge = f'{STRANGER}, error="insufficient_scope", scope="{lacks}"'
     assert reply.headers["WWW-Authenticate"] == challenge
     assert reply.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -213,7 +213,7 @@ def test_a_cloud_is_closed_by_default(
             assert answer.headers["WWW-Authenticate"].startswith(STRANGER)
         logged = server.logged()
 
-    assert logged.count("closed: nobody is let in") == 1
+    assert logged.count("closed: every request is rejected") == 1
     assert logged.count("closed: neither API_KEYS nor JWT_ISSUER is set") == 2
     assert "AUTH=none" in logged
 
@@ -227,7 +227,7 @@ def test_lambda_is_closed_by_default(credit: Path) -> None:
 
     assert json.loads(health["body"]) == {"status": "ok"}
     [loud] = [line for line in logged if line["level"] == "error"]
-    assert loud["message"] == "closed: nobody is let in"
+    assert loud["message"] == "closed: every request is rejected"
     assert "On AWS Lambda" in loud["reason"]
 
 
@@ -240,7 +240,7 @@ def test_auth_none_opens_a_cloud(
         assert requests.get(f"{server}/v0/model_info", timeout=30).status_code == 200
         logged = server.logged()
 
-    assert logged.count("open: everybody is let in") == 1
+    assert logged.count("open: AUTH=none accepts every request") == 1
     assert "closed" not in logged
 
 

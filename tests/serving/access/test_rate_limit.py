@@ -236,7 +236,7 @@ def test_the_limit_works_while_redis_is_down(credit: Path) -> None:
             logged = server.logged()
 
     assert statuses == [200] * 30 + [429] * 10
-    assert logged.count("the rate limit's Redis is away") == 1
+    assert logged.count("the rate limit's Redis is down") == 1
     assert "Connection" in logged
 
 
@@ -257,7 +257,7 @@ def test_a_hanging_redis_delays_one_request_only(
             silent.accept()  # Only one connection was made.
 
     logged = capsys.readouterr().out
-    assert logged.count("is away") == 1
+    assert logged.count("is down") == 1
     assert "Timeout" in logged
     assert "secret" not in logged
 
@@ -279,8 +279,8 @@ def test_redis_is_used_again_when_it_returns(
         said = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
 
     assert said == [
-        "the rate limit's Redis is away: each process counts",
-        "the rate limit's Redis is back",
+        "the rate limit's Redis is down: each process counts",
+        "the rate limit's Redis is up again",
     ]
 
 
@@ -294,7 +294,7 @@ def test_a_password_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
         open_rate_limit("5/day", f"redis://user:wrong-password@{host}").take("a")
         logged = capsys.readouterr().out
 
-    assert "is away" in logged
+    assert "is down" in logged
     assert "password@" not in logged
     assert "wrong-password" not in logged
 

@@ -65,7 +65,7 @@ def test_a_valid_token_is_accepted(name: str, idp: Provider, credit: Path) -> No
             sent = {"Authorization": f"Bearer {idp.token(kid, scope='predict')}"}
             assert post(send, ROW, **sent).status == 200
             problem = assert_problem(send("model_info", "GET", None, **sent), 403, "forbidden")
-            assert problem["detail"] == "It needs the scope info."
+            assert problem["detail"] == "This request needs the scope info."
             assert_problem(ask(send, idp.token(kid) + "x"), 401, "unauthorized")
         assert_problem(post(send, ROW), 401, "unauthorized")
         assert send("health", "GET").json() == {"status": "ok"}

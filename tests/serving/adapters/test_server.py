@@ -225,7 +225,7 @@ def test_a_server_survives_a_contradictory_bundle(credit: Path, tmp_path: Path) 
         assert status == 200  # The server has the good model.
         path.write_text(good.replace('"name": "seniority"', '"name": "home"'))
         server.process.send_signal(signal.SIGHUP)
-        said = "contradicts itself: the feature 'home' stands there twice"
+        said = "contradicts itself: the feature 'home' appears twice"
         wait_for(lambda: said in server.logged())
         time.sleep(1)
 
@@ -298,7 +298,7 @@ def test_host_sets_the_address() -> None:
     assert bound(HOST="::1") == ["[::1]:8123"]
 
 
-OPEN = "open: everybody who reaches this address is let in"
+OPEN = "open: this address accepts every request"
 
 
 @pytest.mark.parametrize(

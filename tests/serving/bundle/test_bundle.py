@@ -24,7 +24,7 @@ def test_a_manifest_that_is_not_json_is_not_written(credit: Path, tmp_path: Path
     importances = msgspec.structs.replace(manifest.importances, permutation={"age": float("nan")})
     broken = msgspec.structs.replace(manifest, version="broken", importances=importances)
 
-    with pytest.raises(BundleError, match="no manifest"):
+    with pytest.raises(BundleError, match="not a manifest"):
         write_bundle(tmp_path, broken, {})
 
     assert {path.name for path in tmp_path.iterdir()} == {"latest", manifest.version}
@@ -34,7 +34,7 @@ def test_a_manifest_that_is_not_json_is_not_written(credit: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: {"features": [*m.features, m.features[0]]}, "stands there twice"),
+        (lambda m: {"features": [*m.features, m.features[0]]}, "appears twice"),
         (lambda m: {"features": [msgspec.structs.replace(m.features[0], name='a"')]}, "JSON field"),
         (lambda _: {"features": []}, "no features"),
         (lambda _: {"classes": ["good"]}, "its classes are"),
@@ -55,5 +55,5 @@ def test_a_manifest_that_contradicts_itself_is_rejected(
 
 def test_a_deeply_nested_manifest_is_rejected() -> None:
     """A manifest that nests deeper than the decoder allows is rejected with a sentence."""
-    with pytest.raises(BundleError, match="here is no manifest"):
+    with pytest.raises(BundleError, match="here is not a manifest"):
         decode_manifest(b'{"format": 1, "metrics": ' + b'{"a":' * 100_000, "here")

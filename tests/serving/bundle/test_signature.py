@@ -91,14 +91,14 @@ def another_model_s(credit: Path, folder: Path) -> Path:
 
 Fault = Callable[[Path, Path], Path]
 FAULTS: dict[Fault, str] = {
-    unsigned: "is not signed, and MODEL_PUBLIC_KEYS asks for it",
+    unsigned: "is not signed, but MODEL_PUBLIC_KEYS requires it",
     signed_by_another: f"is signed by another key ({THEM.key_id}), which is not in",
-    changed_since: "does not fit the manifest",
-    another_s_signature: "does not fit the manifest",
-    no_signature: "does not fit the manifest",
+    changed_since: "does not match the manifest",
+    another_s_signature: "does not match the manifest",
+    no_signature: "does not match the manifest",
     huge_signature: "but at most 200 are read",
-    old_one_in_its_place: "holds credit v0, and was asked for bad",
-    another_model_s: "a signed bundle is only taken from a location that ends in",
+    old_one_in_its_place: "holds credit v0, but bad was requested",
+    another_model_s: "a signed bundle is only accepted at a location that ends in",
 }
 #: A server is started for each of these.
 SOME_FAULTS = pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_the_manifest_must_name_the_version_of_its_folder(credit: Path, tmp_path
     copied(credit, folder, version="v1").rename(folder / "v2")
     point(folder, "v2")
 
-    with pytest.raises(BundleError, match=r"v2 holds credit v1, and was asked for v2"):
+    with pytest.raises(BundleError, match=r"v2 holds credit v1, but v2 was requested"):
         open_bundle(FolderStore(folder))
 
 

@@ -206,15 +206,15 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "truncated": (stored("model.onnx", lambda c: c[:-1]), r"/model\.onnx is not .* size differs"),
     "corrupted": (
         stored("model.onnx", lambda c: bytes([c[0] ^ 1]) + c[1:]),
-        r"/model\.onnx is not the file its manifest means: the sha256 differs",
+        r"/model\.onnx is not the file that its manifest describes: the sha256 differs",
     ),
     "file missing": (stored("model.onnx", lambda _: None), r"/model\.onnx is not there"),
     "manifest missing": (stored("manifest.json", lambda _: None), r"/manifest\.json is not there"),
-    "manifest cut": (stored("manifest.json", lambda c: c[1:]), r"/manifest\.json is no manifest"),
+    "manifest cut": (stored("manifest.json", lambda c: c[1:]), r"\.json is not a manifest"),
     "pointer missing": (stored("latest", lambda _: None), r"neither 'latest' nor manifest\.json"),
     "pointer astray": (
         stored("latest", lambda _: b"../x"),
-        r"latest names no version but '\.\./x'",
+        r"latest holds '\.\./x' instead of a version",
     ),
 }
 

@@ -161,7 +161,7 @@ def test_latest_holds_a_version_s_name(tmp_path: Path, name: str) -> None:
     """If `latest` holds anything but a version's name, it is rejected."""
     (tmp_path / "latest").write_text(name)
 
-    with pytest.raises(BundleError, match=r"latest names no version but"):
+    with pytest.raises(BundleError, match=r"latest holds .* instead of a version"):
         open_bundle(FolderStore(tmp_path))
 
 
@@ -173,7 +173,7 @@ def test_a_manifest_names_only_files_in_its_folder(credit: Path, tmp_path: Path)
         assert raw != bundle.raw
         (tmp_path / "manifest.json").write_bytes(raw)
 
-        with pytest.raises(BundleError, match=r"manifest\.json is no manifest: .*files"):
+        with pytest.raises(BundleError, match=r"manifest\.json is not a manifest: .*files"):
             Bundle(FolderStore(tmp_path))
 
 

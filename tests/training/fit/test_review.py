@@ -37,7 +37,7 @@ def test_the_example_is_not_suspicious() -> None:
     frame, target = datasets.load_diabetes(return_X_y=True, as_frame=True)
     assert findings(frame, target, {"rmse": 1.0}, {"rmse": 2.0}) == []
     frame, target = datasets.load_iris(return_X_y=True, as_frame=True)
-    assert findings(frame, target) == ["there are only 150 rows: figures of so few are chance."]
+    assert findings(frame, target) == ["there are only 150 rows: figures on so few are chance."]
 
 
 @pytest.mark.parametrize(

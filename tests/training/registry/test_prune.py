@@ -144,7 +144,7 @@ def test_an_interrupted_deletion_is_finished(
         patched.setattr(type(location), "delete", interrupted)
         status, lines = ask(capsys, location, "prune", "--keep", "1")
     assert status == 130
-    assert lines == ["training: interrupted; prune again, and it goes on where it was."]
+    assert lines == ["training: interrupted; prune again to continue."]
     assert len(location.at("v1").names()) == 3 - after
     assert not whole(location, "v1")
     _, lines = ask(capsys, location, "list")

@@ -209,7 +209,7 @@ def test_a_damaged_signature_is_not_overwritten(credit: Path, tmp_path: Path, ke
     code, said = run(HERE, "check", str(path))
     assert code == 0, said
     both = Location("", public_keys(new_signer()) | key.settings)
-    assert_refused(run(both, "check", str(path)), "does not fit the manifest")
+    assert_refused(run(both, "check", str(path)), "does not match the manifest")
 
 
 def test_check_lists_the_signatures(credit: Path, tmp_path: Path, key: Key) -> None:
@@ -224,5 +224,5 @@ def test_check_lists_the_signatures(credit: Path, tmp_path: Path, key: Key) -> N
 
     assert code == 0, said
     assert f"signed by {key.id}, verified" in said
-    assert f"signed by {other.key_id}, and the signature does not fit" in said
+    assert f"signed by {other.key_id}, but the signature does not match" in said
     assert open_bundle(FolderStore(path)).signer is None

@@ -71,7 +71,7 @@ def test_unreadable_versions_are_listed(
         ["newer", "cannot"],
     ]
     assert lines[6].startswith("upload: it has no manifest")
-    assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
+    assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is not a manifest")
     assert lines[8:] == [
         f"newer: {location}/newer/manifest.json has format 7; this server reads 1 and 2.",
     ]
@@ -86,7 +86,7 @@ def test_an_invalid_latest_is_reported(
     for content, said in {
         None: "None is live; promote one.",
         "v0": "'latest' names v0, which is not there; promote another.",
-        "../x": f"{location}/latest names no version but '../x'; write the one to serve into it.",
+        "../x": f"{location}/latest holds '../x' instead of a version; write one into it.",
     }.items():
         if content is not None:
             (tmp_path / "credit" / "latest").write_text(content)
@@ -111,7 +111,7 @@ def test_a_location_without_versions_is_named(
     assert said.startswith(nothing)
     status, [said] = ask(capsys, location.at("credit").at("v1"), "list")
     assert status == 2
-    assert said.endswith("/v1 is one version; the model's location, one level up, is meant.")
+    assert said.endswith("/v1 is one version; use the model's location, one level up.")
 
 
 def test_promote_moves_latest(
@@ -143,7 +143,7 @@ def test_a_first_version_is_promoted(
 FAULTS = {
     "nothing": "there is no version nothing in",
     "../v2": "'../v2' is no version's name",
-    "damaged": "model.onnx is not the file its manifest means: the sha256 differs",
+    "damaged": "model.onnx is not the file that its manifest describes: the sha256 differs",
     "cut": "model.onnx",
     "lacking": "model.onnx is not there",
     "renamed": "renamed holds version v2",

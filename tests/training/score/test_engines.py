@@ -62,7 +62,7 @@ def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
-    assert "type the same command to go on" in errors
+    assert "run the same command to continue" in errors
     assert not (to / "_SUCCESS").exists()
     assert not [path for path in to.iterdir() if path.name.startswith(".")]
     assert 0 < len(scored(to)) < 24_000

@@ -192,8 +192,8 @@ def _read_condition(text: str) -> Condition:
     condition = Condition(match["metric"], match["compare"], number, change, by)
     if condition.lets_in_only_worse():
         raise TrainingError(
-            f"--promote-if: {text!r} would let in only what is no better than the live model; "
-            f"turn it round: {condition.metric} {condition.compare.translate(_TURNED)} live."
+            f"--promote-if: {text!r} would accept only models no better than the live one; "
+            f"reverse it: {condition.metric} {condition.compare.translate(_TURNED)} live."
         )
     return condition
 

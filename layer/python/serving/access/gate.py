@@ -94,12 +94,12 @@ class Gate:
     def announce(self) -> None:
         """Log what may surprise an operator: an open API, a closed one, a limit without effect."""
         if self._auth == "none":
-            log("warning", "open: everybody is let in, because AUTH=none")
+            log("warning", "open: AUTH=none accepts every request")
         elif self.closed and not (self._keys or self._tokens):
             log(
                 "error",
-                "closed: nobody is let in",
-                reason=f"On {self._platform} the API is closed until you say who gets in. Set "
+                "closed: every request is rejected",
+                reason=f"On {self._platform} the API is closed until you configure access. Set "
                 "API_KEYS (python -m training key NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; "
                 "or AUTH=none to open it.",
             )
@@ -114,8 +114,8 @@ class Gate:
         if self._auth is None:
             log(
                 "warning",
-                "open: everybody who reaches this address is let in",
-                reason="More than this machine may reach it. Set API_KEYS (python -m training key "
+                "open: this address accepts every request",
+                reason="Other machines may reach it. Set API_KEYS (python -m training key "
                 "NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; or AUTH=none to keep it open.",
             )
 

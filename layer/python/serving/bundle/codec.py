@@ -18,8 +18,8 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     Read and check a manifest; *where* it came from goes into the error.
 
     Raises:
-        BundleError: It is of another format, no manifest, names what is no file's name, or
-            contradicts itself.
+        BundleError: It is not a manifest, has another format, contradicts itself, or lists a file
+            by something else than a plain name.
     """
     try:
         found = msgspec.json.decode(raw, type=_Format).format
@@ -28,7 +28,7 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
             raise BundleError(f"{where} has format {found}; this server reads {known}.")
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{where} is no manifest: {error}.") from error
+        raise BundleError(f"{where} is not a manifest: {error}.") from error
     if contradiction := _contradiction(manifest):
         raise BundleError(f"{where} contradicts itself: {contradiction}.")
     return _with_limits(manifest) if found == 1 else manifest
@@ -76,9 +76,9 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "it has no features"
     twice, count = Counter(names).most_common(1)[0]
     if count > 1:
-        return f"the feature {twice!r} stands there twice"
+        return f"the feature {twice!r} appears twice"
     if strange := next((name for name in names if not is_field(name)), None):
-        return f"no JSON field is read by the name {strange!r}"
+        return f"no JSON field can be named {strange!r}"
     return _contradicted_task(manifest)
 
 

@@ -81,7 +81,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether its categories are whole numbers, which clients write as such."""
+        """Whether its categories are integers, which clients write as such."""
         return self.kind == "category" and type((self.categories or [""])[0]) is int
 
     @property

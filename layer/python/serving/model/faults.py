@@ -44,7 +44,7 @@ def _body(data: Any, features: list[Feature], known: set[str]) -> Iterator[Field
         yield FieldError("/instances", f"expected an array, got {_kind(data['instances'])}")
     else:
         for key in data.keys() - {"instances"}:
-            yield FieldError(json_pointer(key), "unknown field; beside instances there is none")
+            yield FieldError(json_pointer(key), "unknown field; only instances is allowed")
         if not data["instances"]:
             yield FieldError("/instances", "expected at least one instance")
         for n, row in enumerate(data["instances"]):
@@ -129,7 +129,7 @@ def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> I
 
 
 def _wanted(feature: Feature) -> str:
-    name = "a whole number" if feature.is_whole else _NAMES[feature.kind]
+    name = "an integer" if feature.is_whole else _NAMES[feature.kind]
     return name + (" or null" if feature.nullable else "")
 
 

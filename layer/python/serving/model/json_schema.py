@@ -65,7 +65,7 @@ def _body(name: str, manifest: Manifest, max_instances: int) -> dict[str, Json]:
     body = object_schema({"instances": many})
     body["description"] = (
         "An instance may also be a list of its values in the order of the features. One bare "
-        "instance instead of this object is taken, too; predict answers it with `prediction`."
+        "instance instead of this object is accepted, too; predict answers it with `prediction`."
     )
     instance = object_schema(
         {feature.name: _value(feature) for feature in manifest.features}

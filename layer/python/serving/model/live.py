@@ -115,7 +115,7 @@ class LiveModel:
             except (ObjectMissing, AccessDenied):  # the location is one version
                 found = store.read(BACKGROUND_FILE, size=expected.size)
             if describe_file(found.content) != expected:
-                raise BundleError(f"{store}: {BACKGROUND_FILE} is not the file its manifest means.")
+                raise BundleError(f"{store}: {BACKGROUND_FILE} differs from its manifest.")
         except BundleError as error:
             log("error", "no background", reason=str(error))
             raise _unavailable() from None

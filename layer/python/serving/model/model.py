@@ -125,7 +125,7 @@ class Model:
             return score(columns)
         except (ValueError, ArithmeticError) as error:
             # scikit-learn raises these for values that its arithmetic cannot take.
-            log("warning", "the pipeline refused values", error=type(error).__name__)
+            log("warning", "the pipeline rejected values", error=type(error).__name__)
             raise self._refusal("The model cannot score these values.") from None
 
     @contextlib.contextmanager

@@ -34,13 +34,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "canoa_requests",
-            "Requests that were answered; of a path that is none, route is none.",
+            "Requests that were answered; for unknown paths, route is none.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "canoa_request_duration_seconds",
-            "How long a request took, from when it had come whole.",
+            "Seconds from a request's complete arrival to its answer.",
             ["route"],
             buckets=BUCKETS,
             registry=self.registry,
@@ -48,7 +48,7 @@ class Metrics:
         self._rows = Counter("canoa_rows", "Instances that were scored.", registry=self.registry)
         self._loads = Counter(
             "canoa_model_loads",
-            "Models that were loaded, and that were refused.",
+            "Models that were loaded or rejected.",
             ["outcome"],
             registry=self.registry,
         )

@@ -61,7 +61,7 @@ class Telemetry:
             "canoa.rows", unit="{row}", description="Instances that were scored."
         )
         self._loads = meter.create_counter(
-            "canoa.model.loads", unit="{load}", description="Models loaded, and refused."
+            "canoa.model.loads", unit="{load}", description="Models that were loaded or rejected."
         )
 
     def span(self, name: str) -> AbstractContextManager[Span]:

@@ -123,9 +123,9 @@ def test_conditions_are_read(text: str, conditions: list[Condition]) -> None:
         ("roc_auc >= live - live", ["'roc_auc >= live - live'"]),
         ("roc_auc >= nan", ["'roc_auc >= nan'"]),
         ("roc_auc >= __import__('os').getpid()", ["__import__"]),
-        ("rmse >= live", ["only what is no better", "rmse <= live."]),
-        ("rmse > live * 1.1", ["only what is no better", "rmse < live."]),
-        ("roc_auc < live - 0.1", ["only what is no better", "roc_auc > live."]),
+        ("rmse >= live", ["only models no better", "rmse <= live."]),
+        ("rmse > live * 1.1", ["only models no better", "rmse < live."]),
+        ("roc_auc < live - 0.1", ["only models no better", "roc_auc > live."]),
         ("auc >= 0.8", ["no metric auc", "roc_auc, log_loss and accuracy", "rmse, mae and r2"]),
     ],
 )
@@ -433,7 +433,7 @@ def test_a_live_model_without_a_rule_has_no_verdict(train: Train, tmp_path: Path
     assert (
         "The live model cannot be compared: it did not record which rows it was fitted to."
     ) in lines
-    assert lines[-2].endswith(f"; {old} stays live in models/shop. To promote it all the same:")
+    assert lines[-2].endswith(f"; {old} stays live in models/shop. To promote it anyway:")
     assert lines[-1].startswith("  python -m training promote ")
 
     assert train("LogisticRegression(C=2)", "--promote-if", "roc_auc > 0.5")[0] == 0
@@ -473,7 +473,7 @@ def test_suspicious_data_are_not_promoted_by_default(train: Train, tmp_path: Pat
     assert not (tmp_path / "models" / "shop" / "latest").exists()
     [warning] = [line for line in lines if line.startswith("Warning: ")]
     assert warning.startswith("Warning: column 'paid' alone predicts the target")
-    why = "because of the warnings; none is live in models/shop. To promote it all the same:"
+    why = "because of the warnings; none is live in models/shop. To promote it anyway:"
     assert lines[-2:] == [
         f"{version} was not promoted {why}",
         f"  python -m training promote {version} --store models/shop",

@@ -29,7 +29,7 @@ _Predict = Callable[[Sequence[Array]], Mapping[str, Array]]
 class Column(NamedTuple):
     """The values of one feature in n rows."""
 
-    #: Shape (n,): floats or whole numbers, booleans, or objects (strings).
+    #: Shape (n,): floats or integers, booleans, or objects (strings).
     values: Array
     #: Shape (n,): where there is no value.
     missing: npt.NDArray[np.bool_]
