@@ -52,8 +52,8 @@ def main() -> None:
                 break
             rate *= 0.85
         seconds = min(FOR_SECONDS, options.seconds)
-        with console.status("killing workers …"):
-            table = Table("every 10 s", "requests", "lost", "sent again", title="workers killed")
+        with console.status("stopping workers …"):
+            table = Table("every 10 s", "requests", "lost", "sent again", title="workers stopped")
             table.add_row("SIGTERM, clients do not retry", *_ended(server, signal.SIGTERM, seconds))
             retry = Retry(3, allowed_methods=None, backoff_factor=0.05)
             row = _ended(server, signal.SIGKILL, seconds, retry)

@@ -38,7 +38,7 @@ def prune(uri: str, keep: int, *, dry_run: bool) -> None:
     live = find_live(model)
     if live is None:
         raise TrainingError(
-            f"no version is live in {model}, so it is not known which must stay; "
+            f"no version is live in {model}, so the versions that must stay are unknown; "
             f"promote one first: {how_to_promote('VERSION', model)}"
         )
     kept = {*whole[:keep], *_in_use(live)}

@@ -142,7 +142,7 @@ def test_a_first_version_is_promoted(
 
 FAULTS = {
     "nothing": "there is no version nothing in",
-    "../v2": "'../v2' is no version's name",
+    "../v2": "'../v2' is not a version's name",
     "damaged": "model.onnx is not the file that its manifest describes: the sha256 differs",
     "cut": "model.onnx",
     "lacking": "model.onnx is not there",

@@ -118,7 +118,7 @@ class Bundle:
         """
         expected = self.manifest.files.get(name)
         if expected is None:
-            raise BundleError(f"the manifest of {self.location} names no {name}.")
+            raise BundleError(f"the manifest of {self.location} lists no {name}.")
         # The size comes first: a file that was swapped for a huge one is rejected unread.
         started = time.perf_counter()
         begun = self._ahead.pop(name, None)
