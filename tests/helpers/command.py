@@ -44,7 +44,7 @@ def _fork(
     folder: Path, environment: dict[str, str], arguments: tuple[str, ...]
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a fork of a process that has imported scikit-learn already."""
-    sys.audit("subprocess.Popen", "training")  # multiprocessing does not tell `--no-processes`
+    sys.audit("subprocess.Popen", "training")  # multiprocessing raises no such event
     with tempfile.TemporaryDirectory() as files:
         paths = [Path(files) / name for name in ("output", "errors")]
         # A Server is a string with a process, which cannot be pickled.

@@ -81,7 +81,7 @@ def _accept_unseen(
     """Try a category never seen in each column, and a gap: does the pipeline answer?"""
     engine = SklearnEngine(draft, pipeline)
     first = take(columns, [0])
-    # An encoder without gaps treats null as one more category; clients need not send that.
+    # An encoder without gaps treats null as an unseen category, so null is not tried there.
     gaps = [
         j
         for j, feature in enumerate(draft.features)

@@ -17,7 +17,7 @@ __all__ = ["Connection"]
 #: A head must be complete after this time, and this many bytes.
 HEAD_SECONDS = 20
 HEAD_BYTES = 32 * 1024
-#: A client must read an answer within this time. A worker holds this many bytes of unread answers.
+#: A client must read an answer within this time. A worker holds this many bytes, and one answer.
 ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
 #: A stopping worker waits this long for requests on open connections.
