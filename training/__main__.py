@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"training: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         return 130
-    except Exception as error:  # a fault of ours: still one sentence, and where it happened
+    except Exception as error:  # an error in Canoa: still one sentence, and where it happened
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}, line {frame.lineno}"
         print(f"training: unexpected {describe(error)} ({place}).", file=sys.stderr)

@@ -157,7 +157,7 @@ class _Comparison:
                 self.tolerance,
                 random,
             )
-        except ValueError:  # the pipeline refuses rows between training's own
+        except ValueError:  # the pipeline rejects rows between training's own
             return None, 0
         if not low:
             return None, 0

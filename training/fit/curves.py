@@ -85,7 +85,7 @@ def _shape(feature: Feature, column: list[Any]) -> Shape:
 
 
 def _curve(x: Any, y: Any) -> Curve:
-    """Keep at most so many points, the first and the last among them."""
+    """Keep a limited number of points, including the first and the last."""
     kept = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
     return Curve(_rounded(x[kept]), _rounded(y[kept]))
 

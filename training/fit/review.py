@@ -26,7 +26,7 @@ _FEW_ROWS, _FEW_OF_A_CLASS = 200, 20
 _NEARLY_ALL = 0.95
 #: A feature that alone reaches this balanced accuracy, or this R² or rank correlation, is a leak.
 _LEAK, _LEAK_VALUES = 0.99, 0.999
-#: The search for leaks looks at so many rows times columns, and so many rows.
+#: The search for leaks looks at this many rows times columns, and at this many rows.
 _WORK, _ROWS = 2_000_000, 20_000
 #: Of the held-out rows, the share that may also stand among the training rows.
 _TWINS = 0.01

@@ -125,7 +125,7 @@ class _Reader(io.RawIOBase):
 def _bucket(location: Store) -> BucketStore:
     from serving.stores.bucket import BucketStore
 
-    assert isinstance(location, BucketStore)  # noqa: S101  # is_remote said so
+    assert isinstance(location, BucketStore)  # noqa: S101  # is_remote checked it
     return location
 
 

@@ -217,7 +217,7 @@ def _respond(
             body = _encode(route.locked, None, headers)
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
-    except (Exception, SystemExit) as error:  # whatever it is, no traceback reaches a client
+    except (Exception, SystemExit) as error:  # no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
     seconds = time.perf_counter() - started

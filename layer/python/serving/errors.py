@@ -241,7 +241,7 @@ class HeadersTooLarge(Problem):
 
 
 class InternalError(Problem):
-    """A fault of ours. The text is constant; the log has the rest, under the request id."""
+    """A fault of the server. The text is constant; the log has the rest, under the request id."""
 
     status, code, title = 500, "internal-error", "Something went wrong on our side"
 

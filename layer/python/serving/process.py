@@ -100,7 +100,7 @@ def process() -> Process:
 
 def start(environment: Mapping[str, str]) -> Process:
     """
-    Start anew with the settings in *environment*.
+    Start again with the settings in *environment*.
 
     Raises:
         SystemExit: A value cannot be read.

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Request(Protocol):
-    """What a function may use of a request: as much as every platform offers."""
+    """What a function may use of a request: the parts that every platform offers."""
 
     @property
     def method(self) -> str:

@@ -1,4 +1,4 @@
-"""Steps without a converter of ours: skl2onnx writes them, mostly in float32."""
+"""Steps without our own converter: skl2onnx writes them, mostly in float32."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def ask(model: Any, data: Any, outputs: int) -> list[Answers]:
     Score rows with *model*, fitted by scikit-learn.
 
     Args:
-        model: It predicts so many *outputs* at once.
+        model: It predicts *outputs* targets at once.
         data: n rows.
         outputs: 1, or as many as the target has columns.
 

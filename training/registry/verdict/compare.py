@@ -32,7 +32,7 @@ __all__ = [
     "pair",
 ]
 
-#: A verdict needs so many rows that neither model was fitted to, and so many of each class.
+#: A verdict needs this many rows that neither model was fitted to, and this many of each class.
 LEAST_ROWS, LEAST_OF_A_CLASS = 100, 20
 #: The largest share of the rows that may be left out because one of the models rejects them.
 _MOST_LEFT_OUT = 0.05

@@ -71,7 +71,7 @@ class KeySet:
             self._fetched_at = time.monotonic()
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"[:300]
-        except Exception as error:  # whatever a library raises, it is logged
+        except Exception as error:  # any exception is logged
             log("error", _NOT_FETCHED, **describe(error))
         if reason and reason != self._logged:
             log("error", _NOT_FETCHED, reason=reason)

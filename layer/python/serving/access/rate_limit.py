@@ -74,7 +74,7 @@ class RateLimit:
             return self._own.take(caller)
         try:
             wait = _take(self._shared, self._rate, caller)
-        except Exception as error:  # whatever the client raises: no request fails with Redis
+        except Exception as error:  # no exception of Redis fails a request
             self._away_until = time.monotonic() + PAUSE_SECONDS
             if away is None:
                 reason = f"{type(error).__name__}: {error}"[:200]

@@ -241,7 +241,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     estimator: Estimator
     importances: Importances
     #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline; and
-    #: "intervals": by figure, where it lies with 95 % confidence.
+    #: "intervals": by figure, its 95 % interval.
     metrics: dict[str, dict[str, Any]]
     #: None for a packed pipeline, and for bundles older than this field.
     hold_out: HoldOut | None = None

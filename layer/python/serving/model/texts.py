@@ -18,7 +18,7 @@ _SPACES = re.compile(r"\s\s+")
 
 
 def is_linear(pattern: str) -> bool:
-    """Whether a token pattern takes time in proportion to the text, whatever the text."""
+    """Whether a token pattern takes time in proportion to any text."""
     return _LINEAR.fullmatch(pattern) is not None
 
 

@@ -114,7 +114,7 @@ class Metrics:
         self._served.set(1)
 
     def model_refused(self) -> None:
-        """Count a refusal."""
+        """Count a rejected model."""
         self._loads.labels("refused").inc()
 
     def log_line_dropped(self) -> None:

@@ -112,7 +112,7 @@ class Telemetry:
         self._loads.add(1, {"outcome": "loaded", "canoa.model.version": version})
 
     def model_refused(self) -> None:
-        """Count a refusal."""
+        """Count a rejected model."""
         self._loads.add(1, {"outcome": "refused"})
 
     def flush(self) -> None:

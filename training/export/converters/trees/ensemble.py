@@ -91,7 +91,7 @@ def tree_sums(
 def _groups(
     trees: list[Tree], most: int = NODES_TOGETHER, at_most: int = 10**9
 ) -> list[list[Tree]]:
-    """Divide trees into groups of about *most* nodes and at most so many trees."""
+    """Divide trees into groups of about *most* nodes, with a limit on their number."""
     groups: list[list[Tree]] = []
     nodes = 0
     for tree in trees:

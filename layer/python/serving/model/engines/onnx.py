@@ -175,7 +175,7 @@ class OnnxEngine:
             raise BundleError(f"the graph cannot score its own example: {why}") from error
         finally:
             timer.cancel()
-            timer.join()  # no thread of ours is left when a process forks
+            timer.join()  # no thread is left when a process forks
         if scores is None:
             raise BundleError(f"the graph answers {rows} rows with {shapes}.")
         return scores
