@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import requests
 from azure.storage.blob import BlobServiceClient
 
-from tests.helpers.proxy import Answer, Asked, Proxy
+from tests.helpers.http.proxy import Answer, Asked, Proxy
 from tests.helpers.servers import Server, program, start
 
 __all__ = ["SECRETS", "Bucket", "Location", "azure", "google", "s3", "s3_place"]

@@ -24,7 +24,7 @@ from serving.stores.folder import FolderStore
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.helpers.bundles import upload
-from tests.helpers.proxy import Answer, Asked
+from tests.helpers.http.proxy import Answer, Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
 from training.export.build import build_bundle

@@ -24,8 +24,8 @@ from serving.stores.location import open_store
 from tests.helpers.aws.lambdas import http_event
 from tests.helpers.bundles import copied, new_signer, public_keys, upload_folder
 from tests.helpers.example import ROW
+from tests.helpers.http.proxy import Asked
 from tests.helpers.platforms import lambda_process
-from tests.helpers.proxy import Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
 from training.registry.signing_key import Signer

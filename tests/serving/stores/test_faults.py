@@ -26,7 +26,7 @@ from serving.stores.store import Store
 
 from tests.helpers.bundles import upload
 from tests.helpers.example import ROW
-from tests.helpers.proxy import Answer, Asked
+from tests.helpers.http.proxy import Answer, Asked
 from tests.helpers.servers import ROOT, clean_environment, serving
 from tests.helpers.stores import SECRETS, Bucket
 

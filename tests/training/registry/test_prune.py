@@ -31,7 +31,7 @@ from serving.stores.folder import FolderStore
 from serving.stores.location import open_store
 from serving.stores.store import Store
 
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket
 from tests.helpers.versions import Add, ask, small
 from training.__main__ import main

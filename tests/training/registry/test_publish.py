@@ -12,7 +12,7 @@ from serving.stores.folder import FolderStore
 
 from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.example import ROW
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.servers import serving
 from tests.helpers.stores import Bucket, Location, azure, google
 from tests.helpers.versions import another

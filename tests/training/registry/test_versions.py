@@ -17,7 +17,7 @@ from serving.stores.store import Store
 
 from tests.helpers.bundles import copied
 from tests.helpers.command import on_a_terminal, run, start
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket, Location, google
 from tests.helpers.versions import Add, another, ask
 

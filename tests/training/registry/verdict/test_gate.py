@@ -22,7 +22,7 @@ from sklearn import linear_model, svm
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket
 from training.__main__ import main
 from training.errors import TrainingError
