@@ -64,8 +64,8 @@ layer: .venv/layer ## the AWS Lambda layer's zip: make layer ARCH=arm64 PYTHON_V
 deploy-aws: layer $(NODE) ## the functions and what they need, to AWS: make deploy-aws STAGE=prod
 	tests/node/node_modules/.bin/osls deploy --verbose --stage $(STAGE)
 
-clean: ## remove .venv, the models, the layers and what npm installed
-	rm -rf .venv models layer/dist tests/node/node_modules
+clean: ## remove .venv, the models, the layers, what npm installed and what tests keep
+	rm -rf .venv models layer/dist tests/node/node_modules .pytest_cache
 
 FUNCTION ?= predict
 STAGE ?= dev

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from serving.bundle.manifest import Manifest, Parity
 from serving.model.engines import Columns, Engine, Scores
+from serving.model.engines.sklearn import SklearnEngine
 
 from training.export.features import take
 from training.export.perturb import apart, beyond, boundaries, perturbed
@@ -32,7 +33,7 @@ SEED = 0
 
 
 def check_parity(
-    manifest: Manifest, pipeline: Engine, graph: Engine, columns: Columns
+    manifest: Manifest, pipeline: SklearnEngine, graph: Engine, columns: Columns
 ) -> tuple[Parity, str | None]:
     """
     Compare *graph* with *pipeline* on the training rows *columns*, and on rows around them.
@@ -45,7 +46,7 @@ def check_parity(
 
 class _Comparison:
     def __init__(
-        self, manifest: Manifest, pipeline: Engine, graph: Engine, columns: Columns
+        self, manifest: Manifest, pipeline: SklearnEngine, graph: Engine, columns: Columns
     ) -> None:
         self.manifest, self.pipeline, self.graph, self.columns = manifest, pipeline, graph, columns
         self.outputs = manifest.parts
@@ -133,19 +134,20 @@ class _Comparison:
     def _judge_refused(
         self, around: list[list[Any]], places: Sequence[int | None], answered: set[int]
     ) -> str | None:
-        """Where the pipeline has no answer, the graph must have none either."""
+        """Check that the graph has no answer where the pipeline has none."""
         for i in range(len(around[0])):
             if i in answered:
                 continue
             found = self._graph_scores(take(around, [i]))
             if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
                 row = self._value(around, places, i)
-                return f"the graph answers rows that the pipeline refuses; for example {row}"
+                return f"the graph answers rows that the pipeline rejects; for example {row}"
         return None
 
     def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:
         def answer(columns: Columns) -> Any:
-            return self._with_labels(self.pipeline.score(columns))
+            # The search needs no exact answers. The rows that it finds are scored again below.
+            return self._with_labels(self.pipeline.score_together(columns))
 
         try:
             low, high = boundaries(
@@ -155,7 +157,7 @@ class _Comparison:
                 self.tolerance,
                 random,
             )
-        except ValueError:  # the pipeline refuses rows between training's own
+        except ValueError:  # the pipeline rejects rows between training's own
             return None, 0
         if not low:
             return None, 0

@@ -1,4 +1,4 @@
-"""`@endpoint`: everything that stands around a function.
+"""`@endpoint`: everything around a function.
 
 It checks the method, the key, the size and the type of a request, and it writes the request id,
 errors, CORS headers and the log line. A function only returns its answer.
@@ -62,7 +62,7 @@ Limit = Callable[[Caller], None]
 
 
 class Route(NamedTuple):
-    """Where a function answers, and for whom."""
+    """The method, path and access of a function."""
 
     method: str
     path: str
@@ -152,7 +152,7 @@ def _check_form(method: str, path: str, scope: str | None) -> None:
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
 _OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug takes what stands between < and > for a variable.
+#: Werkzeug reads text between < and > as a variable.
 _PATH = re.compile(r"/[^<>?#\s]*")
 
 
@@ -217,7 +217,7 @@ def _respond(
             body = _encode(route.locked, None, headers)
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
-    except (Exception, SystemExit) as error:  # whatever it is, no traceback reaches a client
+    except (Exception, SystemExit) as error:  # no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
     seconds = time.perf_counter() - started

@@ -1,17 +1,16 @@
-"""Builds layers with the real command, once per process, and unzips them as Lambda does."""
+"""Builds layers with the real command, and unzips them as Lambda does."""
 
 from __future__ import annotations
 
-import atexit
 import functools
 import platform
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 from layer.wheels import MACHINES, Target
+from tests.helpers.kept import kept
 from tests.helpers.servers import ROOT
 
 __all__ = ["ARCH", "LAMBDA", "NATIVE", "NATIVE_SKLEARN", "build", "unzipped", "zipped"]
@@ -22,9 +21,6 @@ NATIVE = Target(ARCH, "{}.{}".format(*sys.version_info), "onnx")
 NATIVE_SKLEARN = NATIVE._replace(engine="sklearn")
 #: What `make layer` makes.
 LAMBDA = Target("arm64", "3.13", "onnx")
-
-_folder = tempfile.TemporaryDirectory(prefix="layers-")
-atexit.register(_folder.cleanup)
 
 
 def build(target: Target, output: Path) -> str:
@@ -44,15 +40,19 @@ def build(target: Target, output: Path) -> str:
 @functools.cache
 def zipped(target: Target) -> Path:
     """Build the layer; return the zip."""
-    output = Path(_folder.name, "-".join(target) + ".zip")
-    build(target, output)
-    return output
+    return _made(target) / "layer.zip"
 
 
 @functools.cache
 def unzipped(target: Target) -> Path:
     """Build and unzip the layer; return the folder that Lambda puts on the path."""
-    folder = Path(_folder.name, "-".join(target))
-    with zipfile.ZipFile(zipped(target)) as archive:
-        archive.extractall(folder)
-    return folder / "python"
+    return _made(target) / "python"
+
+
+def _made(target: Target) -> Path:
+    def make(folder: Path) -> None:
+        build(target, folder / "layer.zip")
+        with zipfile.ZipFile(folder / "layer.zip") as archive:
+            archive.extractall(folder)
+
+    return kept("-".join(["layer", *target]), ["layer", "requirements.txt"], make)

@@ -115,7 +115,7 @@ def _rule(step: Any, table: Table) -> TextRule:
 def _counts(graph: Graph, step: Any, table: Table) -> str:
     """Write how often each term of the vocabulary stands in a text, shape (rows, terms)."""
     rule = _rule(step, table)
-    # Terms that are not in the vocabulary count for nothing, unless they part others.
+    # Stop words are not counted, but in longer terms they separate other words.
     if step.ngram_range[1] > 1:
         rule = msgspec.structs.replace(rule, stop_words=sorted(step.get_stop_words() or ()))
     vocabulary = sorted(step.vocabulary_, key=step.vocabulary_.__getitem__)

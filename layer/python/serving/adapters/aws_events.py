@@ -26,7 +26,7 @@ __all__ = [
     "read_event",
 ]
 
-#: The senders of Lambda's batches are named so: aws:sqs, aws:kinesis, aws:s3.
+#: The form of a batch's sender: aws:sqs, aws:kinesis, aws:s3.
 _SENDER = re.compile(r"aws:[a-z0-9-]{1,20}")
 
 
@@ -77,7 +77,7 @@ class EventRequest:
         self._read_query = read_query  # called late, as most functions read no query
         self._read_body = read_body
         self._body: bytes | None = None
-        #: What the sender of the event takes, if that is less than Lambda returns.
+        #: The largest answer that the event's sender accepts, if that is less than Lambda's limit.
         self.max_answer_bytes = max_answer_bytes
 
     @functools.cached_property
@@ -219,7 +219,7 @@ class RestEvent(_MultiValueEvent, rename="camel", kw_only=True):
 
 
 class _Balancer(msgspec.Struct):
-    """None of its fields is needed."""
+    """A load balancer's part of the context. None of its fields is needed."""
 
 
 class _BalancerContext(msgspec.Struct):
@@ -270,7 +270,7 @@ def read_event(event: Any) -> Event:
         kind = BalancerEvent
     try:
         found = msgspec.convert(event, kind)
-        msgspec.json.encode(found)  # raises on half a surrogate pair, anywhere
+        msgspec.json.encode(found)  # raises on a lone surrogate anywhere
     except msgspec.ValidationError as error:
         raise UnknownEventError(f"{kind.__name__}: {error}") from error
     except UnicodeEncodeError as error:

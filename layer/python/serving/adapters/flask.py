@@ -98,7 +98,7 @@ def _view(function: Function, limit: Limit | None) -> flask.typing.RouteCallable
 
 def _not_found(handler: Callable[[Request], Answer]) -> flask.typing.ErrorHandlerCallable:
     def handle(error: Exception) -> ResponseReturnValue:
-        # Flask makes an InternalServerError of whatever fails outside an endpoint.
+        # Flask turns an exception outside an endpoint into an InternalServerError.
         if isinstance(error, InternalServerError):
             return respond(_request(), _failing(error.original_exception or error), None)
         return respond(_request(), handler, None)

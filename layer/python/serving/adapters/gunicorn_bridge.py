@@ -31,7 +31,7 @@ __all__ = ["ARRIVAL_SECONDS", "HELD_BODIES", "Bridge"]
 
 #: A body must arrive within this time.
 ARRIVAL_SECONDS = 20
-#: A refused body is read and thrown away for this long. If the connection were closed at once, the
+#: A rejected body is read and dropped for this long. If the connection were closed at once, the
 #: client would lose the answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 2
 #: After SIGTERM a worker goes on accepting connections for this long.
@@ -39,7 +39,7 @@ ACCEPT_SECONDS = 0.5
 #: A worker holds as many bytes as this many bodies of the largest size, arriving or waiting for a
 #: thread. Beyond that it answers 503.
 HELD_BODIES = 16
-#: What a request counts for beside its body.
+#: Bytes that a request counts for beside its body.
 REQUEST_BYTES = 16 * 1024
 #: Bytes of the target, headers, and bytes of one header.
 MAX_TARGET, MAX_HEADERS, MAX_HEADER = 4094, 100, 8190
@@ -119,7 +119,7 @@ class Bridge:
             self._arriving.pop(wait, None)
 
     def _make_room(self) -> None:
-        """Reject the requests that have taken longest to arrive, while too much is held."""
+        """While too many bytes are held, reject the requests that began to arrive first."""
         while self._held > self._room and self._arriving:
             wait, body = next(iter(self._arriving.items()))
             del self._arriving[wait]
@@ -177,7 +177,7 @@ def _environ(scope: Message) -> WSGIEnvironment:
 
 
 def _check_head(scope: Message) -> None:
-    """Raise the problem of a head that the parser lets through."""
+    """Raise the problem of an invalid head that the parser accepts."""
     if scope["http_version"] not in ("1.0", "1.1"):
         raise BadRequest("The request is not valid HTTP/1.1.")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:

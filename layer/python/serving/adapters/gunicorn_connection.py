@@ -17,12 +17,12 @@ __all__ = ["Connection"]
 #: A head must be complete after this time, and this many bytes.
 HEAD_SECONDS = 20
 HEAD_BYTES = 32 * 1024
-#: A client must take an answer within this time. Answers of so many bytes, and one more, may wait.
+#: A client must read an answer within this time. A worker holds this many bytes, and one answer.
 ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
-#: A worker that stops waits so long for requests on open connections.
+#: A stopping worker waits this long for requests on open connections.
 STOP_SECONDS = 2
-#: So many requests may wait behind another on one connection.
+#: This many pipelined requests may wait on one connection.
 PIPELINE = 16
 
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
@@ -35,7 +35,7 @@ class Connection(HttpToolsProtocol):
     most: ClassVar[int] = 1000
     #: Open connections: the one whose last request began first comes first.
     open: ClassVar[dict[Connection, None]] = {}
-    #: Connections whose client has not taken its answer yet, oldest first.
+    #: Connections whose client has not read its answer yet, oldest first.
     untaken: ClassVar[dict[Connection, asyncio.TimerHandle]] = {}
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head that never ends ends the connection."""
-        if self.pipeline:  # more than one read holds is waiting: take no more
+        if self.pipeline:  # several requests wait already: read no more
             self.leave()
             return
         if not self._in_request:
@@ -85,7 +85,7 @@ class Connection(HttpToolsProtocol):
             self._expect_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has sent all it will, and still listens."""
+        """Answer a client that has closed only its sending side."""
         if self._in_request:
             return False
         self.leave()
@@ -101,7 +101,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Note a complete head; of a request that offers another protocol, start nothing yet."""
+        """Note a complete head. A request that offers another protocol is not started yet."""
         if self.parser.should_upgrade():
             self._offers = True
             return
@@ -126,7 +126,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Reject what is not HTTP; behind a request, close after that one's answer."""
+        """Reject bytes that are not HTTP. After a request, close once that one is answered."""
         if self._in_body or self._is_idle():
             super().send_400_response(msg)
         else:
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
             timer.cancel()
 
     def shutdown(self) -> None:
-        """Stop with the server: answer what is under way, and what still comes for a while."""
+        """Stop with the server: answer requests in flight, and those that soon follow."""
         self._stopping = True
         if self._is_idle():
             self.loop.call_later(STOP_SECONDS, self.leave)
@@ -159,7 +159,7 @@ class Connection(HttpToolsProtocol):
             self.leave()
 
     def leave(self) -> None:
-        """Close an idle connection; otherwise close it behind the answer."""
+        """Close an idle connection at once, and a busy one after its answer."""
         super().shutdown()
 
     def _is_idle(self) -> bool:

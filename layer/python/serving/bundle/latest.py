@@ -98,7 +98,6 @@ def _to_latest(model: Store, found: Object) -> Latest:
     if not 1 <= len(names) <= 2 or not all(re.search(NAME, name) for name in names):
         text = found.content[:80].decode("utf-8", "replace").strip()
         raise BundleRefused(
-            f"{model.at(LATEST_FILE)} names no version but {text!r}; "
-            "write the one to serve into it."
+            f"{model.at(LATEST_FILE)} holds {text!r} instead of a version; write one into it."
         )
     return Latest(names[0], names[1] if len(names) == 2 else None, found.tag)

@@ -115,7 +115,7 @@ class LiveModel:
             except (ObjectMissing, AccessDenied):  # the location is one version
                 found = store.read(BACKGROUND_FILE, size=expected.size)
             if describe_file(found.content) != expected:
-                raise BundleError(f"{store}: {BACKGROUND_FILE} is not the file its manifest means.")
+                raise BundleError(f"{store}: {BACKGROUND_FILE} differs from its manifest.")
         except BundleError as error:
             log("error", "no background", reason=str(error))
             raise _unavailable() from None
@@ -190,7 +190,7 @@ class LiveModel:
                 self.renew()
             except ModelUnavailable:
                 pass  # it is in the log
-            except Exception as error:  # the thread must go on, whatever a library raises
+            except Exception as error:  # the thread must go on after any exception
                 log("error", _NOT_RENEWED, **describe(error))
 
     def _load(self) -> Model:
@@ -269,7 +269,7 @@ class LiveModel:
         """Log why there is no model, and answer clients only that there is none."""
         try:
             yield
-        except Exception as error:  # whatever a library raises, the process goes on without a model
+        except Exception as error:  # after any exception the process goes on without a model
             now = time.monotonic()
             self._retry_at = now + RETRY_SECONDS
             if isinstance(error, SandboxFailed):

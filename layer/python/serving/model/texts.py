@@ -22,7 +22,7 @@ _SPACES = re.compile(r"\s\s+")
 
 
 def is_linear(pattern: str) -> bool:
-    """Whether a token pattern takes time in proportion to the text, whatever the text."""
+    """Whether a token pattern takes time in proportion to any text."""
     found = _LINEAR.fullmatch(pattern)
     # To look for the end of a word again and again takes time, unless it ends the set or began it.
     return found is not None and (
@@ -31,7 +31,7 @@ def is_linear(pattern: str) -> bool:
 
 
 def terms(text: str, rule: TextRule) -> list[str]:
-    """Return the terms of *text*, each as often as it stands there."""
+    """Return the terms of *text*, with repetitions."""
     if rule.lowercase:
         text = text.lower()
     if rule.strip_accents == "ascii":
