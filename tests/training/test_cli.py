@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -41,6 +42,28 @@ def test_train_writes_a_bundle_that_passes_check(tmp_path: Path) -> None:
     assert manifest.importances.permutation is not None
     checked = run_in(tmp_path, "check", "models/shop")
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("model", ["RandomForestRegressor", "RandomForestClassifier"])
+def test_rows_of_one_id_stay_together_in_cross_validation(tmp_path: Path, model: str) -> None:
+    """A model that knows customers by heart looks good on their other rows, and on no others."""
+    change = (
+        "random = np.random.default_rng(0); customer = np.arange(300) % 60; "
+        "target = random.integers(0, 2, 60)[customer]; "
+        "data = pd.DataFrame({'a': random.normal(size=60)[customer], 'customer': customer})"
+    )
+    ensemble = f"__import__('sklearn.ensemble').ensemble.{model}(20, random_state=0)"
+    name = project(tmp_path, change, ensemble)
+    means = []
+    for models, option in (("one", []), ("two", ["--id", "customer"])):
+        done = run_in(tmp_path, "train", "--project", name, "--models", models, *option)
+        assert done.returncode in (0, 3), done.stderr
+        [version] = [p for p in (tmp_path / models / "shop").iterdir() if p.name != "latest"]
+        metrics = open_bundle(FolderStore(version)).manifest.metrics
+        means.append(metrics["cross_validation"]["mean"])
+
+    assert means[0] > 0.9
+    assert means[1] < 0.7
 
 
 def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
@@ -223,11 +246,22 @@ def test_pack_accepts_more_tasks(tmp_path: Path, model: object, task: str) -> No
         (LinearRegression, "the class LinearRegression"),
         ({"a": 1}, "holds a dict with the keys a; make a pipeline of its parts"),
         (StandardScaler().fit([[0, 1], [1, 0], [2, 2]]), "has no predict"),
+        (
+            LocalOutlierFactor(2).fit([[0, 1], [1, 0], [2, 2]]),
+            "use LocalOutlierFactor(novelty=True)",
+        ),
+        (DBSCAN().fit([[0, 1], [1, 0], [2, 2]]), "use KMeans, GaussianMixture, MeanShift or Birch"),
     ],
-    ids=["a class", "a dict", "a lone preprocessor"],
+    ids=[
+        "a class",
+        "a dict",
+        "a lone preprocessor",
+        "outliers of the past",
+        "clusters of the past",
+    ],
 )
 def test_pack_rejects_parts_of_a_model(tmp_path: Path, model: object, words: str) -> None:
-    """The error shows the lines that make a pipeline of the parts."""
+    """The error shows the lines that make a pipeline of the parts, or what to use instead."""
     joblib.dump(model, tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
     done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")

@@ -161,7 +161,7 @@ def test_latest_holds_a_version_s_name(tmp_path: Path, name: str) -> None:
     """If `latest` holds anything but a version's name, it is rejected."""
     (tmp_path / "latest").write_text(name)
 
-    with pytest.raises(BundleError, match=r"latest names no version"):
+    with pytest.raises(BundleError, match=r"latest holds .* instead of a version"):
         open_bundle(FolderStore(tmp_path))
 
 
