@@ -248,7 +248,7 @@ def test_pack_accepts_more_tasks(tmp_path: Path, model: object, task: str) -> No
         (StandardScaler().fit([[0, 1], [1, 0], [2, 2]]), "has no predict"),
         (
             LocalOutlierFactor(2).fit([[0, 1], [1, 0], [2, 2]]),
-            "use LocalOutlierFactor(novelty=True)",
+            "LocalOutlierFactor(novelty=True)",
         ),
         (DBSCAN().fit([[0, 1], [1, 0], [2, 2]]), "use KMeans, GaussianMixture, MeanShift or Birch"),
     ],
