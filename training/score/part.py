@@ -1,4 +1,4 @@
-"""A worker's task: score one part, or one CSV file, and write each part whole."""
+"""A worker scores the parts of one task, and write each part whole."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from serving.stores.store import Store
 
 from training.errors import TrainingError, describe
 from training.registry.location import open_location
+from training.score.cuts import open_span
 from training.score.files import is_csv, open_input
 from training.score.plan import Plan, Task
 from training.score.tables import encode_table, read_csv, read_parquet, to_columns, to_table
@@ -109,7 +110,11 @@ def _parts(
     with open_input(task.file) as stream:
         if task.part is not None:
             first = task.part * rows
-            yield task.part, _some(read_parquet(stream, columns, first, first + rows), columns)
+            if task.span is None:
+                found = read_parquet(stream, columns, first, first + rows)
+            else:
+                found = read_csv(open_span(stream, *task.span), columns, first=first)
+            yield task.part, _some(found, columns)
             return
         packed = task.file.path.endswith(".gz")
         batches = _Cut(read_csv(stream, columns, packed=packed))

@@ -56,10 +56,10 @@ def read_parquet(
 
 
 def read_csv(
-    stream: pa.NativeFile, columns: Sequence[str], *, packed: bool
+    stream: pa.NativeFile, columns: Sequence[str], *, packed: bool = False, first: int = 0
 ) -> Iterator[pa.RecordBatch]:
-    """Yield all rows, each value a string, and an empty field null."""
-    with _open_csv(stream, columns, packed=packed) as reader:
+    """Yield all rows, each value a string, and an empty field null; *first* rows are before."""
+    with _open_csv(stream, columns, packed=packed, first=first) as reader:
         for block in reader:
             for place in range(0, block.num_rows, BATCH_ROWS):
                 yield block.slice(place, BATCH_ROWS)
@@ -67,12 +67,12 @@ def read_csv(
 
 @contextlib.contextmanager
 def _open_csv(
-    stream: pa.NativeFile, columns: Sequence[str] | None, *, packed: bool
+    stream: pa.NativeFile, columns: Sequence[str] | None, *, packed: bool, first: int = 0
 ) -> Iterator[pa_csv.CSVStreamingReader]:
     ragged: list[str] = []
 
     def note(row: pa_csv.InvalidRow) -> str:
-        found = f"row {row.number} has {row.actual_columns} fields"
+        found = f"row {first + row.number} has {row.actual_columns} fields"
         ragged.append(f"{found}; the header has {row.expected_columns}.")
         return "error"
 
