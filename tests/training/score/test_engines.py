@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from serving.bundle.trust import Trust
+from serving.stores.store import Store
 
 from tests.helpers.bundles import upload_folder
 from tests.helpers.command import run, start
 from tests.helpers.score.cluster import cluster
 from tests.helpers.score.tables import example_rows, scored
 from tests.helpers.stores import Bucket, Location
+from training.registry.location import open_location
+from training.score.files import list_inputs
+from training.score.plan import Options
+from training.score.run import score
 
 HERE = Location("", {})
 
@@ -51,6 +57,36 @@ def test_from_bucket_to_bucket_by_two_processes(
 
     status, output = run(bucket.location, *command, rows, "--to", to, model)
     assert (status, "is complete" in output) == (0, True)
+
+
+def test_a_glob_names_files_in_each_store(credit: Path, location: Store) -> None:
+    """`*` stays within a folder and `**` does not, in S3 and Azure as in a folder."""
+    rows = example_rows(10)
+    content = {".csv": rows.to_csv(index=False).encode(), ".parquet": rows.to_parquet()}
+    for path in ("in/a1.csv", "in/b2.csv", "in/deep/a3.parquet", "in/deep/_a4.csv", "a5.csv"):
+        *folders, name = path.split("/")
+        store = location
+        for folder in folders:
+            store = store.at(folder)
+        store.create(name, content[Path(name).suffix])
+
+    def found(source: str) -> list[str]:
+        return [file.path for file in list_inputs(f"{location}/{source}")]
+
+    assert found("in/*.csv") == ["a1.csv", "b2.csv"]
+    assert found("in/[b-z]*.csv") == ["b2.csv"]
+    assert found("*/a*.csv") == ["in/a1.csv"]
+    assert found("in/**/a*") == ["a1.csv", "deep/a3.parquet"]
+    assert found("in/**") == found("in") == ["a1.csv", "b2.csv", "deep/a3.parquet"]
+    assert found("in/a1.csv") == ["a1.csv"]
+
+    options = Options(
+        model=str(credit), source=f"{location}/in/**/a*", keep=["id"], format="parquet"
+    )
+    assert score(options, f"{location}/out", Trust(), workers=1)
+    for folder, name in (("out", "a1.csv"), ("out/deep", "a3.parquet")):
+        part = open_location(f"{location}/{folder}").read(f"{name}-00000.parquet").content
+        assert pd.read_parquet(io.BytesIO(part))["id"].astype(int).tolist() == [*range(10)]
 
 
 def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
