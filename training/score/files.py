@@ -141,7 +141,9 @@ def _in_bucket(source: str) -> list[Input]:
     return [
         Input(root, path, size, _bare(tag))
         for path, size, tag in _bucket(open_location(root)).walk()
-        if path.endswith(SUFFIXES) and not _hidden(path) and _fits(path.split("/"), wanted or ["**"])
+        if path.endswith(SUFFIXES)
+        and not _hidden(path)
+        and _fits(path.split("/"), wanted or ["**"])
     ]
 
 

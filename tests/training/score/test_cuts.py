@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -25,7 +26,7 @@ def parts_of(content: bytes, rows: int) -> list[list[tuple[object, ...]]] | None
     found = find_cuts(pa.BufferReader(content), rows)
     if found is None:
         return None
-    spans = zip(found, found[1:], strict=False)
+    spans = pairwise(found)
     return [rows_of(open_span(pa.BufferReader(content), found[0], *span)) for span in spans]
 
 
