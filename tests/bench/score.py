@@ -184,11 +184,11 @@ def _write_big(file: Path, form: str, size: float) -> int:
         else pa_csv.CSVWriter(file, table.schema)
     )
     with writer:
-        count = 0
+        rows = 0
         while file.stat().st_size < size:
             writer.write_table(table)
-            count += 1
-    return count * table.num_rows
+            rows += len(table)
+    return rows
 
 
 def _command(model: Path, source: Path, to: Path, *more: str) -> float:
@@ -200,7 +200,7 @@ def _command(model: Path, source: Path, to: Path, *more: str) -> float:
         env={**clean_environment(), "PYTHONPATH": path},
         stdout=subprocess.DEVNULL,
     ) as process:
-        peak = 0
+        peak = 0.0
         while process.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 own = psutil.Process(process.pid)
@@ -209,16 +209,16 @@ def _command(model: Path, source: Path, to: Path, *more: str) -> float:
             time.sleep(0.2)
     if process.returncode:
         raise RuntimeError(f"score ended with status {process.returncode}")
-    return float(peak)
+    return peak
 
 
-def _peak(pid: int) -> int:
+def _peak(pid: int) -> float:
     """Return the most memory that a process had, in bytes; 0 if it has ended."""
     status = ""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text("ascii")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
+    return float(found[1]) * 1024 if found else 0.0
 
 
 @contextlib.contextmanager
