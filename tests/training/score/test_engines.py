@@ -16,7 +16,7 @@ from serving.bundle.trust import Trust
 from serving.stores.store import Store
 
 from tests.helpers.bundles import upload_folder
-from tests.helpers.command import run, start
+from tests.helpers.command import start
 from tests.helpers.score.cluster import cluster
 from tests.helpers.score.tables import example_rows, scored
 from tests.helpers.stores import Bucket, Location
@@ -26,6 +26,14 @@ from training.score.plan import Options
 from training.score.run import score
 
 HERE = Location("", {})
+
+
+def run(location: Location, *arguments: str) -> tuple[int, str]:
+    """Run the command line in a process of its own, which starts others; its status and output."""
+    with start(location, *arguments) as process:
+        output, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors, errors
+    return process.returncode, output + errors
 
 
 def written(folder: Path, files: int, rows: int) -> Path:
