@@ -74,6 +74,8 @@ def score(
         check_options(store, known, options)
     done = frozenset(list_names(store))
     if SUCCESS in done:
+        if known is None:
+            raise TrainingError(f"{store} holds the {SUCCESS} of another job; name another folder.")
         say(f"{store} is complete: {SUCCESS} is there.")
         return True
     plan, manifest, tasks = _go_on(known, trust) if known else _begin(store, options, trust)

@@ -171,6 +171,18 @@ def test_other_options_are_rejected(
     assert "rows.csv has changed since the run began" in capsys.readouterr().err
 
 
+def test_another_job_s_output_is_rejected(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A `_SUCCESS` without a `_STARTED` does not mean that this run is complete."""
+    example_rows(10).to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_SUCCESS").touch()
+
+    assert run(credit, tmp_path / "rows.csv", tmp_path / "out") == 2
+    assert "the _SUCCESS of another job" in capsys.readouterr().err
+
+
 def test_more_errors_than_allowed_end_with_status_3(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
