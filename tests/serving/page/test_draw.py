@@ -98,7 +98,7 @@ def test_a_model_without_a_target_shows_its_figures(credit: Path) -> None:
     )
     page = render(manifest, Place()).decode()
 
-    assert '<th scope="row">outliers</th><td class="n">0.2500</td>' in page
+    assert 'outliers<small>the share of the rows</small></th><td class="n">0.2500</td>' in page
     assert "rows that it was fitted to" in page
     assert "a trivial one" not in page
 

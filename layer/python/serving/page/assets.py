@@ -31,7 +31,7 @@ nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin-top:10px}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.soft{min-width:150px}.hit{font-weight:600}
+th small{display:block;font-weight:400}.hit{font-weight:600}
 tr:last-child>*{border-bottom:0}
 .fields{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px 18px}
 .field label{display:block;font-weight:600}.field small{font-weight:400}
@@ -56,7 +56,7 @@ pre{overflow-x:auto;margin:8px 0;padding:10px;background:var(--bg);border:1px so
 border-radius:6px;font-size:13px}
 code{overflow-wrap:anywhere}summary{cursor:pointer;font-weight:600}
 .skip{position:absolute;left:-999px}.skip:focus{left:8px;top:8px;background:var(--card);padding:8px}
-@media(max-width:500px){td.soft{display:none}}
+@media(max-width:500px){th small{display:none}}
 @media print{nav,.noprint{display:none}}
 """
 

@@ -50,15 +50,15 @@ def quality(manifest: Manifest) -> str:
     columns = {"this model": figures, "95 % interval": ranges, "a trivial one": trivial}
     columns = {title: values for title, values in columns.items() if values}
     body = "".join(
-        f'<tr><th scope="row">{escape(_written(name))}</th>'
+        f'<tr><th scope="row">{escape(_written(name))}<small>{_meaning(name)}</small></th>'
         + "".join(f'<td class="n">{_figure(values.get(name))}</td>' for values in columns.values())
-        + f'<td class="soft">{_meaning(name)}</td></tr>'
+        + "</tr>"
         for name in sorted(figures, key=lambda name: _RANK.get(name, 99))
     )
     head = "".join(f'<th scope="col" class="n">{title}</th>' for title in columns)
     table = (
         '<div class="card wide" tabindex="0" role="region" aria-label="Metrics"><table><thead><tr>'
-        f"<td></td>{head}<td></td></tr></thead><tbody>{body}</tbody></table>"
+        f"<td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
         f"{_measured(manifest, part)}</div>"
     )
     classes = [escape(label_key(label)) for label in manifest.classes or ()]
@@ -157,7 +157,7 @@ def _curves(plots: Curves) -> str:
             f"ROC curve{about}", plots.roc, "false alarms", "found", guide=True
         )
     if plots.precision_recall:
-        title = f"Precision and recall{about}"
+        title = f"Precision, recall{about}"
         drawn[title] = lines(title, plots.precision_recall, "recall", "precision")
     if plots.calibration:
         title = f"Calibration{about}"
