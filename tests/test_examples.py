@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -43,9 +44,10 @@ def server(credit: Path) -> Iterator[Server]:
 
 
 def test_the_curl_commands_run(server: Server) -> None:
-    """The commands of clients.md get a prediction and the model's description."""
-    first, second, preflight = fences(CLIENTS, "sh")
+    """The commands of clients.md get a prediction, the model's description, CSV and a preflight."""
+    first, second, table, preflight = fences(CLIENTS, "sh")
     one, info = (json.loads(run(["bash", "-c", block], server)) for block in (first, second))
+    rows = list(csv.DictReader(run(["bash", "-c", table], server).splitlines()))
     allowed = run(["bash", "-c", preflight], server)
 
     assert "204" in allowed.splitlines()[0]
@@ -53,6 +55,8 @@ def test_the_curl_commands_run(server: Server) -> None:
     assert re.search("(?i)access-control-allow-headers:.*x-api-key", allowed)
     assert one["prediction"]["label"] == "good"
     assert info["name"] == "credit"
+    assert len(rows) == 20
+    assert list(rows[0]) == ["label", "probability_bad", "probability_good", "warning"]
 
 
 def test_the_python_client_runs(server: Server) -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import csv
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 from rich.console import Console
 from serving.bundle.reader import Bundle, open_bundle
 from serving.model.model import open_model
+from serving.routes import load_functions
 from serving.stores.folder import FolderStore
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
@@ -116,15 +118,24 @@ def _batches(
 
 def _own_code(figures: Figures, bundle: Path, body: bytes) -> None:
     headers = [("Content-Type", "application/json")]
-    environ = EnvironBuilder("/v0/predict", method="POST", data=body, headers=headers).get_environ()
-    from serving.routes import load_functions
-
     with direct(bundle, LOG_LEVEL="warning"):
-        [predict] = [f for f in load_functions(ROOT / "functions") if f.__name__ == "predict"]
-        request: Any = Request(environ)
-        request.get_data()
-        times = measure.in_process({"ours": lambda: predict(request)}, 5_000)
-    figures.compare("our own code, one instance", times["ours"], ("bound", 100e-6), 1.0, unit="ms")
+        functions = {f.__name__: f for f in load_functions(ROOT / "functions")}
+
+        def request(path: str, **how: Any) -> Any:
+            made = Request(EnvironBuilder(path, headers=headers, **how).get_environ())
+            made.get_data()
+            return made
+
+        predict = partial(functions["predict"], request("/v0/predict", method="POST", data=body))
+        explain = partial(functions["explain"], request("/v0/explain", method="POST", data=body))
+        page = partial(functions["index"], request("/"))
+        time_of = measure.in_process({"predict": predict}, 5_000)["predict"]
+        cpu = measure.in_process({"explain": explain, "page": page}, 50, time.process_time)
+        size = len(page()[0])
+    figures.compare("our own code, one instance", time_of, ("bound", 100e-6), 1.0, unit="ms")
+    figures.compare("explain, one instance, CPU", cpu["explain"], ("bound", 0.03), 1.0, unit="ms")
+    figures.compare("the page, CPU", cpu["page"], ("bound", 0.005), 1.0, unit="ms")
+    figures.compare("the page's size", size, ("bound", 60e3), 1.0, unit="kB")
 
 
 def _instances() -> list[dict[str, Any]]:

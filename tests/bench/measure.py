@@ -95,14 +95,18 @@ def memory(server: Server) -> float:
     return float(sum(process.memory_full_info().pss for process in tree))
 
 
-def in_process(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return median seconds per call, turns interleaved."""
+def in_process(
+    calls: dict[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Return median seconds per call by *clock*, turns interleaved."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            began = time.perf_counter()
+            began = clock()
             call()
-            found[name].append(time.perf_counter() - began)
+            found[name].append(clock() - began)
     return {name: _median(times) for name, times in found.items()}
 
 

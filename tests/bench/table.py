@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
 from typing import Final
 
 from rich.table import Table
 
 __all__ = ["Figures"]
 
-_SCALES: Final = {"ms": 1e3, "µs": 1e6, "MB": 1e-6, "/s": 1.0}
+_SCALES: Final = {"s": 1.0, "ms": 1e3, "µs": 1e6, "MB": 1e-6, "kB": 1e-3, "/s": 1.0}
 
 
 class Figures:
@@ -28,10 +30,37 @@ class Figures:
             ours: In seconds, bytes or per second.
             peer: The peer's name and figure, or a fixed bound's name and value.
             bound: The largest allowed ratio; if negative, the smallest allowed one, negated.
-            unit: ms, µs, MB or /s.
+            unit: s, ms, µs, MB, kB or /s.
         """
+        self._add(figure, ours, peer, (ours / peer[1], ""), bound, unit)
+
+    def compare_rounds(
+        self,
+        figure: str,
+        ours: Sequence[float],
+        peer: tuple[str, Sequence[float]],
+        bound: float,
+        *,
+        unit: str,
+    ) -> None:
+        """Add a row of interleaved rounds: medians, and the median and range of their ratios."""
+        name, values = peer
+        ratios = [one / other for one, other in zip(ours, values, strict=True)]
+        spread = f" ({min(ratios):.3f} to {max(ratios):.3f})"
+        medians = median(ours), (name, median(values))
+        self._add(figure, *medians, (median(ratios), spread), bound, unit)
+
+    def _add(  # noqa: PLR0917  # a row has as many cells
+        self,
+        figure: str,
+        ours: float,
+        peer: tuple[str, float],
+        found: tuple[float, str],
+        bound: float,
+        unit: str,
+    ) -> None:
         name, value = peer
-        ratio = ours / value
+        ratio, spread = found
         met = ratio >= -bound if bound < 0 else ratio <= bound
         sign = "≥" if bound < 0 else "≤"
         scale = _SCALES[unit]
@@ -39,7 +68,7 @@ class Figures:
             figure,
             f"{ours * scale:,.2f} {unit}",
             f"{value * scale:,.2f} {unit} ({name})",
-            f"{ratio:.3f}",
+            f"{ratio:.3f}{spread}",
             f"{sign} {abs(bound):.3f}",
             "met" if met else "missed",
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import timeit
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import joblib
@@ -135,6 +137,7 @@ def build_bundle(
     runner = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)
     model = Model(manifest, runner)
     example = _example(model, columns)
+    manifest = _with_engine(manifest, row_milliseconds=_row_milliseconds(model, example))
     if background and (rows := pick_background(model, columns)):
         files[BACKGROUND_FILE] = rows
     if measure is not None:
@@ -251,6 +254,12 @@ def _example(model: Model, columns: list[list[Any]]) -> Example:
 def _common(column: list[Any], usual: Any) -> Any:
     texts = Counter(value for value in column if isinstance(value, str)).most_common(1)
     return texts[0][0] if texts and texts[0][1] >= 5 else usual
+
+
+def _row_milliseconds(model: Model, example: Example) -> float:
+    row = model.schema.decode(msgspec.json.encode(example.instance), 1).columns
+    times = timeit.repeat(lambda: model.predict(row), number=1, repeat=20)
+    return round(median(times) * 1000, 3)
 
 
 def _usual(column: list[Any], feature: Feature) -> Any:

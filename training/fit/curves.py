@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
 from serving.bundle.manifest import Feature
-from serving.bundle.plots import Curve, Histogram, Plots, Shape
+from serving.bundle.plots import Curve, Curves, Histogram, Plots, Shape
 from serving.model.predictions import label_key
 from sklearn import metrics
 
 from training.fit.evaluate import Answers
 
-__all__ = ["draw_curves", "draw_shapes"]
+__all__ = ["draw_curves", "draw_plots", "draw_shapes"]
 
 #: Points of a curve, bins of a histogram, classes with curves of their own, categories listed.
 _POINTS, _BINS, _CLASSES, _CATEGORIES = 50, 20, 6, 30
+#: Targets with curves of their own.
+_OUTPUTS = 10
 #: Fewer rows than this are never shown as a bar of their own.
 _FEWEST = 5
 
 
-def draw_curves(truth: Any, answers: Answers) -> Plots:
+def draw_plots(names: Sequence[str], truths: Sequence[Any], answers: Sequence[Answers]) -> Plots:
+    """Draw the curves of the one target, or of the first targets of several, which have *names*."""
+    if not names:
+        return Plots(**msgspec.structs.asdict(draw_curves(truths[0], answers[0])))
+    each = islice(zip(names, truths, answers, strict=True), _OUTPUTS)
+    return Plots(outputs={name: draw_curves(truth, answer) for name, truth, answer in each})
+
+
+def draw_curves(truth: Any, answers: Answers) -> Curves:
     """
     Draw how good *answers* are.
 
@@ -34,9 +46,11 @@ def draw_curves(truth: Any, answers: Answers) -> Plots:
     if answers.classes is None:
         predicted = np.asarray(answers.predicted, float)
         target = np.asarray(truth, float)
-        return Plots(predicted=_tenths(predicted, target), residuals=_histogram(target - predicted))
+        return Curves(
+            predicted=_tenths(predicted, target), residuals=_histogram(target - predicted)
+        )
     if answers.probabilities is None:
-        return Plots()
+        return Curves()
     chances = np.asarray(answers.probabilities, float)
     classes = list(answers.classes)
     shown = range(len(classes)) if 2 < len(classes) <= _CLASSES else [len(classes) - 1]
@@ -52,7 +66,7 @@ def draw_curves(truth: Any, answers: Answers) -> Plots:
         recall[key] = _curve(share[::-1], precision[::-1])
         calibration[key] = _tenths(chances[:, i], hits.astype(float))
     scores = chances[:, -1] if len(classes) == 2 else chances.max(axis=1)
-    return Plots(
+    return Curves(
         roc=roc, precision_recall=recall, calibration=calibration, scores=_histogram(scores)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def is_csv(path: str) -> bool:
 
 def list_inputs(source: str) -> list[Input]:
     """
-    List the files at *source*: a file, a folder, a glob, or an object or prefix in a bucket.
+    List the files at *source*: a file, a folder or a glob, in the file system or in a bucket.
 
     Raises:
         TrainingError: There are none.
@@ -79,7 +80,7 @@ def open_input(file: Input) -> pa.NativeFile:
     """
     if is_remote(file.root):
         reader, size, tag = _bucket(open_location(file.root)).open_reader(file.path)
-        same = (size, tag) == (file.size, file.tag)
+        same = (size, _bare(tag)) == (file.size, file.tag)
         stream = pa.PythonFile(_Reader(reader), mode="r")
     else:
         path = os.path.join(file.root, file.path)
@@ -130,14 +131,34 @@ def _bucket(location: Store) -> BucketStore:
 
 
 def _in_bucket(source: str) -> list[Input]:
-    root, _, name = source.rstrip("/").rpartition("/")
-    if not name.endswith(SUFFIXES):
-        root, name = source.rstrip("/"), ""
+    scheme, _, path = source.rstrip("/").partition("://")
+    parts = path.split("/")
+    # Not "?": in an address it begins a query, which a bucket's location cannot have.
+    fixed = next((i for i, part in enumerate(parts) if {*part} & {*"*["}), len(parts))
+    if fixed == len(parts) and parts[-1].endswith(SUFFIXES):
+        fixed -= 1
+    root, wanted = f"{scheme}://{'/'.join(parts[:fixed])}", parts[fixed:]
     return [
-        Input(root, path, size, tag)
+        Input(root, path, size, _bare(tag))
         for path, size, tag in _bucket(open_location(root)).walk()
-        if path.endswith(SUFFIXES) and (not name or path == name) and not _hidden(path)
+        if path.endswith(SUFFIXES)
+        and not _hidden(path)
+        and _fits(path.split("/"), wanted or ["**"])
     ]
+
+
+def _bare(tag: str) -> str:
+    """Azure puts a tag in quotes for one object, and leaves them out in a list."""
+    return tag.strip('"')
+
+
+def _fits(path: list[str], wanted: list[str]) -> bool:
+    """Whether the parts of a path match those of a glob, as the module `glob` matches them."""
+    if not wanted:
+        return not path
+    if wanted[0] == "**":
+        return any(_fits(path[i:], wanted[1:]) for i in range(len(path) + 1))
+    return bool(path) and fnmatchcase(path[0], wanted[0]) and _fits(path[1:], wanted[1:])
 
 
 def _in_folder(source: str) -> list[Input]:

@@ -1,4 +1,4 @@
-"""A worker's task: score one part, or one CSV file, and write each part whole."""
+"""A worker scores the parts of one task, and writes each part whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from itertools import count
 
 import msgspec
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
+from serving.adapters.malloc import give_back_memory
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
@@ -23,9 +22,17 @@ from serving.stores.store import Store
 
 from training.errors import TrainingError, describe
 from training.registry.location import open_location
+from training.score.cuts import open_span
 from training.score.files import is_csv, open_input
 from training.score.plan import Plan, Task
-from training.score.tables import encode_table, read_csv, read_parquet, to_columns, to_table
+from training.score.tables import (
+    encode_table,
+    read_csv,
+    read_notes,
+    read_parquet,
+    to_columns,
+    to_table,
+)
 
 __all__ = ["Part", "score_task"]
 
@@ -94,6 +101,7 @@ def score_task(
 @functools.lru_cache(maxsize=1)
 def _open(location: str, version: str, trust: Trust) -> tuple[Model, dict[str, pa.DataType]]:
     """Open the model, verified as a server does it; once in a process."""
+    give_back_memory()
     model = open_model(Bundle(open_location(location), version, trust=trust))
     example = model.decode(msgspec.json.encode(model.manifest.example.instance))
     answers = model.predict_columns(example.columns)
@@ -109,7 +117,11 @@ def _parts(
     with open_input(task.file) as stream:
         if task.part is not None:
             first = task.part * rows
-            yield task.part, _some(read_parquet(stream, columns, first, first + rows), columns)
+            if task.span is None:
+                found = read_parquet(stream, columns, first, first + rows)
+            else:
+                found = read_csv(open_span(stream, *task.span), columns, first=first)
+            yield task.part, _some(found, columns)
             return
         packed = task.file.path.endswith(".gz")
         batches = _Cut(read_csv(stream, columns, packed=packed))
@@ -166,17 +178,10 @@ def _describe(store: Store, name: str, kind: str, manifest: Manifest) -> Part:
     """Count what is in a part that is there."""
     folder, file = _place(store, name)
     data = folder.read(file, limit=_LIMIT).content
-    if kind == "csv":
-        text = dict.fromkeys(("warning", "error"), pa.string())
-        options = pa_csv.ConvertOptions(
-            include_columns=[*text], column_types=text, null_values=[""], strings_can_be_null=True
-        )
-        parsing = pa_csv.ParseOptions(newlines_in_values=True)
-        table = pa_csv.read_csv(
-            pa.BufferReader(data), parse_options=parsing, convert_options=options
-        )
-    else:
-        table = pq.read_table(pa.BufferReader(data), columns=["warning", "error"])
+    try:
+        table = read_notes(data, kind)
+    except pa.ArrowException as error:
+        raise TrainingError(f"{name} is there, and is no part of this run.") from error
     return _count(name, data, table, manifest)
 
 

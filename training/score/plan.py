@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 import pyarrow as pa
@@ -12,6 +13,7 @@ from serving.model.predictions import answer_names
 from serving.stores.store import Store
 
 from training.errors import TrainingError, describe
+from training.score.cuts import find_cuts
 from training.score.files import Input, is_csv, open_input
 from training.score.tables import read_header
 
@@ -47,13 +49,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """One part of a Parquet file, or a whole CSV file, whose rows are counted by reading it."""
+    """One part of a file, or all parts of a CSV file that cannot be cut."""
 
     file: Input
-    #: The number of the part; None for all parts of a CSV file.
+    #: The number of the part; None for all parts.
     part: int | None
     #: Bytes of input, for the time that is left.
     size: int
+    #: Of a part of a CSV file: the bytes of the header, and where the part begins and ends.
+    span: tuple[int, int, int] | None = None
 
     def name(self, plan: Plan, part: int) -> str:
         """Return the name of an output file."""
@@ -126,7 +130,7 @@ def check_keep(manifest: Manifest, keep: Sequence[str]) -> None:
 
 def tasks_of(plan: Plan, features: Sequence[Feature]) -> list[Task]:
     """
-    Open every file, check its columns, and return what there is to do.
+    Open every file, check its columns, cut it into parts, and return what there is to do.
 
     Raises:
         TrainingError: A column is missing or of the wrong type, or a file cannot be read.
@@ -136,13 +140,23 @@ def tasks_of(plan: Plan, features: Sequence[Feature]) -> list[Task]:
         try:
             with open_input(file) as stream:
                 csv = is_csv(file.path)
-                schema, rows = read_header(stream, csv=csv, packed=file.path.endswith(".gz"))
+                packed = file.path.endswith(".gz")
+                schema, rows = read_header(stream, csv=csv, packed=packed)
+                cuts = None
+                # A row takes a byte for each column at least. A packed file is read in one go.
+                if csv and not packed and file.size > plan.options.part_rows * len(schema.names):
+                    stream.seek(0)
+                    cuts = find_cuts(stream, plan.options.part_rows)
         except (pa.ArrowException, OSError, TrainingError) as error:
             said = str(error) if isinstance(error, TrainingError) else f"{describe(error)}."
             raise TrainingError(f"{file.path} cannot be read: {said}") from error
         _check_columns(file.path, schema, features, plan.options.keep, csv=csv)
         if rows is None:
-            tasks.append(Task(file, None, file.size))
+            spans = list(pairwise(cuts or []))
+            tasks += [
+                Task(file, part, stop - begin, (spans[0][0], begin, stop))
+                for part, (begin, stop) in enumerate(spans)
+            ] or [Task(file, None, file.size)]
             continue
         parts = max(1, -(-rows // plan.options.part_rows))
         tasks += [Task(file, part, file.size // parts) for part in range(parts)]

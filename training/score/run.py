@@ -24,6 +24,7 @@ from training.score.plan import (
     SUCCESS,
     Options,
     Plan,
+    Task,
     begin,
     check_keep,
     check_options,
@@ -68,12 +69,16 @@ def score(
         raise TrainingError("--engine dask needs --scheduler tcp://HOST:PORT, and only it does.")
     destination = absolute(destination)
     store = open_location(destination)
-    plan, manifest = _plan(store, options, trust)
+    known = find_plan(store)
+    if known is not None:
+        check_options(store, known, options)
     done = frozenset(list_names(store))
     if SUCCESS in done:
+        if known is None:
+            raise TrainingError(f"{store} holds the {SUCCESS} of another job; name another folder.")
         say(f"{store} is complete: {SUCCESS} is there.")
         return True
-    tasks = tasks_of(plan, manifest.features)
+    plan, manifest, tasks = _go_on(known, trust) if known else _begin(store, options, trust)
     say(
         f"{manifest.name} {plan.version}: {len(plan.inputs):,} files, {len(tasks):,} tasks"
         + (f"; {len(done) - 1:,} files are there already" if len(done) > 1 else "")
@@ -94,11 +99,8 @@ def score(
     return _finish(store, plan, parts, max_errors)
 
 
-def _plan(store: Store, options: Options, trust: Trust) -> tuple[Plan, Manifest]:
-    """Return the plan of the run that began here, or begin one with the live version."""
-    if (plan := find_plan(store)) is not None:
-        check_options(store, plan, options)
-        return plan, Bundle(open_location(plan.location), plan.version, trust=trust).manifest
+def _begin(store: Store, options: Options, trust: Trust) -> tuple[Plan, Manifest, list[Task]]:
+    """Plan a run with the live version; or return another's, which began here in the meantime."""
     bundle = open_bundle(open_location(options.model), trust=trust)
     manifest = bundle.manifest
     check_keep(manifest, options.keep)
@@ -111,8 +113,14 @@ def _plan(store: Store, options: Options, trust: Trust) -> tuple[Plan, Manifest]
         format=options.format or usual,
         inputs=inputs,
     )
-    tasks_of(plan, manifest.features)  # nothing is written for files that cannot be scored
-    return begin(store, plan), manifest
+    tasks = tasks_of(plan, manifest.features)  # nothing is written for files that do not fit
+    begun = begin(store, plan)
+    return (plan, manifest, tasks) if begun is plan else _go_on(begun, trust)
+
+
+def _go_on(plan: Plan, trust: Trust) -> tuple[Plan, Manifest, list[Task]]:
+    manifest = Bundle(open_location(plan.location), plan.version, trust=trust).manifest
+    return plan, manifest, tasks_of(plan, manifest.features)
 
 
 def _score(number: int, *arguments: Any) -> tuple[int, list[Part]]:

@@ -18,12 +18,22 @@ from serving.model.tables.csv_rows import BOOLEANS, NUMBER
 
 from training.errors import TrainingError
 
-__all__ = ["encode_table", "read_csv", "read_header", "read_parquet", "to_columns", "to_table"]
+__all__ = [
+    "encode_table",
+    "read_csv",
+    "read_header",
+    "read_notes",
+    "read_parquet",
+    "to_columns",
+    "to_table",
+]
 
 #: Rows that are scored at once.
 BATCH_ROWS = 32_768
 #: Bytes of CSV that are read at once. A row is shorter.
 _BLOCK = 8 * 1024 * 1024
+#: Bytes of a column of Parquet that are read at once. A row group may be as large as the file.
+_COLUMN_BYTES = 2 * 1024 * 1024
 _NUMBER = rf"\A(?:{NUMBER})\z"
 
 
@@ -39,8 +49,8 @@ def read_header(stream: pa.NativeFile, *, csv: bool, packed: bool) -> tuple[pa.S
 def read_parquet(
     stream: pa.NativeFile, columns: Sequence[str], first: int, stop: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows from *first* to before *stop*, reading one row group at a time."""
-    file = pq.ParquetFile(stream)
+    """Yield the rows from *first* to before *stop*, reading a little of each column at a time."""
+    file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_COLUMN_BYTES)
     begin = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
@@ -56,10 +66,10 @@ def read_parquet(
 
 
 def read_csv(
-    stream: pa.NativeFile, columns: Sequence[str], *, packed: bool
+    stream: pa.NativeFile, columns: Sequence[str], *, packed: bool = False, first: int = 0
 ) -> Iterator[pa.RecordBatch]:
-    """Yield all rows, each value a string, and an empty field null."""
-    with _open_csv(stream, columns, packed=packed) as reader:
+    """Yield all rows, each value a string, and an empty field null; *first* rows are before."""
+    with _open_csv(stream, columns, packed=packed, first=first) as reader:
         for block in reader:
             for place in range(0, block.num_rows, BATCH_ROWS):
                 yield block.slice(place, BATCH_ROWS)
@@ -67,12 +77,12 @@ def read_csv(
 
 @contextlib.contextmanager
 def _open_csv(
-    stream: pa.NativeFile, columns: Sequence[str] | None, *, packed: bool
+    stream: pa.NativeFile, columns: Sequence[str] | None, *, packed: bool, first: int = 0
 ) -> Iterator[pa_csv.CSVStreamingReader]:
     ragged: list[str] = []
 
     def note(row: pa_csv.InvalidRow) -> str:
-        found = f"row {row.number} has {row.actual_columns} fields"
+        found = f"row {first + row.number} has {row.actual_columns} fields"
         ragged.append(f"{found}; the header has {row.expected_columns}.")
         return "error"
 
@@ -164,3 +174,13 @@ def encode_table(table: pa.Table, kind: str) -> bytes:
     else:
         pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def read_notes(data: bytes, kind: str) -> pa.Table:
+    """Read the warnings and errors of a file that `encode_table` wrote."""
+    stream, names = pa.BufferReader(data), ["warning", "error"]
+    if kind == "parquet":
+        return pq.read_table(stream, columns=names)
+    return pa.Table.from_batches(
+        read_csv(stream, names), pa.schema([(n, pa.string()) for n in names])
+    )

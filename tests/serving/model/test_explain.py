@@ -22,10 +22,11 @@ from serving.stores.folder import FolderStore
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, SplineTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from tests.helpers.bundles import copied
@@ -40,13 +41,13 @@ VALUE = (3 * DATA["a"] - DATA["b"] + DATA["c"] * DATA["d"]).to_numpy()
 LABEL = np.where(np.median(VALUE) < VALUE, "yes", "no")
 
 
-def built(folder: Path, pipeline: Any) -> tuple[Model, Explainer]:
+def built(folder: Path, pipeline: Any, data: Any = DATA) -> tuple[Model, Explainer]:
     """Build a pipeline's bundle, open it, and make its explainer."""
     path = build_bundle(
         folder / "model",
         "model",
         pipeline,
-        DATA,
+        data,
         metrics={},
         permutation=None,
         seed=0,
@@ -103,7 +104,38 @@ def test_contributions_of_a_linear_model_are_exact(tmp_path: Path) -> None:
     for i, one in enumerate(explained(made, DATA[:10])):
         assert "output" not in one
         wanted = line.coef_ * (DATA.iloc[i].to_numpy() - mean)
-        assert contributions(one) == pytest.approx(dict(zip("abcde", wanted, strict=True)))
+        assert contributions(one) == pytest.approx(dict(zip("abcde", wanted, strict=True)), 1e-9)
+
+
+def test_the_reasons_of_an_additive_pipeline_are_exact(tmp_path: Path) -> None:
+    """Gaps, splines and categories too: each is its own step's mean change, to 1e-9."""
+    data = DATA.assign(town=np.where(DATA["e"] > 0, "Lima", "Ica"))
+    data.loc[::7, "a"] = None
+    columns = ColumnTransformer(
+        [
+            ("gaps", make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), ["a"]),
+            ("curves", SplineTransformer(), ["b", "c"]),
+            ("town", OneHotEncoder(), ["town"]),
+        ]
+    )
+    made = built(tmp_path, make_pipeline(columns, Ridge()).fit(data, VALUE), data)
+    model = made[0]
+    path = next((tmp_path / "model").glob(f"*/{BACKGROUND_FILE}"))
+    names = [feature.name for feature in model.manifest.features]
+    background = pd.DataFrame(msgspec.json.decode(path.read_bytes())["instances"], columns=names)
+
+    def values(rows: pd.DataFrame) -> Any:
+        body = json.dumps({"instances": json.loads(rows.to_json(orient="records"))}).encode()
+        return np.array([a["value"] for a in model.predict(model.schema.decode(body, 999).columns)])
+
+    row = data[names].iloc[[3] * len(background)].reset_index(drop=True)
+    wanted = {
+        name: np.mean(values(row) - values(row.assign(**{name: background[name]})))
+        for name in names
+    }
+    assert contributions(explained(made, data[names].iloc[[3]])[0]) == pytest.approx(
+        wanted, rel=1e-9, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(

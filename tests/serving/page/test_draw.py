@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,12 +12,12 @@ import msgspec
 import numpy as np
 import pytest
 from serving.bundle.manifest import Feature, Manifest
-from serving.bundle.plots import Curve, Histogram, Plots
+from serving.bundle.plots import Curve, Curves, Histogram, Plots
 from serving.page import draw
 from serving.page.page import Place, render
 
 from tests.helpers.bundles import manifest_of
-from training.fit.curves import draw_curves, draw_shapes
+from training.fit.curves import draw_curves, draw_plots, draw_shapes
 from training.fit.evaluate import Answers
 
 CHANGES: list[dict[str, Any]] = [
@@ -51,6 +52,64 @@ def test_a_bundle_with_parts_missing_has_a_page(credit: Path, changes: Any, plac
     assert "Where it comes from" in page
     assert ("<form" in page) == place.asks
     assert ("<script" in page) == (place.status is not None)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(3, "Confusion"), (12, "Confusion"), (13, "By class"), (40, "By class")]
+)
+def test_many_classes_have_a_row_each(credit: Path, count: int, shown: str) -> None:
+    """Up to twelve a matrix; beyond, how often an answer is right, and how many are found."""
+    classes: list[Any] = [f"kind {n}" for n in range(count)]
+    matrix = (np.eye(count, dtype=int) * 6 + np.eye(count, k=1, dtype=int) * 2).tolist()
+    metrics = {"held_out": {"accuracy": 0.75, "confusion": matrix}}
+    manifest = msgspec.structs.replace(manifest_of(credit), classes=classes, metrics=metrics)
+    page = render(manifest, Place()).decode()
+
+    assert {"Confusion", "By class"} & set(re.findall("<h3>(.*?)</h3>", page)) == {shown}
+    [row] = re.findall("<tr><th scope=.row.>kind 1</th>(.*?)</tr>", page)
+    cells = re.findall(">([^<>]+)</td>", row)
+    assert cells[-1] == "75%"
+    assert len(cells) == (count + 1 if shown == "Confusion" else 3)
+    if shown == "By class":
+        assert cells[:2] == ["8", "75%"]
+
+
+def test_each_output_has_its_plots(credit: Path) -> None:
+    """Several targets: the curves of each stand under its name, and figures keep their meaning."""
+    residuals = Curves(residuals=Histogram([0, 1], [9]))
+    manifest = msgspec.structs.replace(
+        manifest_of(credit),
+        classes=None,
+        metrics={"held_out": {"rmse of <a>": 1.5, "rmse of b": 2.5}},
+        plots=Plots(outputs={"<a>": residuals, "b": residuals, "c": Curves()}),
+    )
+    page = render(manifest, Place()).decode()
+
+    assert page.count("<h3>Residuals</h3>") == 2
+    assert "<h3>&lt;a&gt;</h3>" in page
+    assert "<h3>c</h3>" not in page
+    assert page.count("RMSE of") == page.count("the root of the mean squared error") == 2
+
+
+def test_a_model_without_a_target_shows_its_figures(credit: Path) -> None:
+    """A detector of outliers was measured on the rows that it was fitted to, beside nothing."""
+    manifest = msgspec.structs.replace(
+        manifest_of(credit), metrics={"fitted": {"outlier_share": 0.25}}, hold_out=None
+    )
+    page = render(manifest, Place()).decode()
+
+    assert 'outliers<small>the share of the rows</small></th><td class="n">0.2500</td>' in page
+    assert "rows that it was fitted to" in page
+    assert "a trivial one" not in page
+
+
+def test_the_page_says_how_fast_a_row_is(credit: Path) -> None:
+    """Training measures it; the example's graph takes less than a millisecond or a few."""
+    engine = manifest_of(credit).engine
+
+    assert engine.row_milliseconds is not None
+    assert 0 < engine.row_milliseconds < 10
+    assert f"{engine.row_milliseconds:g} ms" in render(manifest_of(credit), Place()).decode()
 
 
 def test_a_plot_is_svg_with_a_title() -> None:
@@ -116,13 +175,20 @@ def test_curves_fit_the_answers() -> None:
     """Perfect answers give a perfect curve; a regression has residuals and no ROC."""
     truth = np.array(["a", "b"] * 50)
     sure = np.column_stack([truth == "a", truth == "b"]).astype(float)
-    perfect = draw_curves(truth, Answers(truth, sure, np.array(["a", "b"])))
+    perfect_answers = Answers(truth, sure, np.array(["a", "b"]))
+    perfect = draw_curves(truth, perfect_answers)
     value = np.linspace(0, 1, 100)
-    regression = draw_curves(value, Answers(value * 0.9, None, None))
+    regression_answers = Answers(value * 0.9, None, None)
+    regression = draw_curves(value, regression_answers)
 
     assert perfect.roc["b"].y[0] == 0
     assert perfect.roc["b"].y[-1] == 1
     assert set(perfect.precision_recall["b"].y[1:-1]) <= {1.0, 0.5}
+    several = draw_plots(["v", "w"], [truth, value], [perfect_answers, regression_answers])
+    alone = draw_plots([], [value], [regression_answers])
+
+    assert several.outputs == {"v": perfect, "w": regression}
+    assert alone == Plots(predicted=regression.predicted, residuals=regression.residuals)
     assert regression.roc == {}
     assert regression.predicted is not None
     assert len(regression.predicted.x) == 10

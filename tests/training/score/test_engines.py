@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import signal
 import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+from serving.bundle.trust import Trust
+from serving.stores.store import Store
 
 from tests.helpers.bundles import upload_folder
-from tests.helpers.command import run, start
+from tests.helpers.command import start
 from tests.helpers.score.cluster import cluster
 from tests.helpers.score.tables import example_rows, scored
 from tests.helpers.stores import Bucket, Location
+from training.registry.location import open_location
+from training.score.files import list_inputs
+from training.score.plan import Options
+from training.score.run import score
 
 HERE = Location("", {})
+
+
+def run(location: Location, *arguments: str) -> tuple[int, str]:
+    """Run the command line in a process of its own, which starts others; its status and output."""
+    with start(location, *arguments) as process:
+        output, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors, errors
+    return process.returncode, output + errors
 
 
 def written(folder: Path, files: int, rows: int) -> Path:
@@ -53,6 +70,36 @@ def test_from_bucket_to_bucket_by_two_processes(
     assert (status, "is complete" in output) == (0, True)
 
 
+def test_a_glob_names_files_in_each_store(credit: Path, location: Store) -> None:
+    """`*` stays within a folder and `**` does not, in S3 and Azure as in a folder."""
+    rows = example_rows(10)
+    content = {".csv": rows.to_csv(index=False).encode(), ".parquet": rows.to_parquet()}
+    for path in ("in/a1.csv", "in/b2.csv", "in/deep/a3.parquet", "in/deep/_a4.csv", "a5.csv"):
+        *folders, name = path.split("/")
+        store = location
+        for folder in folders:
+            store = store.at(folder)
+        store.create(name, content[Path(name).suffix])
+
+    def found(source: str) -> list[str]:
+        return [file.path for file in list_inputs(f"{location}/{source}")]
+
+    assert found("in/*.csv") == ["a1.csv", "b2.csv"]
+    assert found("in/[b-z]*.csv") == ["b2.csv"]
+    assert found("*/a*.csv") == ["in/a1.csv"]
+    assert found("in/**/a*") == ["a1.csv", "deep/a3.parquet"]
+    assert found("in/**") == found("in") == ["a1.csv", "b2.csv", "deep/a3.parquet"]
+    assert found("in/a1.csv") == ["a1.csv"]
+
+    options = Options(
+        model=str(credit), source=f"{location}/in/**/a*", keep=["id"], format="parquet"
+    )
+    assert score(options, f"{location}/out", Trust(), workers=1)
+    for folder, name in (("out", "a1.csv"), ("out/deep", "a3.parquet")):
+        part = open_location(f"{location}/{folder}").read(f"{name}-00000.parquet").content
+        assert pd.read_parquet(io.BytesIO(part))["id"].astype(int).tolist() == [*range(10)]
+
+
 def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
     """Ctrl-C ends the run with status 130; the same command finishes it without duplicate rows."""
     source, to = written(tmp_path / "rows", 12, 2_000), tmp_path / "out"
@@ -70,6 +117,81 @@ def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
     status, output = run(HERE, *command, "--workers", "1")
     assert status == 0, output
     assert scored(to)["id"].tolist() == list(range(24_000))
+
+
+def test_a_killed_run_is_finished(credit: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves whole files too; the same command finishes the run, and no row is twice."""
+    source, to = written(tmp_path / "rows", 12, 2_000), tmp_path / "out"
+    command = ("score", str(credit), "--from", str(source), "--to", str(to), "--keep", "id")
+    with start(HERE, *command, "--workers", "2") as process:
+        _wait_for_parts(to, 2)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for worker in workers:
+            worker.kill()
+        process.communicate(timeout=60)
+    assert not (to / "_SUCCESS").exists()
+
+    status, output = run(HERE, *command, "--workers", "2")
+    assert status == 0, output
+    assert "files are there already" in output
+    assert "24,000 rows in 12 files" in output
+    assert scored(to)["id"].tolist() == list(range(24_000))
+
+
+def test_two_runs_at_once_never_mix(credit: Path, tmp_path: Path) -> None:
+    """The same command twice ends well twice, with each row once; another command is refused."""
+    source, to = written(tmp_path / "rows", 6, 5_000), tmp_path / "out"
+    command = ("score", str(credit), "--from", str(source), "--to", str(to), "--workers", "1")
+    with (
+        start(HERE, *command, "--keep", "id") as one,
+        start(HERE, *command, "--keep", "id") as two,
+        start(HERE, *command, "--keep", "id", "age") as three,
+    ):
+        said = [process.communicate(timeout=120) for process in (one, two, three)]
+    codes = [one.returncode, two.returncode, three.returncode]
+    # The third may be the first to begin; then the others are refused.
+    assert codes in ([0, 0, 2], [2, 2, 0]), said
+    refused = [errors for (_, errors), code in zip(said, codes, strict=True) if code]
+    assert all("was begun with keep" in errors for errors in refused)
+    assert scored(to)["id"].tolist() == list(range(30_000))
+    summary = json.loads((to / "_SUCCESS").read_text())
+    assert (summary["rows"], len(summary["parts"])) == (30_000, 6)
+    for part in summary["parts"]:
+        content = (to / part["name"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == part["sha256"]
+
+
+def test_an_object_that_is_there_is_not_written_over(credit: Path, bucket: Bucket) -> None:
+    """Its bytes stay, and the run ends with a sentence that names it."""
+    bucket.put("rows/a.csv", example_rows(10).to_csv(index=False).encode())
+    bucket.put("scores/a.csv-00000.csv", b"mine\n")
+    model, base = upload_folder(credit, bucket), bucket.location.uri
+    command = ("score", model, "--from", f"{base}/rows", "--to", f"{base}/scores")
+
+    status, output = run(bucket.location, *command, "--workers", "1")
+    assert (status, bucket.get("scores/a.csv-00000.csv")) == (2, b"mine\n")
+    assert "a.csv-00000.csv is there, and is no part of this run" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_two_million_rows_in_one_file(credit: Path, tmp_path: Path, form: str) -> None:
+    """Two processes score it in under a minute, each a part, and each row has its own answer."""
+    rows, file, to = 2_000_000, tmp_path / f"rows.{form}", tmp_path / "out"
+    table = example_rows(rows)
+    table.to_csv(file, index=False) if form == "csv" else table.to_parquet(file)
+    del table
+    command = ("score", str(credit), "--from", str(file), "--to", str(to), "--keep", "id")
+
+    status, output = run(HERE, *command, "--workers", "2")  # which waits for a minute
+    assert status == 0, output
+    assert "1 files, 2 tasks" in output
+    assert f"{rows:,} rows in 2 files in {to}, 0 with an error" in output
+    found = scored(to)
+    assert found["id"].tolist() == list(range(rows))
+    changes = (found["probability_good"].diff() != 0).sum()
+    assert 3_000 < changes < 4_500  # equal rows of the example stand together
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from tests.helpers.score.kinds import CASES, USUAL, as_row, kinds_model
 from tests.helpers.score.tables import example_rows, scored
 from tests.helpers.versions import another
 from training.__main__ import main
+from training.errors import TrainingError
 from training.score.plan import Options
 from training.score.run import score
 
@@ -101,13 +102,17 @@ def test_parquet_and_csv_give_the_same_answers(credit: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(found["probability_good"], chances, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["rows.parquet", "rows.csv"])
-def test_an_interrupted_run_is_finished(credit: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "tasks"), [("rows.parquet", 3), ("rows.csv", 3), ("rows.csv.gz", 1)]
+)
+def test_an_interrupted_run_is_finished(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, tasks: int
+) -> None:
     """Existing parts stay unchanged, the others are written, and the counts are of all."""
     rows = example_rows(250)
     rows.loc[7, "age"] = None
     rows.loc[207, "job"] = "astronaut"
-    write = rows.to_csv if name.endswith("csv") else rows.to_parquet
+    write = rows.to_csv if "csv" in name else rows.to_parquet
     write(tmp_path / name, index=False)
     options = Options(
         model=str(credit),
@@ -117,6 +122,7 @@ def test_an_interrupted_run_is_finished(credit: Path, tmp_path: Path, name: str)
     )
     to = tmp_path / "out"
     score(options, str(to), Trust(), workers=1)
+    assert f"1 files, {tasks} tasks" in capsys.readouterr().out
     first, before = success(to), scored(to)
     parts = sorted(to.glob("rows*"))
     assert [len(scored_part) for scored_part in map(_read, parts)] == [100, 100, 50]
@@ -163,6 +169,18 @@ def test_other_options_are_rejected(
     example_rows(11).to_csv(tmp_path / "rows.csv", index=False)
     assert run(credit, tmp_path / "rows.csv", tmp_path / "out") == 2
     assert "rows.csv has changed since the run began" in capsys.readouterr().err
+
+
+def test_another_job_s_output_is_rejected(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A `_SUCCESS` without a `_STARTED` does not mean that this run is complete."""
+    example_rows(10).to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_SUCCESS").touch()
+
+    assert run(credit, tmp_path / "rows.csv", tmp_path / "out") == 2
+    assert "the _SUCCESS of another job" in capsys.readouterr().err
 
 
 def test_more_errors_than_allowed_end_with_status_3(
@@ -255,6 +273,16 @@ def test_a_ragged_row_ends_the_run(
     error = capsys.readouterr().err
     assert "row 5 has 2 fields; the header has 14" in error
     assert "secret" not in error
+
+
+def test_a_ragged_row_of_a_later_part_keeps_its_number(credit: Path, tmp_path: Path) -> None:
+    """A part counts from the file's beginning."""
+    text = example_rows(25).to_csv(index=False)
+    (tmp_path / "rows.csv").write_text(text + "secret,secret\n")
+    options = Options(model=str(credit), source=str(tmp_path / "rows.csv"), keep=[], part_rows=10)
+
+    with pytest.raises(TrainingError, match="row 27 has 2 fields; the header has 14"):
+        score(options, str(tmp_path / "out"), Trust(), workers=1)
 
 
 def test_a_kept_column_named_like_an_answer_is_rejected(

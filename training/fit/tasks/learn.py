@@ -109,7 +109,7 @@ def fit_to(
                 fit.frame, one, mask, figures=part["held_out"], trivial=part["baseline"]
             ),
         )
-    plots = None if names else curves.draw_curves(held, answers[0])
+    plots = curves.draw_plots(names, outputs.columns(held), answers)
     return Fitted(seen, metrics, importances, plots, findings)
 
 

@@ -151,6 +151,8 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     rows_at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
     #: The features in each of the graph's inputs, by place. None: one in each, or all in one.
     inputs: list[list[int]] | None = None
+    #: Milliseconds from one decoded row to its answer, where the bundle was made.
+    row_milliseconds: float | None = None
     #: Modules of the user's own that opening the pickle imports; the server must have them.
     modules: list[str] = []
 

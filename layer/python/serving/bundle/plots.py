@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Curve", "Histogram", "Plots", "Shape"]
+__all__ = ["Curve", "Curves", "Histogram", "Plots", "Shape"]
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -34,8 +34,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     categories: dict[str, int] = {}
 
 
-class Plots(msgspec.Struct, frozen=True, kw_only=True):
-    """Curves over the rows held out, and the shapes of the features over the training rows."""
+class Curves(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the answers for one target are, over the rows held out."""
 
     #: By class: share of false alarms, share found.
     roc: dict[str, Curve] = {}
@@ -48,4 +48,11 @@ class Plots(msgspec.Struct, frozen=True, kw_only=True):
     #: Of a regression: the mean prediction of a tenth of the rows, and the mean truth.
     predicted: Curve | None = None
     residuals: Histogram | None = None
+
+
+class Plots(Curves, frozen=True, kw_only=True):
+    """The curves, and the shapes of the features over the training rows."""
+
     features: dict[str, Shape] = {}
+    #: By name, where the model predicts several targets: each has curves of its own.
+    outputs: dict[str, Curves] = {}

@@ -17,19 +17,21 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--text);font:15px/1.5 system-ui,sans-serif}
 header,main,footer{max-width:1080px;margin:0 auto;padding:20px 16px}
+header+main{padding-top:0}
 h1{font-size:28px;margin:0 8px 0 0;display:inline-block}
-h2{font-size:19px;margin:32px 0 10px}h3{font-size:15px;margin:0 0 8px}
+h2{font-size:19px;margin:32px 0 10px}h3{font-size:15px;margin:0 0 8px}section>h3{margin-top:16px}
 a{color:var(--blue)}p{margin:6px 0}.soft,figcaption,small{color:var(--soft)}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin-top:10px}
 .badge{border:1px solid currentColor;border-radius:99px;padding:1px 9px;font-size:13px;margin-right:4px}
 .live{color:var(--up)}.degraded{color:var(--down)}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));gap:14px}
-.small{grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr))}
+.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,220px),1fr))}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px;min-width:0}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th small{display:block;font-weight:400}.hit{font-weight:600}
 tr:last-child>*{border-bottom:0}
 .fields{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px 18px}
 .field label{display:block;font-weight:600}.field small{font-weight:400}
@@ -49,11 +51,12 @@ svg .guide{fill:none;stroke:var(--soft);stroke-dasharray:3 3}
 svg .bar{fill:var(--blue)}svg .up{fill:var(--up)}svg .down{fill:var(--down)}
 svg .l1{stroke-dasharray:6 3}svg .l2{stroke-dasharray:2 3}svg .l3{stroke:var(--up)}
 svg .l4{stroke:var(--up);stroke-dasharray:6 3}svg .l5{stroke:var(--down)}
-figure{margin:0}.limit svg{max-width:600px}td svg{width:150px}
+figure{margin:0}.limit svg{max-width:480px}td svg{width:150px}
 pre{overflow-x:auto;margin:8px 0;padding:10px;background:var(--bg);border:1px solid var(--line);
 border-radius:6px;font-size:13px}
 code{overflow-wrap:anywhere}summary{cursor:pointer;font-weight:600}
 .skip{position:absolute;left:-999px}.skip:focus{left:8px;top:8px;background:var(--card);padding:8px}
+@media(max-width:500px){th small{display:none}}
 @media print{nav,.noprint{display:none}}
 """
 
@@ -103,6 +106,7 @@ function read(form) {
 }
 
 async function post(path, instance) {
+  const began = performance.now();
   const reply = await fetch(base + path, {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json" },
@@ -110,7 +114,7 @@ async function post(path, instance) {
   });
   let answer;
   try { answer = await reply.json(); } catch { answer = { detail: "The server answered " + reply.status + "." }; }
-  return { status: reply.status, ok: reply.ok, answer };
+  return { status: reply.status, ok: reply.ok, answer, time: Math.round(performance.now() - began) };
 }
 
 let turn = 0;
@@ -159,20 +163,21 @@ function show(found, into) {
   make("p", words(prediction), into).className = "answer";
   if (why) {
     const written = "output" in why ? percent : round;
-    make("p", "On average " + written(why.base) + ("output" in why ? " for “" + why.output + "”" : "")
+    const about = [why.target, why.output].filter((name) => name !== undefined).join(": ");
+    make("p", "On average " + written(why.base) + (about ? " for “" + about + "”" : "")
       + "; what moved it from there:", into).className = "soft";
-    into.append(bars(why));
+    into.append(bars(why, into.clientWidth - 30));
   }
   for (const warning of found.answer.warnings || []) {
     make("p", warning.pointer + ": " + warning.detail, into).className = "soft";
   }
   const model = found.answer.model;
-  make("p", "Answered by " + model.name + " " + model.version + ".", into).className = "soft";
+  make("p", "Answered by " + model.name + " " + model.version + " in " + found.time + " ms.", into).className = "soft";
 }
 
-function bars(why) {
+function bars(why, room) {
   const rows = why.reasons.map((r) => [r.feature + " = " + (r.value === null ? "missing" : r.value), r.contribution]);
-  rows.push(["all others", why.others]);
+  if (why.others) rows.push(["all others", why.others]);
   const most = Math.max(...rows.map((row) => Math.abs(row[1]))) || 1;
   const svg = (name, attributes, parent, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -182,15 +187,17 @@ function bars(why) {
     return node;
   };
   const written = (v) => (v < 0 ? "−" : "+") + ("output" in why ? (100 * Math.abs(v)).toFixed(1) : round(Math.abs(v)));
-  const chart = svg("svg", { viewBox: "0 0 420 " + 24 * rows.length, role: "img",
+  const size = Math.max(280, Math.min(420, room)), middle = 0.69 * size, half = 0.2 * size;
+  const letters = Math.floor((middle - half - 40) / 5.6);
+  const chart = svg("svg", { viewBox: "0 0 " + size + " " + 24 * rows.length, role: "img",
     "aria-label": rows.map(([name, v]) => name + " " + written(v)).join(", ") });
   rows.forEach(([name, value], i) => {
-    const wide = Math.abs(value) / most * 85, y = 24 * i;
-    svg("text", { x: 4, y: y + 16 }, chart, name.length > 30 ? name.slice(0, 29) + "…" : name);
-    svg("rect", { x: value < 0 ? 290 - wide : 290, y: y + 4, width: wide, height: 16, rx: 2,
-      class: value < 0 ? "down" : "up" }, chart);
-    svg("text", { x: value < 0 ? 286 - wide : 294 + wide, y: y + 16,
-      "text-anchor": value < 0 ? "end" : "start" }, chart, written(value));
+    const wide = Math.abs(value) / most * half, y = 24 * i, left = value < 0;
+    svg("text", { x: 4, y: y + 16 }, chart, name.length > letters ? name.slice(0, letters - 1) + "…" : name);
+    svg("rect", { x: left ? middle - wide : middle, y: y + 4, width: wide, height: 16, rx: 2,
+      class: left ? "down" : "up" }, chart);
+    svg("text", { x: left ? middle - wide - 4 : middle + wide + 4, y: y + 16,
+      "text-anchor": left ? "end" : "start" }, chart, written(value));
   });
   return chart;
 }

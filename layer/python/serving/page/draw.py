@@ -31,6 +31,11 @@ def lines(
     x_ends = (0.0, 1.0) if share else (min(xs), max(xs))
     y_ends = (0.0, 1.0) if share else (min(ys), max(ys))
     parts = _axes(x_ends, y_ends, x_name, y_name)
+    if share:
+        size = _HEIGHT - _BOTTOM - 8
+        across = "".join(f"M{_LEFT} {8 + size * n / 4:g}H{_WIDTH - 8}" for n in (1, 2, 3))
+        parts.insert(0, f'<path class="axis" d="{across}"/>')
+        parts.append(_tick(8 + size // 2 + 4, "0.5"))
     if guide:
         low, high = max(x_ends[0], y_ends[0]), min(x_ends[1], y_ends[1])
         ends = Curve([low, high], [low, high])
@@ -38,7 +43,7 @@ def lines(
     for i, (name, curve) in enumerate(curves.items()):
         parts.append(f'<path class="line l{i}" d="{_path(curve, x_ends, y_ends)}"/>')
         if len(curves) > 1:
-            y = 16 + 14 * i
+            y = _HEIGHT - _BOTTOM - 6 - 14 * (len(curves) - 1 - i)
             parts.append(f'<path class="line l{i}" d="M{_WIDTH - 90} {y - 4}h20"/>')
             parts.append(f'<text x="{_WIDTH - 66}" y="{y}">{escape(_short(name, 10))}</text>')
     return _svg(title, _WIDTH, _HEIGHT, parts)
@@ -78,14 +83,14 @@ def bars(title: str, values: Mapping[str, float]) -> str:
     parts = []
     for i, (name, value) in enumerate(values.items()):
         y = 22 * i
-        wide = abs(value) / most * 210
+        wide = abs(value) / most * 130
         parts.append(
-            f'<text x="134" y="{y + 15}" text-anchor="end">{escape(_short(name, 22))}</text>'
-            f'<rect class="{"bar" if value >= 0 else "down"}" x="140" y="{y + 3}" '
+            f'<text x="110" y="{y + 15}" text-anchor="end">{escape(_short(name, 18))}</text>'
+            f'<rect class="{"bar" if value >= 0 else "down"}" x="116" y="{y + 3}" '
             f'width="{wide:.1f}" height="16" rx="2"/>'
-            f'<text class="soft" x="{146 + wide:.1f}" y="{y + 15}">{value:.4f}</text>'
+            f'<text class="soft" x="{122 + wide:.1f}" y="{y + 15}">{value:.4f}</text>'
         )
-    return _svg(title, 420, 22 * len(values), parts)
+    return _svg(title, 300, 22 * len(values), parts)
 
 
 def _svg(title: str, width: int, height: int, parts: list[str]) -> str:
@@ -107,11 +112,12 @@ def _axes(
         _name(y_name, f"translate(11 {bottom // 2 + 4}) rotate(-90)"),
     ]
     if y is not None:
-        parts += [
-            f'<text class="soft" x="{_LEFT - 4}" y="{bottom}" text-anchor="end">{y[0]:.3g}</text>',
-            f'<text class="soft" x="{_LEFT - 4}" y="16" text-anchor="end">{y[1]:.3g}</text>',
-        ]
+        parts += [_tick(bottom, f"{y[0]:.3g}"), _tick(16, f"{y[1]:.3g}")]
     return parts
+
+
+def _tick(y: int, text: str) -> str:
+    return f'<text class="soft" x="{_LEFT - 4}" y="{y}" text-anchor="end">{text}</text>'
 
 
 def _name(text: str, transform: str) -> str:

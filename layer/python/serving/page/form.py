@@ -38,7 +38,7 @@ def _field(i: int, feature: Feature, value: Any, shape: Shape) -> str:
     hint = "may be empty" if feature.nullable else ""
     if feature.kind == "number":
         if shape.low is not None and shape.high is not None:
-            hint = f"{shape.low:.6g} … {shape.high:.6g}{', ' + hint if hint else ''}"
+            hint = f"{shape.low:.6g} … {shape.high:.6g}{', or empty' if hint else ''}"
         control = _number(i, name, data, value, shape, required=not feature.nullable)
     elif feature.kind == "text":
         text = escape("" if value is None else str(value))

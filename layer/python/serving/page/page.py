@@ -9,6 +9,7 @@ from serving.bundle.manifest import Manifest
 from serving.page import sections
 from serving.page.assets import SCRIPT, STYLE
 from serving.page.form import code, form
+from serving.page.quality import quality
 
 __all__ = ["Place", "locked_page", "render"]
 
@@ -55,7 +56,7 @@ def render(manifest: Manifest, place: Place) -> bytes:
             note,
             form(manifest) if place.asks else "",
             sections.purpose(manifest),
-            sections.quality(manifest),
+            quality(manifest),
             sections.importances(manifest),
             sections.data(manifest),
             code(manifest, locked=place.locked) if served else "",
@@ -70,7 +71,7 @@ def render(manifest: Manifest, place: Place) -> bytes:
         f'<h1>{escape(manifest.name)}</h1>{badge}<span class="badge">{manifest.task}</span>'
         f"<p>{escape(_sentence(manifest))}</p>"
         f'<p class="soft">Version <code>{escape(manifest.version)}</code>, made '
-        f"{escape(manifest.created_at)} from {manifest.lineage.rows:,} rows · "
+        f"{escape(sections.moment(manifest))} from {manifest.lineage.rows:,} rows · "
         f"{escape(manifest.estimator.type)} on {manifest.engine.name}</p>"
         f'<nav aria-label="Sections">{nav}</nav>'
     )
