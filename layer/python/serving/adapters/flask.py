@@ -16,7 +16,11 @@ from serving.process import process, stopping
 from serving.routes import load_functions, not_found, scopes, served_paths
 from serving.telemetry.metrics import count_requests, render_metrics
 
-__all__ = ["create_app"]
+__all__ = ["PROBLEM", "create_app"]
+
+#: The key in the WSGI environment under which a server passes the problem of a request that it
+#: could not read. It is answered in our form.
+PROBLEM = "canoa.problem"
 
 
 def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
@@ -42,6 +46,7 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
             strict = not path.endswith("/")
             app.url_map.add(Rule(path, endpoint=function.route.path, strict_slashes=strict))
         app.view_functions[function.route.path] = _view(function, limit)
+    app.before_request(_answer_problem)
     missing = not_found([function.route for function in found], here.settings.base_path)
     app.register_error_handler(HTTPException, _not_found(missing))
     return app
@@ -104,6 +109,12 @@ def _not_found(handler: Callable[[Request], Answer]) -> flask.typing.ErrorHandle
         return respond(_request(), handler, None)
 
     return handle
+
+
+def _answer_problem() -> ResponseReturnValue | None:
+    if problem := flask.request.environ.get(PROBLEM):
+        return respond(_request(), _failing(problem), None)
+    return None
 
 
 def _failing(failure: BaseException) -> Callable[[Request], Answer]:
