@@ -25,6 +25,7 @@ OWN = {
     "access/rate_limit.py": {"limits"},
     "access/tokens.py": {"jwt"},
     "adapters/flask.py": {"flask", "werkzeug"},
+    "adapters/gunicorn_bridge.py": {"werkzeug"},
     "model/engines/sklearn.py": {"joblib", "pandas"},
     "stores/bucket.py": {"obstore"},
     "telemetry/metrics.py": {"prometheus_client"},

@@ -21,7 +21,7 @@ from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
 from serving.errors import FieldError, FunctionsError, InternalError, MethodNotAllowed, Problem
 from serving.process import process
-from serving.request import JSON, Request, check_body, decode
+from serving.request import JSON, Request, check_answer, check_body, decode
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -211,6 +211,8 @@ def _respond(
             with _turn if size > LARGE_BODY else _NO_TURN:
                 answer = handler(request)
                 status, body = 200, _encode(answer, caller, headers)
+            if size:
+                check_answer(request, body, here.settings.max_answer_bytes)
     except Problem as problem:
         status, body, level = problem.status, _problem(problem, headers), problem.level
         if route and route.locked and status == 401 and _is_browser(request):

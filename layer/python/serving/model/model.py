@@ -136,19 +136,21 @@ class Model:
             raise self._refusal("The model has no finite answer for these values.") from None
 
     def _check_answer(self, instances: Instances, room: int) -> None:
-        size = self._prediction_bytes
         warnings = msgspec.json.encode(msgspec.json.encode(instances.warnings).decode())
-        fits = max(0, room - ENVELOPE_BYTES - len(warnings)) // size
-        if instances.rows > fits > 0:
+        size, rows = self._prediction_bytes, instances.rows
+        fits = (room - ENVELOPE_BYTES - len(warnings)) // size
+        if rows <= fits:
+            return
+        one = ENVELOPE_BYTES + size + (len(warnings) if rows == 1 else 0)
+        if room < one:
             raise TooLarge(
-                f"The answer to {instances.rows} instances may be too large; send at most {fits} "
-                "instances at once."
+                f"The answer to one instance may take {one} bytes, and an answer of at most {room} "
+                "bytes can be sent."
             )
-        if not fits:
-            raise TooLarge(
-                f"The answer to one instance may take {size} bytes, and an answer of at most "
-                f"{room} bytes can be sent."
-            )
+        fit = f"{fits} instances" if fits > 1 else "1 instance"
+        raise TooLarge(
+            f"The answer to {rows} instances may be too large; send at most {fit} at once."
+        )
 
     def _refusal(self, detail: str) -> InvalidInstances:
         refusal = InvalidInstances(detail)
