@@ -196,7 +196,6 @@ def _respond(
         if route and method == "OPTIONS":
             status, body = 204, b""
             headers.update(preflight_headers(request.headers, route.methods, headers))
-            del headers["Content-Type"]
         else:
             size = 0
             if route:

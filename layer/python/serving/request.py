@@ -10,7 +10,15 @@ import msgspec
 
 from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
 
-__all__ = ["JSON", "Request", "check_answer", "check_body", "decode", "max_answer_bytes", "media_type"]
+__all__ = [
+    "JSON",
+    "Request",
+    "check_answer",
+    "check_body",
+    "decode",
+    "max_answer_bytes",
+    "media_type",
+]
 
 JSON = "application/json"
 
@@ -111,7 +119,9 @@ def check_answer(request: Request, body: bytes, limit: int) -> None:
     room = min(limit, max_answer_bytes(request) or limit)
     size = len(body)
     if 2 * size > room and (size := size + body.count(b'"') + body.count(b"\\")) > room:
-        raise TooLarge(f"The answer has {size} bytes, and at most {room} can be sent: ask for less.")
+        raise TooLarge(
+            f"The answer has {size} bytes, and at most {room} can be sent: ask for less."
+        )
 
 
 def media_type(header: str | None) -> str:

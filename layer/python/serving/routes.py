@@ -13,7 +13,7 @@ from serving.endpoint import Answer, Function, Request, Route
 from serving.errors import FunctionsError, NotFound
 from serving.process import process
 
-__all__ = ["load_functions", "not_found", "scopes", "served_paths"]
+__all__ = ["functions_by_path", "load_functions", "not_found", "scopes"]
 
 #: The health checks of platforms also find it without BASE_PATH.
 _HEALTH = "/health"
@@ -68,10 +68,20 @@ def load_functions(
     return functions
 
 
-def served_paths(route: Route, base: str) -> list[str]:
-    """Return the paths that lead to *route*: below *base* (BASE_PATH), and /health also without."""
-    paths = [base + route.path]
-    return [*paths, _HEALTH] if base and route.path == _HEALTH else paths
+def functions_by_path(functions: Iterable[Function], base: str) -> dict[str, Function]:
+    """
+    Return the function of each path that is served.
+
+    Every path begins with *base* (BASE_PATH); /health is also served without it. A path that ends
+    in a slash is also served without this slash.
+    """
+    found = {}
+    for function in functions:
+        path = base + function.route.path
+        found[path] = found[path.rstrip("/") or "/"] = function
+        if function.route.path == _HEALTH:
+            found[_HEALTH] = function
+    return found
 
 
 def not_found(routes: list[Route], base: str) -> Callable[[Request], Answer]:

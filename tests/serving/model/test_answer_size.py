@@ -112,10 +112,7 @@ def test_explain_is_bounded_too(credit: Path) -> None:
     row = ROW | dict.fromkeys(("home", "marital", "records", "job"), '"' * 100_000)
     json_type = {"Content_Type": "application/json"}
     with direct(credit, MAX_ANSWER_BYTES="150000") as send:
-        asked = [
-            send("explain", "POST", json.dumps(it).encode(), **json_type)
-            for it in (ROW, row)
-        ]
+        asked = [send("explain", "POST", json.dumps(it).encode(), **json_type) for it in (ROW, row)]
 
     assert [answer.status for answer in asked] == [200, 413]
     assert "at most 150000 can be sent" in asked[1].json()["detail"]

@@ -16,7 +16,7 @@ from serving.adapters.aws_metrics import add_metrics
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
 from serving.process import process, stopping
-from serving.routes import load_functions, not_found, scopes, served_paths
+from serving.routes import functions_by_path, load_functions, not_found, scopes
 from serving.telemetry.lifecycle import log_start
 from serving.telemetry.logs import decorate_lines, line_fields, log
 from serving.telemetry.tracing import flush_telemetry, start_telemetry
@@ -39,7 +39,7 @@ class _Lambda:
             if target is None:
                 here.gate.check_scopes(scopes(found))
         base = here.settings.base_path
-        self._by_path = {path: f for f in found for path in served_paths(f.route, base)}
+        self._by_path = functions_by_path(found, base)
         self._only = found[0] if target else None
         self._not_found = not_found([function.route for function in found], base)
         # With provisioned concurrency the start is over before a client sends a request.
