@@ -161,8 +161,9 @@ def test_a_pointer_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     """What a pointer holds is a version's name, or is refused."""
     (tmp_path / "latest").write_text(name)
 
-    with pytest.raises(BundleError, match=r"latest names no version but"):
+    with pytest.raises(BundleError, match=r"latest does not name a version") as caught:
         open_bundle(FolderStore(tmp_path))
+    assert not name or name not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_a_manifest_names_only_files_of_its_own(credit: Path, tmp_path: Path) -> None:

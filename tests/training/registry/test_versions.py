@@ -86,7 +86,8 @@ def test_a_pointer_that_leads_nowhere_is_said(
     for content, said in {
         None: "None is live; promote one.",
         "v0": "'latest' names v0, which is not there; promote another.",
-        "../x": f"{location}/latest names no version but '../x'; write the one to serve into it.",
+        "../x": f"{location}/latest does not name a version; write the name of the one to serve "
+        "into it.",
     }.items():
         if content is not None:
             (tmp_path / "credit" / "latest").write_text(content)

@@ -76,7 +76,7 @@ def _reject(error: UnknownEventError) -> dict[str, Any]:
         raise UnknownEvent("The event is not an HTTP request.")
 
     with line_fields(event=str(error)):
-        empty = EventRequest("", "", {}, dict, bytes)
+        empty = EventRequest("", "", {}, list, bytes)
         body, status, headers = respond(empty, reject, None)
     return {"statusCode": status, "headers": headers, "body": body.decode()}
 

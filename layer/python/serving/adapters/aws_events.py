@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -58,6 +58,20 @@ class Headers(Mapping[str, str]):
         return len(self._headers)
 
 
+class Args(dict[str, str]):
+    """The query string's parameters; of a repeated one the first value, as Werkzeug has it."""
+
+    def __init__(self, parameters: Iterable[tuple[str, str]]) -> None:
+        self._lists: dict[str, list[str]] = {}
+        for name, value in parameters:
+            self._lists.setdefault(name, []).append(value)
+        super().__init__((name, found[0]) for name, found in self._lists.items())
+
+    def getlist(self, name: str) -> list[str]:
+        """Return every value of a parameter."""
+        return self._lists.get(name, [])
+
+
 class EventRequest:
     """The part of a Werkzeug request that functions may use."""
 
@@ -66,7 +80,7 @@ class EventRequest:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        read_query: Callable[[], Mapping[str, str]],
+        read_query: Callable[[], Iterable[tuple[str, str]]],
         read_body: Callable[[], bytes],
         *,
         max_answer_bytes: int | None = None,
@@ -83,7 +97,7 @@ class EventRequest:
     @functools.cached_property
     def args(self) -> Mapping[str, str]:
         """The query string's parameters."""
-        return self._read_query()
+        return Args(self._read_query())
 
     def get_data(self) -> bytes:
         """
@@ -150,10 +164,10 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
         method = self.request_context.http.method
         return EventRequest(method, path, headers, self._query, self._content)
 
-    def _query(self) -> dict[str, str]:
+    def _query(self) -> list[tuple[str, str]]:
         from urllib.parse import parse_qsl  # a prediction needs no query
 
-        return dict(reversed(parse_qsl(self.raw_query_string, keep_blank_values=True)))
+        return parse_qsl(self.raw_query_string, keep_blank_values=True)
 
 
 class _MultiValueEvent(_Event, rename="camel", kw_only=True):
@@ -188,12 +202,11 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
             answer["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
         return answer
 
-    def _query(self) -> dict[str, str]:
-        """Return the parameters; of a repeated one the first value, as Werkzeug does."""
-        query = dict(self.query_string_parameters or {})
-        for name, values in (self.multi_value_query_string_parameters or {}).items():
-            query[name] = values[0] if values else ""
-        return {self._text(name): self._text(value) for name, value in query.items()}
+    def _query(self) -> Iterator[tuple[str, str]]:
+        lists = {name: [value] for name, value in (self.query_string_parameters or {}).items()}
+        for name, values in (lists | (self.multi_value_query_string_parameters or {})).items():
+            for value in values:
+                yield self._text(name), self._text(value)
 
     def _path(self) -> str:
         return self.path
