@@ -20,7 +20,7 @@ from serving.access.api_keys import SCOPE
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
 from serving.errors import FieldError, FunctionsError, InternalError, MethodNotAllowed, Problem
-from serving.process import process
+from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
@@ -118,10 +118,12 @@ def endpoint(
         media: The media types of bodies that it takes. /openapi.json describes JSON.
 
     Raises:
-        FunctionsError: The method, the path or the scope is not of a known form.
+        SystemExit: The method, the path or the scope is not of a known form, or a setting cannot be
+            read. So also functions-framework ends with a sentence, and without a traceback.
     """
-    process()  # a setting that cannot be read ends the start, not the first request
-    _check_form(method, path, scope)
+    process()
+    with stopping():
+        _check_form(method, path, scope)
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:

@@ -122,5 +122,7 @@ def _reason(error: BaseException, file: str | None) -> str:
     else:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
-    kind = "" if isinstance(error, FunctionsError) else f"{type(error).__name__}: "
+    kind = f"{type(error).__name__}: "
+    if isinstance(error.__context__, FunctionsError):  # from @endpoint
+        kind, text = "", str(error.__context__)
     return f"{f', line {line}' if line else ''}: {kind}{' '.join(text.split())}"
