@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 
-from serving.access.api_keys import SCOPE
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import FieldError, FunctionsError, InternalError, MethodNotAllowed, Problem
+from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
 from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
+from serving.routes import Answer, Function, Limit, Response, Route, check_form
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -38,60 +37,6 @@ __all__ = [
     "endpoint",
     "respond",
 ]
-
-#: What Flask and functions-framework accept from a view: body, status, headers.
-Response = tuple[bytes, int, dict[str, str]]
-
-
-class Answer(NamedTuple):
-    """What a function answers: *body* is sent as JSON, the rest goes into the log line."""
-
-    body: Any
-    rows: int | None = None
-    model_version: str | None = None
-    #: The media type of a body that is bytes already, and is sent as it is.
-    media_type: str | None = None
-    #: What callers without the scope "info" get instead of *body*.
-    public: Any = None
-    #: Sent with this answer, beside the headers of all answers.
-    headers: Mapping[str, str] = {}
-
-
-#: Counts a caller's request. Raises TooManyRequests if it is one too many.
-Limit = Callable[[Caller], None]
-
-
-class Route(NamedTuple):
-    """Where a function answers, and for whom."""
-
-    method: str
-    path: str
-    #: The scope that a caller needs; None lets everybody in.
-    scope: str | None = "predict"
-    #: The types of the body and the answer, for /openapi.json; None for any object. An answer that
-    #: is not JSON has its media type here.
-    body: Any = None
-    answer: Any = None
-    #: What browsers get instead of a problem where a key is needed.
-    locked: Answer | None = None
-    #: The media types of bodies that it takes.
-    media: tuple[str, ...] = (JSON,)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Every method that it answers, as the Allow header lists them."""
-        return (self.method, *(("HEAD",) if self.method == "GET" else ()), "OPTIONS")
-
-
-class Function(Protocol):
-    """A function of `functions/`, as the platforms call it."""
-
-    __name__: str
-    __doc__: str | None
-    route: Route
-
-    def __call__(self, request: Request, limit: Limit | None = None) -> Response:
-        """Answer *request*. Raises nothing."""
 
 
 def endpoint(
@@ -123,7 +68,7 @@ def endpoint(
     """
     process()
     with stopping():
-        _check_form(method, path, scope)
+        check_form(method, path, scope)
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
@@ -136,26 +81,6 @@ def endpoint(
         return cast(Function, function)
 
     return decorate
-
-
-def _check_form(method: str, path: str, scope: str | None) -> None:
-    if method not in _OWN_METHODS:
-        raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
-    if not (isinstance(path, str) and _PATH.fullmatch(path)):
-        raise FunctionsError(
-            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
-        )
-    if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
-        raise FunctionsError(
-            f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
-            "'_' and '-'."
-        )
-
-
-#: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
-_OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug takes what stands between < and > for a variable.
-_PATH = re.compile(r"/[^<>?#\s]*")
 
 
 def respond(

@@ -11,8 +11,9 @@ import os
 import re
 from typing import Any
 
-from serving.adapters.aws_events import EventRequest, UnknownEventError, is_warm_up, read_event
+from serving.adapters.aws_events import UnknownEventError, is_warm_up, read_event
 from serving.adapters.aws_metrics import add_metrics
+from serving.adapters.aws_request import EventRequest
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
 from serving.process import process, stopping
