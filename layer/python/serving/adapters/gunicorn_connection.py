@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, ClassVar
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import (
     BadRequest,
@@ -53,6 +53,8 @@ class Connection(HttpToolsProtocol):
     _unread = 0
     #: Why no more requests are read.
     _problem: Problem | None = None
+    #: Requests that may not be answered yet.
+    _cycles: tuple[RequestResponseCycle, ...] = ()
     #: Whether the server stops.
     _stopping = False
 
@@ -70,6 +72,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        for cycle in self._cycles:  # uvicorn tells the last one alone
+            cycle.disconnected = True
         self.open.pop(self, None)
         self._stop_head_timer()
         self.resume_writing()
@@ -117,6 +121,7 @@ class Connection(HttpToolsProtocol):
             self.scope["state"]["problem"] = problem
             self.url = b"/"
         super().on_headers_complete()
+        self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         if self._stopping:
             self.leave()
 
