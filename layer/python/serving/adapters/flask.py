@@ -23,6 +23,11 @@ __all__ = ["PROBLEM", "create_app"]
 PROBLEM = "canoa.problem"
 
 
+class _App(flask.Flask):
+    def create_url_adapter(self, _: flask.Request | None) -> None:
+        """Match no routes, which would redirect and merge slashes; Lambda has none either."""
+
+
 def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     """
     Make the app that serves every function in the folder *functions*.
@@ -30,7 +35,7 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     Raises:
         SystemExit: A setting cannot be read, or a function cannot be loaded.
     """
-    app = flask.Flask("serving", static_folder=None)
+    app = _App("serving", static_folder=None)
     here = process()
     with stopping():
         metrics = _metrics()
@@ -40,7 +45,6 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     by_path = functions_by_path(found, here.settings.base_path)
     missing = not_found([function.route for function in found], here.settings.base_path)
 
-    # Flask's own routes would redirect, merge slashes, and know no path on Lambda.
     @app.before_request
     def answer() -> ResponseReturnValue:
         request, environ = _request(), flask.request.environ
