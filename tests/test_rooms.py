@@ -28,6 +28,7 @@ OWN = {
     "adapters/gunicorn_bridge.py": {"werkzeug"},
     "model/engines/sklearn.py": {"joblib", "pandas"},
     "stores/bucket.py": {"obstore"},
+    "stores/bucket_errors.py": {"obstore"},
     "telemetry/metrics.py": {"prometheus_client"},
     "telemetry/opentelemetry.py": {"opentelemetry"},
 }

@@ -53,7 +53,7 @@ def measure(folder: Path, model: Path, rows: int, rounds: int) -> None:
     data = example_rows(some).drop(columns="id")
     columns = to_columns(data, bundle.manifest.features)
     feeds = [
-        engine._feed([column[n : n + BATCH_ROWS] for column in columns])
+        engine._inputs.feed([column[n : n + BATCH_ROWS] for column in columns])
         for n in range(0, some, BATCH_ROWS)
     ]
 

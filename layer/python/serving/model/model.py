@@ -172,11 +172,14 @@ def open_model(bundle: Bundle, limits: Limits = _DEFAULT, *, sandboxed: bool = F
     """
     manifest, max_model_bytes = bundle.manifest, bundle.trust.max_model_bytes
     if manifest.engine.name == "onnx":
-        graph = bundle.read_model()
-        if sandboxed:
-            try_in_sandbox(manifest, graph, max_model_bytes=max_model_bytes)
-        signed = bundle.signer is not None
-        return open_graph(manifest, graph, limits, max_model_bytes=max_model_bytes, signed=signed)
+        return open_graph(
+            manifest,
+            bundle.read_model(),
+            limits,
+            max_model_bytes=max_model_bytes,
+            signed=bundle.signer is not None,
+            sandboxed=sandboxed,
+        )
     bundle.check_pickle()
     try:
         from serving.model.engines.sklearn import SklearnEngine
@@ -198,6 +201,7 @@ def open_graph(
     *,
     max_model_bytes: int,
     signed: bool = False,
+    sandboxed: bool = False,
 ) -> Model:
     """
     Open a verified *graph* and score its *manifest*'s example.
@@ -208,10 +212,13 @@ def open_graph(
         limits: How much one request may ask of it.
         max_model_bytes: The limit of memory for the tensors of all graphs in this process.
         signed: Whether a trusted key's signature was verified. Other graphs are audited first.
+        sandboxed: Whether the graph is opened in a child process first.
 
     Raises:
         BundleError: The graph is not allowed, or does not answer; or the two do not fit.
     """
+    if sandboxed:
+        try_in_sandbox(manifest, graph, max_model_bytes=max_model_bytes)
     from serving.model.engines.onnx import OnnxEngine, limit_memory
 
     limit_memory(max_model_bytes)

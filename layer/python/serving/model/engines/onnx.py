@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,36 +17,15 @@ import onnxruntime as ort
 from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
 from serving.model.engines import Columns, Scores, as_arrays, bounded
-from serving.model.schema import MISSING
-from serving.model.texts import is_linear, terms
+from serving.model.engines.onnx_inputs import Inputs
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from serving.bundle.manifest import Manifest
 
-    from serving.bundle.manifest import Manifest, TextRule
-
-__all__ = ["MISSING", "OnnxEngine", "limit_memory"]
+__all__ = ["OnnxEngine", "limit_memory"]
 
 #: How long one row may take when it is tried.
 TRIAL_SECONDS = 5.0
-#: What a graph may ask for: format 1 has numbers as float32, format 2 as float64.
-_INPUTS: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(string)": object,
-}
-
-
-class _Input(NamedTuple):
-    """An input of the graph, of shape (n, features), and the features in it, by place."""
-
-    name: str
-    group: list[int]
-    #: numpy's: object for strings.
-    dtype: Any
-    #: How a text is split into terms, if this input takes terms.
-    rule: TextRule | None
 
 
 class OnnxEngine:
@@ -86,8 +64,7 @@ class OnnxEngine:
             )
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
-        self._features = manifest.features
-        self._inputs = self._read_inputs(manifest)
+        self._inputs = Inputs(manifest, self._session.get_inputs())
         self._label_is_likeliest = manifest.label_is_likeliest
         self._tie = manifest.engine.tie_tolerance
         self._rows_at_once = manifest.engine.rows_at_once
@@ -144,10 +121,10 @@ class OnnxEngine:
         rows, most = len(columns[0]), self._rows_at_once
         try:
             if most is None or rows <= most:
-                return self._session.run(self._outputs, self._feed(columns))
+                return self._session.run(self._outputs, self._inputs.feed(columns))
             parts = [
                 self._session.run(
-                    self._outputs, self._feed([column[i : i + most] for column in columns])
+                    self._outputs, self._inputs.feed([column[i : i + most] for column in columns])
                 )
                 for i in range(0, rows, most)
             ]
@@ -167,7 +144,7 @@ class OnnxEngine:
         timer = threading.Timer(TRIAL_SECONDS, setattr, (options, "terminate", True))
         timer.start()
         try:
-            outputs = self._session.run(self._outputs, self._feed(columns), options)
+            outputs = self._session.run(self._outputs, self._inputs.feed(columns), options)
             shapes = [output.shape for output in outputs]
             scores = self._to_scores(outputs) if self._fit(shapes, rows) else None
         except Exception as error:  # onnxruntime's, or numpy's over what came out
@@ -221,57 +198,6 @@ class OnnxEngine:
         except KeyError:  # it marks rows that scikit-learn rejects by -1
             raise ValueError("the graph has no answer") from None
         return Scores(labels, bounded(outputs[1].tolist()) if self._has_probabilities else None)
-
-    def _read_inputs(self, manifest: Manifest) -> list[_Input]:
-        groups = manifest.engine.inputs
-        # By place: the compiler changes names that are no identifiers.
-        nodes = self._session.get_inputs()
-        count = len(self._features)
-        if groups is None:
-            groups = [[*range(count)]] if len(nodes) == 1 else [[i] for i in range(count)]
-        known = all(0 <= i < count for i in itertools.chain(*groups))
-        texts = manifest.engine.texts
-        fit = len(nodes) == len(groups) and all(
-            len(group) == 1 if place in texts else node.shape[-1:] == [len(group)]
-            for place, (node, group) in enumerate(zip(nodes, groups, strict=False))
-        )
-        if not fit or not known:
-            raise BundleError(f"the graph has {len(nodes)} inputs for {count} features.")
-        return [
-            self._input(node, group, texts.get(place))
-            for place, (node, group) in enumerate(zip(nodes, groups, strict=True))
-        ]
-
-    def _input(self, node: Any, group: list[int], rule: TextRule | None) -> _Input:
-        categories = [self._features[i].is_text for i in group]
-        if any(categories) != all(categories):
-            raise BundleError(f"the graph's input {node.name[:80]!r} has numbers and categories.")
-        dtype = _INPUTS.get(node.type)
-        if dtype is None or (dtype is object) != categories[0]:
-            raise BundleError(f"the graph's input {node.name[:80]!r} takes {node.type}.")
-        if rule is not None and rule.pattern and not is_linear(rule.pattern):
-            raise BundleError(f"the pattern {rule.pattern[:80]!r} is not served.")
-        return _Input(node.name, group, dtype, rule)
-
-    def _feed(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        feed = {}
-        for name, group, dtype, rule in self._inputs:
-            rows: Any = [columns[i] for i in group]
-            if rule is not None:
-                feed[name] = _padded([terms(text, rule) for text in rows[0]])
-                continue
-            if dtype is object:
-                rows = [[MISSING if value is None else value for value in row] for row in rows]
-            feed[name] = np.array(rows, dtype=dtype).T  # None becomes NaN
-        return feed
-
-
-def _padded(lists: list[list[str]]) -> npt.NDArray[Any]:
-    """Make an array of lists of unequal length; an empty string is no term."""
-    array = np.full((len(lists), max(1, *map(len, lists))), "", dtype=object)
-    for row, found in zip(array, lists, strict=True):
-        row[: len(found)] = found
-    return array
 
 
 def _as_graph(label: Any) -> Any:
