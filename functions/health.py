@@ -15,7 +15,7 @@ class Served(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Health(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Callers without the scope "info" see the status "ok" alone."""
+    """Callers without the scope "info" see only the status "ok"."""
 
     status: Literal["ok", "degraded"]
     model: Served | msgspec.UnsetType = msgspec.UNSET

@@ -18,7 +18,7 @@ def index(_: Request) -> Answer:
     here = process()
     place = Place(
         status="degraded" if is_outdated() else "live",
-        # AWS's gateway leads to every function; a function alone has no other at its address.
+        # AWS's gateway leads to every function; a function alone shares no origin with predict.
         asks=here.platform == "AWS Lambda" or here.settings.function_target is None,
         locked=here.gate.closed,
     )

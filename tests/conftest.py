@@ -1,4 +1,4 @@
-"""What all tests share: the example's bundle, the stores, and `--no-processes`."""
+"""Fixtures of all tests: the example's bundle, the stores, and the option `--no-processes`."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from tests.helpers.kept import kept
 from tests.helpers.servers import ROOT, Server
 from tests.helpers.stores import Bucket, Location, azure, s3
 
-# Two workers of pytest-xdist share two cores: threads of OpenMP would wait for one another.
+# Two workers of pytest-xdist share two cores, so OpenMP's threads would block one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-#: Python's own names for the moment at which a process is about to start.
+#: Python's own audit events for the start of a process.
 _STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
-#: Programs that answer at once and that training asks by the way: they do not count.
+#: Short programs that libraries call while training; they are allowed.
 _TOOLS = {"git"}
-#: Whether processes may start now: outside of tests, and in the fixture that trains the example.
+#: Whether processes may start: outside of tests, and in the fixture that trains the example.
 _allowed = True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option of `make check`."""
-    text = "skip every test at the moment at which it would start a process"
+    text = "skip every test that would start a process"
     parser.addoption("--no-processes", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch for processes, if the option says so: no test needs a mark, and none is forgotten."""
+    """Watch for new processes if the option is set, so that no test needs a mark for it."""
     if config.getoption("no_processes"):
         sys.addaudithook(_skip_at_a_process)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, Any, Any]:
-    """Let no process start while a test and its fixtures run."""
+    """Allow no new process while a test and its fixtures run."""
     with _processes(False):
         return (yield)
 
@@ -65,7 +65,7 @@ def _processes(allowed: bool) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def credit() -> Path:
-    """Train the example with the real command; the model's folder, with `latest` in it."""
+    """Train the example with the real command; return the model's folder."""
 
     def train(folder: Path) -> None:
         command = [sys.executable, "-m", "training", "train", "--models", str(folder)]
@@ -77,7 +77,7 @@ def credit() -> Path:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Server]:
-    """Run an S3 for the whole session; each test makes its own bucket."""
+    """Run moto's S3 for the whole session; each test makes its own bucket."""
     with s3() as server:
         yield server
 
@@ -93,7 +93,7 @@ def bucket(moto: Server) -> Iterator[Bucket]:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Location]:
-    """Run one azurite; each test has a prefix of its own."""
+    """Run one azurite; each test has its own prefix."""
     with azure() as location:
         yield location
 
@@ -102,7 +102,7 @@ def azurite() -> Iterator[Location]:
 def location(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Store:
-    """Give an empty location, in each store that can be written to and lists, in turn."""
+    """Give an empty location in each store that can be written and listed, in turn."""
     if request.param == "folder":
         return FolderStore(tmp_path / "models" / "credit")
     if request.param == "s3":

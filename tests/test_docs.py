@@ -1,4 +1,4 @@
-"""The documentation is true: its links, commands, settings, routes and error codes."""
+"""The documentation is right: its links, commands, settings, routes and error codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_readme_fits_one_screen() -> None:
 
 
 def test_the_index_lists_every_page() -> None:
-    """Each page of docs/ is linked from docs/index.md, and says first what the reader wants."""
+    """docs/index.md links each page of docs/, and each page says first what the reader wants."""
     listed = set(re.findall(r"\| \[[\w-]+\]\(([\w-]+\.md)\) \|", MARKDOWN["docs/index.md"]))
     pages = {page.removeprefix("docs/") for page in MARKDOWN if page.startswith("docs/")}
 
@@ -41,7 +41,7 @@ def test_the_index_lists_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", MARKDOWN)
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_lead_to_a_file_and_heading(page: str) -> None:
     """Each relative link names a file, and its fragment a heading of that file."""
     for link in re.findall(r"\]\(([^)\s]+)\)", MARKDOWN[page]):
         if "://" in link:
@@ -54,19 +54,19 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the fragments that GitHub makes of the headings of *text*."""
+    """Return the fragments that GitHub makes from the headings of *text*."""
     outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_files_that_are_named_exist() -> None:
+def test_named_files_exist() -> None:
     """Each path in backticks that looks like a file or function of this repository is one."""
     found = re.findall(
         r"`((?:layer|training|functions|tests|docs)/[\w/.-]+\.\w+)(?::(\w+))?`", EVERYTHING
     )
     for name, function in found:
-        if name == "functions/payment.py":  # the reader writes it
+        if name == "functions/payment.py":  # the reader writes this file
             continue
         assert (ROOT / name).is_file(), name
         if function:
@@ -97,8 +97,8 @@ def training_commands() -> Iterator[list[str]]:
                 yield shlex.split(arguments, comments=True)
 
 
-def test_training_commands_are_understood() -> None:
-    """Each documented training command is one that the command line accepts."""
+def test_training_commands_parse() -> None:
+    """The command line accepts each documented training command."""
     commands = list(training_commands())
 
     assert len(commands) > 10
@@ -106,7 +106,7 @@ def test_training_commands_are_understood() -> None:
         try:
             _parser().parse_args(arguments)
         except SystemExit:
-            pytest.fail(f"not understood: python -m training {shlex.join(arguments)}")
+            pytest.fail(f"invalid command: python -m training {shlex.join(arguments)}")
 
 
 def test_every_training_command_is_documented(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The documentation's examples run as they stand: against a real server, with a real key."""
+"""The documentation's examples run unchanged, against a real server and with a real key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENTS = MARKDOWN["docs/clients.md"]
 
 
 def test_the_first_request_gets_the_answer_shown(credit: Path) -> None:
-    """The README's curl command gets the README's answer, but for the version."""
+    """The README's curl command gets the README's answer, apart from the version."""
     [command] = re.findall(r"^curl .*?\]\}'$", README, re.MULTILINE | re.DOTALL)
     [shown] = fences(README, "json")
     with serving(credit) as server:
@@ -80,7 +80,7 @@ def test_the_javascript_client_runs(server: Server) -> None:
 
 
 def run(command: list[str], server: str) -> str:
-    """Run an example against *server* with a key that may do all; its output."""
+    """Run an example against *server* with a key for all scopes; return its output."""
     here = server.removeprefix("http://")
     done = subprocess.run(
         [part.replace("localhost:8080", here) for part in command],

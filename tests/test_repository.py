@@ -1,4 +1,4 @@
-"""The files around the code say what is true: CONTRIBUTING and the Makefile."""
+"""CONTRIBUTING.md and the Makefile are right."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def read(name: str) -> str:
     return (ROOT / name).read_text("utf-8")
 
 
-def test_contributing_lists_what_make_test_leaves_out() -> None:
-    """A file of which some tests are marked slow is listed, and no other."""
+def test_contributing_lists_the_slow_tests() -> None:
+    """CONTRIBUTING.md lists the files with tests marked slow, and no other file."""
     listed = re.findall(r"^\| `(tests/\S+\.py)` \|", read("CONTRIBUTING.md"), re.MULTILINE)
     marked = [
         path.relative_to(ROOT).as_posix()
@@ -36,7 +36,7 @@ def test_make_run_prints_a_request_that_fits_the_example() -> None:
 
 
 def test_make_check_skips_a_test_that_starts_a_process() -> None:
-    """No mark is needed for it: the attempt is what counts."""
+    """The test needs no mark, because it is skipped at the attempt."""
     command = [sys.executable, "-m", "pytest", "--no-processes", "-p", "no:cacheprovider"]
     run = subprocess.run(
         [*command, "tests/test_rooms.py", "-k", "importing_serving or imports_go_one_way"],

@@ -1,4 +1,4 @@
-"""Who may import whom, and how little a cold start loads."""
+"""The order of imports between rooms, and the modules that a cold start loads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving import errors
 from tests.helpers.bundles import copied, new_signer, public_keys
 from tests.helpers.servers import ROOT
 
-#: What `serving` never imports at module level: an adapter or an engine may, its own one.
+#: `serving` never imports these at module level; an adapter or engine may import its own one.
 HEAVY = {
     *("sklearn", "scipy", "pandas", "joblib", "flask", "boto3", "werkzeug", "obstore"),
     *("jwt", "cryptography", "limits", "redis", "prometheus_client", "opentelemetry"),
@@ -35,7 +35,7 @@ OWN = {
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
-    """Return the first names of all that *path* imports, but for type checking."""
+    """Return the top-level names that *path* imports, without those for type checking."""
     tree = ast.parse(path.read_text("utf-8"))
     found: set[str] = set()
     for node in tree.body if top_level else ast.walk(tree):
@@ -55,20 +55,20 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
     ],
 )
 def test_imports_go_one_way(folder: str, forbidden: set[str]) -> None:
-    """Functions → serving ← training, and nothing else."""
+    """`functions` and `training` import `serving`; no other import between them is allowed."""
     for path in (ROOT / folder).rglob("*.py"):
         assert not imports(path) & forbidden, path
 
 
-def test_serving_imports_nothing_heavy_at_module_level() -> None:
-    """Flask, pandas and scikit-learn are imported by the one file that is about them."""
+def test_serving_imports_heavy_libraries_in_few_files() -> None:
+    """A heavy library is imported at module level only by the file that OWN lists for it."""
     package = ROOT / "layer" / "python" / "serving"
     for path in package.rglob("*.py"):
         name = path.relative_to(package).as_posix()
         assert imports(path, top_level=True) & HEAVY <= OWN.get(name, set()), name
 
 
-def test_function_files_are_named_like_no_library() -> None:
+def test_function_files_have_no_library_s_name() -> None:
     """functions-framework puts a function file into sys.modules under its bare name."""
     taken = set(sys.stdlib_module_names) | HEAVY | {"serving", "numpy", "onnxruntime", "msgspec"}
 
@@ -91,7 +91,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def cold_modules(model: Path, **environment: str) -> set[str]:
-    """Load predict from a folder and answer once; the modules that are loaded then."""
+    """Load predict from a folder, answer once, and return the loaded modules."""
     path = {"MODEL_URI": str(model), "LOG_LEVEL": "error", "PYTHONPATH": "layer/python"}
     run = subprocess.run(
         [sys.executable, "-c", COLD],
@@ -105,7 +105,7 @@ def cold_modules(model: Path, **environment: str) -> set[str]:
 
 
 def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
-    """The first answer from a folder imports none of the heavy libraries."""
+    """The first answer from a folder imports no heavy library."""
     loaded = cold_modules(credit)
 
     assert {"msgspec", "numpy", "onnxruntime", "serving"} <= loaded
@@ -113,8 +113,8 @@ def test_a_cold_predict_loads_few_modules(credit: Path) -> None:
     assert not loaded & {"asyncio", "concurrent", "multiprocessing"}
 
 
-def test_keys_load_what_verifies_them_and_no_more(credit: Path, tmp_path: Path) -> None:
-    """A signed bundle costs the import of one library, to who asks for signatures only."""
+def test_public_keys_load_one_library(credit: Path, tmp_path: Path) -> None:
+    """Only a server with MODEL_PUBLIC_KEYS imports the library that verifies signatures."""
     signer = new_signer()
     copied(credit, tmp_path / "credit", sign=signer)
     without, with_keys = (
@@ -126,8 +126,8 @@ def test_keys_load_what_verifies_them_and_no_more(credit: Path, tmp_path: Path) 
     assert not with_keys & (HEAVY - {"cryptography"})
 
 
-def test_importing_serving_is_free() -> None:
-    """`import serving` loads none of its own modules, nor reads a setting."""
+def test_importing_serving_loads_nothing() -> None:
+    """`import serving` loads none of its modules, and reads no setting."""
     script = "import serving, sys; print(*[m for m in sys.modules if m.startswith('serving')])"
     run = subprocess.run(
         [sys.executable, "-c", script],
@@ -141,12 +141,12 @@ def test_importing_serving_is_free() -> None:
 
 
 def modules(folder: Path) -> list[Path]:
-    """List the modules of *folder* itself, but its `__init__.py`."""
+    """List the modules of *folder* itself, without its `__init__.py`."""
     return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
 
 
 def test_no_test_module_imports_from_another() -> None:
-    """What several files need lives in tests/helpers, twelve modules to a folder at most."""
+    """Shared code is in tests/helpers, with at most twelve modules per folder."""
     for path in (ROOT / "tests").glob("[!n]*/**/*.py"):  # not in tests/node
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom):
@@ -159,15 +159,14 @@ def test_no_test_module_imports_from_another() -> None:
 @pytest.mark.parametrize(
     ("tests", "rooms"), [("serving", "layer/python/serving"), ("training", "training")]
 )
-def test_the_tests_have_the_same_rooms(tests: str, rooms: str) -> None:
-    """A folder of tests is named like the room that it tests."""
+def test_the_tests_have_the_rooms_of_the_code(tests: str, rooms: str) -> None:
+    """A folder of tests has the name of the room that it tests."""
     for path in (ROOT / "tests" / tests).rglob("test_*.py"):
         room = path.parent.relative_to(ROOT / "tests" / tests)
         assert modules(ROOT / rooms / room), f"{path} tests no room of {rooms}"
 
 
-#: Who may import whom: a row may import the rows below it, and each room imports only itself within
-#: its row. The order is from the bottom up.
+#: The allowed imports: a room may import itself and the rooms of earlier rows, which are below it.
 ROOMS = {
     "serving": (
         ("errors",),
@@ -198,7 +197,7 @@ SOURCES = {"serving": ROOT / "layer" / "python" / "serving", "training": ROOT / 
 
 
 def own_imports(package: str) -> dict[str, set[str]]:
-    """Return what each module of *package* imports of it, at any level and for types alone too."""
+    """Return each module's imports from *package*, at any level, including those for types."""
     folder = SOURCES[package]
     files = {
         ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(
@@ -220,8 +219,8 @@ def own_imports(package: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", ROOMS)
-def test_arrows_between_rooms_go_down(package: str) -> None:
-    """A room imports the rooms below it, and no other; every module is in a room."""
+def test_a_room_imports_only_rooms_below_it(package: str) -> None:
+    """Every module is in a room, and a room imports only the rooms below it."""
     rows = {room: row for row, rooms in enumerate(ROOMS[package]) for room in rooms}
     for name, imported in own_imports(package).items():
         room = name.split(".")[1] if "." in name else None
@@ -232,20 +231,20 @@ def test_arrows_between_rooms_go_down(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", ROOMS)
-def test_no_circle_of_imports(package: str) -> None:
-    """Type-only imports and those inside functions count."""
+def test_there_is_no_cycle_of_imports(package: str) -> None:
+    """Imports for types and inside functions count too."""
     graphlib.TopologicalSorter(own_imports(package)).prepare()
 
 
 @pytest.mark.parametrize("package", SOURCES)
 def test_rooms_stay_small(package: str) -> None:
-    """At most 8 modules at the root, and 12 in a folder."""
+    """At most 8 modules are at the root, and 12 in a folder."""
     for folder in (SOURCES[package], *SOURCES[package].rglob("*/")):
         assert len(modules(folder)) <= (8 if folder == SOURCES[package] else 12), folder
 
 
 def test_the_tree_of_errors_names_every_class() -> None:
-    """The docstring of serving.errors draws every class under its parent."""
+    """The docstring of serving.errors draws every class below its parent."""
     drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or "")) | {"CanoaError"}
     classes = {
         name

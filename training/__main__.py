@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"training: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         return 130
-    except Exception as error:  # a fault of ours: still one sentence, and where it happened
+    except Exception as error:  # an error in Canoa: still one sentence, and where it happened
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}, line {frame.lineno}"
         print(f"training: unexpected {describe(error)} ({place}).", file=sys.stderr)
@@ -258,8 +258,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add_score(commands)
     _add_commands_over_versions(commands)
-    key = commands.add_parser("key", help="make an API key, and say what goes where")
-    key.add_argument("name", help="whose it is; logs say it")
+    key = commands.add_parser("key", help="make an API key, and print where to put it")
+    key.add_argument("name", help="the caller's name, which logs show")
     key.add_argument(
         "--scope",
         action="append",
@@ -292,7 +292,7 @@ def _add_commands_over_versions(commands: Any) -> None:
     promote.add_argument("version", metavar="VERSION", help="as list shows it")
     promote.set_defaults(run=_promote)
     rollback = commands.add_parser(
-        "rollback", help="make the version live that was before; again: and back"
+        "rollback", help="make the previous version live; run it again to return"
     )
     rollback.set_defaults(run=_rollback)
     prune = commands.add_parser("prune", help="delete old versions, but never the live one")
@@ -304,7 +304,7 @@ def _add_commands_over_versions(commands: Any) -> None:
         help="how many of the newest stay, beside the live one and the one before; a version that "
         "a server holds by its own address is not known here",
     )
-    prune.add_argument("--dry-run", action="store_true", help="only show what would go")
+    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
     prune.set_defaults(run=_prune)
     for command in (listing, compare, promote, rollback, prune):
         command.add_argument(
@@ -316,7 +316,7 @@ def _add_commands_over_versions(commands: Any) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""`key`: make an API key, and say what goes where. Nothing of it is written to a file."""
+"""`key`: make an API key, and print where to put it. Nothing is written to a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["make_api_key"]
 
 def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None:
     """
-    Print a new key, and the entry of API_KEYS that lets it in.
+    Print a new key, and its entry for API_KEYS.
 
     Args:
         name: The caller's name, which the log shows.
@@ -44,14 +44,14 @@ def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None
         f"The key of {name}, for {' and '.join(granted) or 'everything'}. It is shown this once. "
         "The caller sends\n\n"
         f"  curl -H 'Authorization: Bearer {key}' …\n\n"
-        "The server gets its digest, which makes no key, beside those of others:\n\n"
+        "The server gets the digest, which does not reveal the key, beside other entries:\n\n"
         f'  export API_KEYS="$API_KEYS {entry}"\n'
     )
     for where, command in _COMMANDS.items():
         console.print(f"  {where:14}{command}")
 
 
-#: How API_KEYS gets from a shell to where it counts.
+#: The commands that set API_KEYS on each platform.
 _COMMANDS = {
     "this machine": "make run",
     "Heroku": 'heroku config:set API_KEYS="$API_KEYS"',

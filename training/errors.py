@@ -1,4 +1,4 @@
-"""What the trainer says when its input is wrong: one sentence, and exit status 2."""
+"""The trainer's errors about wrong input: one sentence, and exit status 2."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def describe(error: BaseException) -> str:
 @contextlib.contextmanager
 def on_interrupt(what: str) -> Iterator[None]:
     """
-    Let an interrupt say *what* it leaves behind.
+    Make an interrupt say *what* it leaves behind.
 
     Raises:
         KeyboardInterrupt: With the text.

@@ -163,7 +163,7 @@ def _check_model(model: Any, path: Path) -> None:
         )
     if isinstance(model, type) or not hasattr(model, "predict") or task_of(model) is None:
         raise TrainingError(
-            f"{path} holds {found}, and no scikit-learn pipeline that ends in a classifier, a "
+            f"{path} holds {found}, not a scikit-learn pipeline that ends in a classifier, a "
             "regressor, a clusterer or a detector of outliers."
         )
 

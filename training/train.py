@@ -46,7 +46,7 @@ def train(
         source: The project: a module with load_data() and build_pipeline(), or its file.
         name: The model's; the last part of the module's name if None.
         models: The folder of all models.
-        wish: What the model must reach to go live, and where.
+        wish: What the model must meet to go live, and where.
         column: The id column: decides which rows are held out, and is no feature.
         key: The private key that signs the bundle, as `read_signer` takes it.
         background: Whether 100 rows go into the bundle, so that answers can be explained.

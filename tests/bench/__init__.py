@@ -1,1 +1,1 @@
-"""Benchmarks: figures, printed beside their peers'; never a test that fails on a slow day."""
+"""Benchmarks print our figures beside those of peers; no slow figure fails a test."""

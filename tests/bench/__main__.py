@@ -1,4 +1,4 @@
-"""`make bench`: everything side by side in one run, and one table."""
+"""`make bench`: every measurement in one run, and one table."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _own_code(figures: Figures, bundle: Path, body: bytes) -> None:
 
 
 def _instances() -> list[dict[str, Any]]:
-    """The example's rows, as a client sends them."""
+    """Return the example's rows as a client sends them."""
     with (ROOT / "training" / "data" / "credit.csv").open(encoding="utf-8") as file:
         return [
             {name: _value(text) for name, text in row.items() if name != "status"}

@@ -26,15 +26,15 @@ from training.registry.publish import publish
 __all__ = ["measure_lambda"]
 
 WARM = 2_000
-#: AWS's list price, arm64, in dollars: a GB-second, and a million requests.
+#: AWS's list price for arm64, in dollars: a GB-second, and a million requests.
 GB_SECOND, MILLION_REQUESTS = 0.0000133334, 0.20
-#: The memory, in MB, at which a function has one core whole; below, as much less of it.
+#: The memory in MB at which a function has one full core; below, the share is proportional.
 ONE_CORE = 1769
 SIZES = (256, 512, 1024)
 
 
 class _Function(NamedTuple):
-    """How to run one."""
+    """How to run one function."""
 
     handler: str
     layer: Path
@@ -55,13 +55,13 @@ class _Function(NamedTuple):
 
 def measure_lambda(figures: Figures, bundle: Path, body: bytes, rounds: int) -> Table:
     """
-    Compare Canoa with the usual handler, and with the least that could work.
+    Compare Canoa with the usual handler, and with the smallest possible one.
 
     Args:
-        figures: The rows go there.
+        figures: Gets a row per figure.
         bundle: A version's folder.
         body: One instance.
-        rounds: Of cold starts.
+        rounds: The number of cold starts.
 
     Returns:
         The table of costs.
@@ -85,7 +85,7 @@ def measure_lambda(figures: Figures, bundle: Path, body: bytes, rounds: int) -> 
 
 
 def _functions(folder: Path, bundle: Path, remote: dict[str, str]) -> dict[str, _Function]:
-    """Write the peers' packages into *folder*, and ours with a clock around it."""
+    """Write the peers' packages to *folder*, and ours with a clock around it."""
     for name, source in (("joblib_", LAMBDA_JOBLIB), ("bare", LAMBDA_BARE)):
         (folder / name).mkdir()
         (folder / name / "function.py").write_text(source)
@@ -110,7 +110,7 @@ def _functions(folder: Path, bundle: Path, remote: dict[str, str]) -> dict[str, 
 def _cold_starts(
     functions: dict[str, _Function], event: dict[str, Any], rounds: int
 ) -> dict[str, float]:
-    """Median seconds from the client's spawn to its first answer, rounds interleaved."""
+    """Return median seconds from the client's start to its first answer, rounds interleaved."""
     found: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 1):
         for name, function in functions.items():
@@ -129,7 +129,7 @@ def _cold_start(
 
 
 def _warm(function: _Function, event: dict[str, Any]) -> tuple[float, float]:
-    """Median seconds that our handler takes of an invocation; peak resident bytes, client too."""
+    """Return our handler's median seconds per invocation, and the process's peak resident bytes."""
     with function.run() as api:
         took = [float(_invoke(api, event)["headers"]["X-Took"]) for _ in range(WARM)]
         return median(took[WARM // 10 :]), _peak(api)
@@ -143,10 +143,10 @@ def _peak(api: Runtime) -> float:
 
 def _costs(functions: dict[str, _Function], event: dict[str, Any], rounds: int) -> Table:
     """
-    Work out a million predictions of one row each, by memory.
+    Compute the price of a million predictions of one row each, by memory.
 
-    An invocation is billed by the millisecond begun. Ours and theirs run back to back with the
-    share of a core that the memory buys, so that none profits of a share saved up.
+    AWS bills each millisecond begun. Invocations run without a pause, with the share of a core that
+    the memory buys, so that no handler saves up CPU time.
     """
     table = Table("", *(f"{size} MB" for size in SIZES), title="Lambda, by memory")
     for name in ("canoa, model in S3", "joblib"):
@@ -171,7 +171,7 @@ def _costs(functions: dict[str, _Function], event: dict[str, Any], rounds: int) 
 def _throttled(
     function: _Function, event: dict[str, Any], size: int, rounds: int
 ) -> tuple[float, float, float]:
-    """Seconds of a cold start, seconds billed for an invocation, peak bytes."""
+    """Return seconds of a cold start, billed seconds per invocation, and peak bytes."""
     with cpu_share(min(1.0, size / ONE_CORE)) as limited:
         cold = median(_cold_start(function, event, limited.prefix) for _ in range(min(3, rounds)))
         with function.run(limited.prefix) as api:
@@ -193,7 +193,7 @@ def _invoke(api: Runtime, event: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set *variables* for a while."""
+    """Set *variables* while the context is open."""
     import pytest
 
     with pytest.MonkeyPatch.context() as patch:

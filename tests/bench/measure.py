@@ -1,4 +1,4 @@
-"""The measurements; each returns seconds, bytes or requests per second by name of what ran."""
+"""The measurements; each returns seconds, bytes or requests per second for each server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 def cold_start(starters: dict[str, Starter], body: bytes, rounds: int) -> dict[str, float]:
-    """Median seconds from the spawn to the first right answer, rounds interleaved."""
+    """Return median seconds from the start to the first correct answer, rounds interleaved."""
     found: dict[str, list[float]] = {name: [] for name in starters}
     for turn in range(rounds + 1):
         for name, run in starters.items():
@@ -34,7 +34,7 @@ def cold_start(starters: dict[str, Starter], body: bytes, rounds: int) -> dict[s
 
 
 def latency(servers: dict[str, Server], body: bytes, folder: Path, turns: int) -> dict[str, float]:
-    """Median of the turns' median seconds a request, one connection kept alive, by wrk."""
+    """Return the median of the turns' median seconds per request, on one connection, by wrk."""
 
     def read(output: str) -> float:
         [line] = [line for line in output.splitlines() if line.strip().startswith("50%")]
@@ -49,10 +49,10 @@ def throughput(
     servers: dict[str, Server], body: bytes, folder: Path, turns: int
 ) -> dict[str, float]:
     """
-    Requests a second at concurrency 16, by wrk, in each one's best turn.
+    Return requests per second at concurrency 16, by wrk, in each server's best turn.
 
-    Now and then all connections land on one of the two workers, which halves a turn, ours or a
-    peer's: a median of such turns compares luck.
+    In some turns all connections go to one of the two workers, which halves the rate. That is
+    chance, so a median would not compare the servers.
     """
 
     def read(output: str) -> float:
@@ -62,7 +62,7 @@ def throughput(
     return _wrk(servers, body, folder, ["-c16", "-d4"], read, max, turns)
 
 
-def _wrk(  # noqa: PLR0917  # all of them matter
+def _wrk(  # noqa: PLR0917  # all are needed
     servers: dict[str, Server],
     body: bytes,
     folder: Path,
@@ -71,7 +71,7 @@ def _wrk(  # noqa: PLR0917  # all of them matter
     settle: Callable[[list[float]], float],
     turns: int,
 ) -> dict[str, float]:
-    """Run wrk, turns interleaved; an answer that is no 2xx is an error."""
+    """Run wrk, turns interleaved; an answer other than 2xx is an error."""
     script = folder / "post.lua"
     script.write_text(
         "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\n"
@@ -89,14 +89,14 @@ def _wrk(  # noqa: PLR0917  # all of them matter
 
 
 def memory(server: Server) -> float:
-    """Proportional set size of the whole tree, in bytes."""
+    """Return the proportional set size of all processes in bytes."""
     master = psutil.Process(server.process.pid)
     tree = [master, *master.children(recursive=True)]
     return float(sum(process.memory_full_info().pss for process in tree))
 
 
 def in_process(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds a call, turns interleaved."""
+    """Return median seconds per call, turns interleaved."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -116,7 +116,7 @@ def connect(server: Server) -> http.client.HTTPConnection:
 
 
 def post(connection: http.client.HTTPConnection, body: bytes) -> bytes:
-    """Ask for predictions; raise unless they come."""
+    """Ask for predictions; raise if there are none."""
     connection.request("POST", "/v0/predict", body, HEADERS)
     answer = connection.getresponse()
     content = answer.read()

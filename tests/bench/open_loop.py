@@ -1,8 +1,8 @@
-"""A client that keeps to its timetable: what is late to be sent, or answered, counts as late.
+"""A client that sends on a timetable, and counts latency from each request's planned time.
 
-Each request has its time, and how long it took is counted from that, be the server behind or this
-client (so does wrk2; it is in no package registry). autocannon's rate is a burst at the beginning
-of each second, wrk sends the next request only after an answer, and both flatter a slow server.
+So a delay counts, whether the server or this client causes it. wrk2 works like this, but is in no
+package registry. autocannon sends a burst at the beginning of each second, and wrk sends the next
+request only after an answer; both make a slow server look faster.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ CONNECTIONS = 64
 
 
 class Figures(NamedTuple):
-    """What came of a run."""
+    """The result of a run."""
 
-    #: Seconds from when a request was to be sent to its answer, sorted.
+    #: Seconds from the planned time of a request to its answer, sorted.
     took: list[float]
-    #: Requests without a right answer, by what came instead.
+    #: Requests without a correct answer, by error.
     errors: Counter[str]
     #: Answers per second.
     throughput: float
 
     def at(self, share: float) -> float:
-        """Return the quantile, in seconds."""
+        """Return this quantile, in seconds."""
         return self.took[min(int(len(self.took) * share), len(self.took) - 1)]
 
 
 def send_at(server: Server, body: bytes, *, rate: float, seconds: float) -> Figures:
-    """Send *rate* requests a second, evenly, on connections that are kept."""
+    """Send *rate* requests per second, evenly, on kept connections."""
     return asyncio.run(_Timetable(server, body).run(rate, seconds))
 
 

@@ -1,4 +1,4 @@
-"""What Canoa is measured against: small apps, written out so that nobody has to guess."""
+"""The peers that Canoa is measured against: small apps, written out in full."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = [
     "TUTORIAL",
 ]
 
-#: (a) The tutorial way.
+#: (a) The app of most tutorials.
 TUTORIAL = """
 import os, joblib, pandas as pd
 from flask import Flask, jsonify, request
@@ -25,7 +25,7 @@ def predict():
     return jsonify(labels=labels.tolist(), probabilities=probabilities.tolist())
 """
 
-#: (b) The same server stack, answering a constant.
+#: (b) The same server stack, which answers a constant.
 FLOOR = """
 from flask import Flask, request
 app = Flask(__name__, static_folder=None)
@@ -60,7 +60,7 @@ def score(body):
     return json.dumps([output.tolist() for output in session.run(None, feed)]).encode()
 """
 
-#: A process that only imports what is needed, opens the graph and answers: under gunicorn …
+#: A process that only opens the graph and answers: under gunicorn …
 BARE = (
     "import flask\n"
     + _OPEN
@@ -82,7 +82,7 @@ def predict(request):
 """
 )
 
-#: On Lambda, the usual handler: what its tutorials do.
+#: On Lambda, the usual handler of tutorials.
 LAMBDA_JOBLIB = """
 import json, os, joblib, pandas as pd
 model = joblib.load(os.environ["PIPELINE"])
@@ -93,7 +93,7 @@ def handler(event, context):
     return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": body}
 """
 
-#: The least that works there.
+#: The smallest handler that works on Lambda.
 LAMBDA_BARE = (
     _OPEN
     + """
@@ -102,7 +102,7 @@ def handler(event, context):
 """
 )
 
-#: Canoa's handler, and how long each invocation takes.
+#: Canoa's handler, with the time that each invocation takes.
 LAMBDA_TIMED = """
 import time
 from serving.adapters import aws

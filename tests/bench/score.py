@@ -1,4 +1,4 @@
-"""`make bench-score`: the CPU time of scoring a file, beside onnxruntime and scikit-learn alone."""
+"""`make bench-score`: CPU time of scoring a file, beside onnxruntime and scikit-learn alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODEL = Path("models/credit")
 
 
 def main() -> None:
-    """Measure in interleaved rounds, and print the medians of the ratios of each round."""
+    """Measure in interleaved rounds, and print the median ratio of the rounds."""
     parser = argparse.ArgumentParser(prog="tests.bench.score", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -42,13 +42,13 @@ def main() -> None:
 
 
 def measure(folder: Path, model: Path, rows: int, rounds: int) -> None:
-    """Score *rows* rows of the example by each way, one after the other, *rounds* times."""
+    """Score *rows* rows of the example in each way, one after the other, *rounds* times."""
     file = folder / "rows.parquet"
     example_rows(rows).to_parquet(file, row_group_size=100_000)
     bundle = open_bundle(FolderStore(model))
     engine = OnnxEngine(bundle.manifest, bundle.read_model())
     pipeline = joblib.load(io.BytesIO(bundle.read(PIPELINE_FILE)))
-    # More rows than these take no other time each, and would not fit into memory.
+    # More rows take the same time each, and would not fit into memory.
     some = min(rows, 500_000)
     data = example_rows(some).drop(columns="id")
     columns = to_columns(data, bundle.manifest.features)

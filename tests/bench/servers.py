@@ -1,4 +1,4 @@
-"""Starts Canoa and its peers alike: same workers, same threads, one BLAS thread, warm bytecode."""
+"""Starts Canoa and its peers with the same workers, threads and BLAS threads, bytecode warm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FRAMEWORK = [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1"
 
 
 def starters(bundle: Path, folder: Path) -> dict[str, Starter]:
-    """Write the peers into *folder* and return how to start each, and Canoa, on *bundle*."""
+    """Write the peers to *folder*, and return how to start each, and Canoa, on *bundle*."""
     for name in ("tutorial", "floor", "bare", "bare_function"):
         (folder / f"{name}.py").write_text(getattr(peers, name.upper()))
     ours = [*_GUNICORN, "--config", "python:serving.adapters.gunicorn"]
@@ -49,7 +49,7 @@ def starters(bundle: Path, folder: Path) -> dict[str, Starter]:
         "PIPELINE": str(bundle / "model.joblib"),
         "GRAPH": str(bundle / "model.onnx"),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        "PYTHONDONTWRITEBYTECODE": "",  # every one has its bytecode
+        "PYTHONDONTWRITEBYTECODE": "",  # every server has its bytecode
         "WEB_CONCURRENCY": "2",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -1,4 +1,4 @@
-"""`make soak`: minutes at the highest rate that the server holds, then with workers being ended."""
+"""`make soak`: minutes at the highest rate that the server holds, and then with workers killed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.helpers.http.load import CLIENTS, Clients
 from tests.helpers.servers import Server, end_a_worker, serving, workers
 
 BODY = json.dumps({"instances": [ROW]}).encode()
-#: What the rate must hold, in seconds.
+#: The bound on the 99th percentile, in seconds.
 P99 = 0.050
 TRIAL_SECONDS = 6
-#: A worker is ended so often, and for so long.
+#: Seconds between two kills of a worker, and of all kills together.
 EVERY, FOR_SECONDS = 10, 60
 
 
 def main() -> None:
-    """Search, soak, end workers; print."""
+    """Find the highest rate, soak, kill workers, and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.soak", description=__doc__)
     parser.add_argument("--model-uri", type=Path, default=Path("models/credit"))
-    parser.add_argument("--seconds", type=int, default=300, help="of the soak")
+    parser.add_argument("--seconds", type=int, default=300, help="length of the soak")
     options = parser.parse_args()
     console = Console()
     with serving(options.model_uri.absolute(), LOG_LEVEL="warning") as server:
@@ -41,7 +41,7 @@ def main() -> None:
             time.sleep(0.1)
         send_at(server, BODY, rate=200, seconds=2)
         rate = _highest_rate(server, console)
-        # What is held for a moment may not be for minutes; then somewhat less is tried.
+        # A rate that holds for seconds may not hold for minutes; then a lower one is tried.
         for _ in range(5):
             with console.status(f"soaking for {options.seconds} s at {rate:,.0f} requests/s …"):
                 before = memory(server)
@@ -52,17 +52,17 @@ def main() -> None:
                 break
             rate *= 0.85
         seconds = min(FOR_SECONDS, options.seconds)
-        with console.status("ending workers …"):
-            table = Table("every 10 s", "requests", "lost", "sent again", title="workers ended")
-            table.add_row("SIGTERM; clients do not retry", *_ended(server, signal.SIGTERM, seconds))
+        with console.status("stopping workers …"):
+            table = Table("every 10 s", "requests", "lost", "sent again", title="workers stopped")
+            table.add_row("SIGTERM, clients do not retry", *_ended(server, signal.SIGTERM, seconds))
             retry = Retry(3, allowed_methods=None, backoff_factor=0.05)
             row = _ended(server, signal.SIGKILL, seconds, retry)
-            table.add_row("SIGKILL; clients retry a closed connection", *row)
+            table.add_row("SIGKILL, clients retry closed connections", *row)
         console.print(table)
 
 
 def _highest_rate(server: Server, console: Console) -> float:
-    """Raise the rate until it is not held, then halve the distance, four times."""
+    """Raise the rate until it does not hold, and then bisect, at most twelve trials."""
     held, missed = 0.0, None
     rate = 500.0
     for _ in range(12):
@@ -78,7 +78,7 @@ def _highest_rate(server: Server, console: Console) -> float:
             break
         rate = (held + missed) / 2 if missed else rate * 1.6
     if not held:
-        raise SystemExit("not even the lowest rate is held")
+        raise SystemExit("the server does not hold even the lowest rate")
     return held
 
 

@@ -1,4 +1,4 @@
-"""The table that comes out: our figure, a peer's, and the bound on their ratio."""
+"""The printed table: our figure, a peer's, and the bound on their ratio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCALES: Final = {"ms": 1e3, "µs": 1e6, "MB": 1e-6, "/s": 1.0}
 
 
 class Figures:
-    """Rows of figures, all of one run."""
+    """Rows of figures, all from one run."""
 
     def __init__(self) -> None:
         self.table = Table("figure", "Canoa", "peer", "ratio", "bound", "", title="in this run")
@@ -24,10 +24,10 @@ class Figures:
         Add a row.
 
         Args:
-            figure: What it is.
+            figure: The name of the figure.
             ours: In seconds, bytes or per second.
-            peer: Whose, and theirs; or a word for a bound, and the bound.
-            bound: The ratio must not exceed it; below zero, it must reach its opposite.
+            peer: The peer's name and figure, or a fixed bound's name and value.
+            bound: The largest allowed ratio; if negative, the smallest allowed one, negated.
             unit: ms, µs, MB or /s.
         """
         name, value = peer
@@ -45,5 +45,5 @@ class Figures:
         )
 
     def tell(self, figure: str, ours: str, peer: str) -> None:
-        """Add a row that no bound is set for."""
+        """Add a row without a bound."""
         self.table.add_row(figure, ours, peer, "", "", "")

@@ -1,1 +1,1 @@
-"""The census: shapes of pipelines that people have, and how each is served."""
+"""The census: shapes of pipelines that users have, and how each is served."""

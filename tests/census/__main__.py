@@ -1,4 +1,4 @@
-"""`python -m tests.census`: takes the census and writes its table into docs/models.md."""
+"""`python -m tests.census` takes the census and writes its table into docs/models.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At least sixty shapes of pipelines, by kind, each with data of its kind."""
+"""At least sixty shapes of pipelines, by kind, each with suitable data."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ROWS = 600
 
 
 class Shape(NamedTuple):
-    """One shape of pipeline, and the data that it is fitted on."""
+    """One shape of a pipeline, and the data that it is fitted on."""
 
     kind: str
     name: str
@@ -65,13 +65,13 @@ class Shape(NamedTuple):
     data: Callable[[], tuple[pd.DataFrame, Any]]
 
     def fitted(self) -> tuple[Any, pd.DataFrame]:
-        """Fit it; the pipeline, and the rows."""
+        """Fit the pipeline; return it and the rows."""
         data, target = self.data()
         return self.pipeline().fit(data, target), data
 
 
 def loans(*, target: str = "binary", gaps: bool = False) -> Callable[[], tuple[pd.DataFrame, Any]]:
-    """Make rows of amounts, incomes, whole-number codes, strings and flags."""
+    """Make rows of amounts, incomes, integer codes, strings and flags."""
 
     def load() -> tuple[pd.DataFrame, Any]:
         random = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def loans(*, target: str = "binary", gaps: bool = False) -> Callable[[], tuple[p
 def numbers(
     *, target: str = "binary", gaps: bool = False
 ) -> Callable[[], tuple[pd.DataFrame, Any]]:
-    """Make the number columns of `loans` alone."""
+    """Make the number columns of `loans` only."""
 
     def load() -> tuple[pd.DataFrame, Any]:
         data, truth = loans(target=target, gaps=gaps)()
@@ -115,7 +115,7 @@ def numbers(
 def coded(
     load: Callable[[], tuple[pd.DataFrame, Any]],
 ) -> Callable[[], tuple[pd.DataFrame, Any]]:
-    """Write the classes as whole numbers, as XGBoost wants them."""
+    """Write the classes as integers, which XGBoost needs."""
 
     def loaded() -> tuple[pd.DataFrame, Any]:
         data, truth = load()
@@ -125,7 +125,7 @@ def coded(
 
 
 def messages(*, series: bool = False) -> Callable[[], tuple[Any, Any]]:
-    """Make short messages, and whether each is spam."""
+    """Make short messages, and whether each one is spam."""
 
     def load() -> tuple[Any, Any]:
         random = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def messages(*, series: bool = False) -> Callable[[], tuple[Any, Any]]:
 def two(
     load: Callable[[], tuple[pd.DataFrame, Any]],
 ) -> Callable[[], tuple[pd.DataFrame, Any]]:
-    """Predict the target, and another that follows the age."""
+    """Return the target, and a second one that depends on the age."""
 
     def loaded() -> tuple[pd.DataFrame, Any]:
         data, truth = load()
@@ -178,7 +178,7 @@ NUMBERS, CATEGORIES = ["amount", "income", "age"], ["purpose", "region"]
 
 
 def mixed(model: Any, number: Any = None, category: Any = None) -> Callable[[], Any]:
-    """Scale numbers and encode categories in front of *model*."""
+    """Scale numbers and encode categories before *model*."""
     return lambda: make_pipeline(
         ColumnTransformer(
             [
@@ -200,7 +200,7 @@ def plain(*steps: Any) -> Callable[[], Any]:
 
 
 def itself(model: Any) -> Callable[[], Any]:
-    """Take *model* as it is."""
+    """Return *model* unchanged."""
     return lambda: model
 
 
@@ -219,7 +219,7 @@ FILLED = make_pipeline(
 
 
 def categorical() -> tuple[pd.DataFrame, Any]:
-    """Make `loans` with strings of pandas' dtype category."""
+    """Make `loans` with the pandas dtype category for strings."""
     data, truth = loans(gaps=True)()
     return data.astype({"purpose": "category", "region": "category"}), truth
 
@@ -358,7 +358,7 @@ SHAPES = [
     Shape("trees", "log1p + forest", plain(FunctionTransformer(np.log1p), FOREST), numbers()),
     Shape(
         "encoders",
-        "whole numbers as categories",
+        "integers as categories",
         lambda: make_pipeline(
             ColumnTransformer(
                 [

@@ -23,16 +23,16 @@ ROWS = 200
 
 
 class Entry(NamedTuple):
-    """What came of a shape."""
+    """The result for one shape."""
 
     kind: str
     name: str
     engine: str
     reason: str
     precision: str
-    #: The largest difference of a served answer; relative to the largest value.
+    #: The largest difference of a served answer, relative to the largest value.
     difference: float
-    #: Served answers that are another label.
+    #: Served answers with another label.
     wrong: int
     #: Milliseconds for one row: from JSON to the answer without HTTP, and by scikit-learn.
     served: float
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 def take(shape: Shape, folder: Path) -> Entry:
     """Fit *shape*, pack it into *folder*, serve it, and send it 200 of its rows as JSON."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a pipeline warns of while it fits is not at issue
+        warnings.simplefilter("ignore")  # warnings of fitting do not matter here
         pipeline, data = shape.fitted()
         build_bundle(
             folder,

@@ -61,7 +61,7 @@ def copied(
         model: A model's folder.
         folder: Another, where `latest` moves.
         sign: The signer; None leaves the copy unsigned.
-        files: Instead of the model's own files.
+        files: Files that replace the model's own.
         promote: Whether `latest` moves.
         changes: Fields of the manifest.
 
@@ -87,7 +87,7 @@ class _Touch:
 
 
 def trap(path: Path) -> dict[str, Any]:
-    """Return changes for `copied`: the pickle makes the file *path* when it is opened."""
+    """Return changes for `copied` whose pickle makes the file *path* when it is opened."""
     pickled = io.BytesIO()
     joblib.dump(_Touch(path), pickled)
     engine = EngineRecord(name="sklearn", reason="a test")

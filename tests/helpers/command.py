@@ -1,4 +1,4 @@
-"""Runs `python -m training` in a process of its own, on a pipe or on a terminal."""
+"""Runs `python -m training` in a new process, on a pipe or on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.stores import SECRETS, Location
 
 __all__ = ["assert_refused", "on_a_terminal", "run", "run_in", "start"]
 
-#: Its server imports this once. Each command is a fork of it.
+#: What the fork server imports once. Each command is a fork of it.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.helpers.command", "training.train", "training.pack"])
 _PATH = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
@@ -43,11 +43,11 @@ def run(location: Location, *arguments: str) -> tuple[int, str]:
 def _fork(
     folder: Path, environment: dict[str, str], arguments: tuple[str, ...]
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process that has imported scikit-learn: that takes seconds."""
-    sys.audit("subprocess.Popen", "training")  # multiprocessing does not tell `--no-processes`
+    """Run the command line in a fork of a process that has imported scikit-learn already."""
+    sys.audit("subprocess.Popen", "training")  # multiprocessing raises no such event
     with tempfile.TemporaryDirectory() as files:
         paths = [Path(files) / name for name in ("output", "errors")]
-        # A server's address is a string with a process, which cannot be sent.
+        # A Server is a string with a process, which cannot be pickled.
         plain = {name: str(value) for name, value in environment.items()}
         work = (tuple(map(str, arguments)), folder, plain, paths)
         process = _FORKS.Process(target=_main, args=work)
@@ -87,7 +87,7 @@ def on_a_terminal(location: Location, *arguments: str, columns: int = 120) -> st
     while True:
         try:
             said += os.read(ours, 65536)
-        except OSError:  # a terminal raises this when its last writer has closed it
+        except OSError:  # a terminal raises this once its last writer has closed it
             break
     os.close(ours)
     assert process.wait(10) == 0, said

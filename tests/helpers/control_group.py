@@ -1,4 +1,4 @@
-"""Limits of memory and CPU, set as a dyno or Lambda sets them: by Linux control groups, as root."""
+"""Limits of memory and CPU by Linux control groups, as root, as on a dyno or on Lambda."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Limited:
     """A control group, and the processes that are started in it."""
 
     def __init__(self, controller: str) -> None:
-        # Version 1 has a tree for each controller; version 2 has all of them in one.
+        # Version 1 has a tree for each controller; version 2 has one tree for all.
         self.old = (_ROOT / controller).is_dir()
         parent = _ROOT / controller if self.old else _ROOT
         self._group = parent / f"canoa-{controller}-{os.getpid()}"
         self._group.mkdir()
-        #: Put before a command, it starts the command in the group.
+        #: A prefix that starts a command in the group.
         self.prefix = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs; exec "$@"', "sh"]
 
     def limit(self, file: str, value: str) -> None:
@@ -32,16 +32,16 @@ class Limited:
         (self._group / file).write_text(value)
 
     def kills(self) -> int:
-        """Count the processes that the kernel has killed because memory ran out."""
+        """Count the processes that the kernel killed because memory ran out."""
         return self._figure("memory.oom_control" if self.old else "memory.events", "oom_kill")
 
     def used(self) -> int:
-        """Return the bytes that the processes hold, without cached files."""
+        """Return the bytes that the processes use, without cached files."""
         return self._figure("memory.stat", "rss" if self.old else "anon")
 
     def remove(self) -> None:
-        """Remove the group, once all in it have ended."""
-        for _ in range(100):  # a killed process stays in it for a moment
+        """Remove the group, once all its processes have ended."""
+        for _ in range(100):  # a killed process stays in the group for a moment
             with contextlib.suppress(OSError):
                 self._group.rmdir()
                 break
@@ -56,10 +56,10 @@ class Limited:
 @contextlib.contextmanager
 def memory_limit(size: int) -> Iterator[Limited]:
     """
-    Make a group that may hold *size* bytes, the kernel's copies of files included.
+    Make a group that may use *size* bytes, including the kernel's cached files.
 
     Raises:
-        OSError: We may not make control groups on this machine.
+        OSError: Control groups cannot be made on this machine.
     """
     with _group("memory") as limited:
         limited.limit("memory.limit_in_bytes" if limited.old else "memory.max", str(size))
@@ -72,7 +72,7 @@ def cpu_share(share: float) -> Iterator[Limited]:
     Make a group that has *share* of one core.
 
     Raises:
-        OSError: We may not make control groups on this machine.
+        OSError: Control groups cannot be made on this machine.
     """
     with _group("cpu") as limited:
         quota = int(_PERIOD * share)

@@ -1,4 +1,4 @@
-"""The documentation's pages, and what stands in them."""
+"""The documentation's pages, and the code blocks in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example's request, and the checks that every answer must pass."""
+"""The example's request, and the checks that every error must pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps what takes long to make, for all workers and later runs, until its sources change."""
+"""Keeps folders that are slow to make, for all workers and later runs, until sources change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.servers import ROOT
 
 __all__ = ["kept"]
 
-#: Another run may still use what is younger than this.
+#: Seconds. Younger folders stay, because another run may still use them.
 _OLD_SECONDS = 3600
 _SUFFIXES = {".csv", ".md", ".py", ".toml", ".txt"}
 
@@ -24,7 +24,7 @@ def kept(name: str, sources: list[str], make: Callable[[Path], None]) -> Path:
     Return the folder that *make* filled. No test may change it.
 
     Args:
-        name: What is kept.
+        name: The name of the folder.
         sources: The files and folders, from the repository's root, that it is made from.
         make: Fills an empty folder.
     """

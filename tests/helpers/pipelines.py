@@ -35,9 +35,9 @@ class Case(NamedTuple):
     name: str
     data: Callable[[], tuple[Any, Any]]
     pipeline: Callable[[], Any]
-    #: None: either engine is right if its answers are.
+    #: None: either engine may serve it if the answers are right.
     engine: str | None = "onnx"
-    #: For the engine "sklearn": what the reason must name.
+    #: For the engine "sklearn": words that the reason must contain.
     names: str = ""
 
 
@@ -59,7 +59,7 @@ def iris(labels: Any, *, frame: bool = False) -> Callable[[], tuple[Any, Any]]:
 def mixed(
     *, gaps: bool, target: str = "string", dtypes: str = "plain"
 ) -> Callable[[], tuple[Any, Any]]:
-    """Make 400 rows of whole, fractional, boolean and string columns."""
+    """Make 400 rows of integer, float, boolean and string columns."""
 
     def load() -> tuple[Any, Any]:
         random = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def mixed(
 
 
 def encoded(model: Any) -> Callable[[], Any]:
-    """Impute, scale, encode, then *model*."""
+    """Impute, scale and encode, and then fit *model*."""
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     categories = make_pipeline(
         SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")

@@ -1,4 +1,4 @@
-"""Starts the functions on every platform; one `send` lets the same tests run on all of them."""
+"""Starts the functions on every platform, so that one `send` runs the same tests on all."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def functions_framework(model: Path, **environment: str) -> Iterator[Platform]:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Write no line for a request."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def _over_events(build: Any, invoke: Callable[[dict[str, Any]], dict[str, Any]])
 
 
 def lambda_events(build: Any) -> Callable[..., contextlib.AbstractContextManager[Platform]]:
-    """Make a platform that calls the Lambda handler with events of one kind."""
+    """Make a platform that calls the Lambda handler with one kind of event."""
 
     @contextlib.contextmanager
     def platform(model: Path, **environment: str) -> Iterator[Platform]:

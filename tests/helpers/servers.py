@@ -40,7 +40,7 @@ __all__ = [
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
 _FIRST_PORT = 10_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-#: A run at the same time most likely begins elsewhere in the range.
+#: A test run that starts at the same time most likely uses another part of the range.
 _ports = (_FIRST_PORT + number % 1_000 for number in itertools.count(os.getpid()))
 
 
@@ -51,13 +51,13 @@ class Server(str):
     log: Path
 
     def logged(self) -> str:
-        """Everything that the process has written so far."""
+        """Return everything that the process has written so far."""
         return self.log.read_text("utf-8", "replace")
 
 
 @contextlib.contextmanager
 def serving(model_uri: Path | str, **environment: str) -> Iterator[Server]:
-    """Run every function behind the Flask adapter, as the Procfile does on the dyno."""
+    """Run every function behind the Flask adapter, as the Procfile does on a dyno."""
     command = [
         *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
         "serving.adapters.flask:create_app()",
@@ -84,7 +84,7 @@ def start(command: list[str], environment: dict[str, str], folder: Path = ROOT) 
     """
     Start *command* in *folder*, with `{port}` filled in, and yield when it takes connections.
 
-    At the end it is asked to stop, and whatever is left of its process group is killed.
+    At the end it gets SIGTERM, and the rest of its process group is killed.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as temporary:
@@ -111,11 +111,11 @@ class Logging(Protocol):
     """A process that writes a log."""
 
     def logged(self) -> str:
-        """Everything that it has written so far."""
+        """Return everything that the process has written so far."""
 
 
 def lines(process: Logging, message: str | None = None) -> list[dict[str, Any]]:
-    """Decode the lines of the log: all, or those with this message."""
+    """Decode the lines of the log: all of them, or those with this message."""
     decoded = [json.loads(line) for line in process.logged().splitlines() if line.startswith("{")]
     return [line for line in decoded if message in (None, line["message"])]
 
@@ -132,7 +132,7 @@ def program(name: str) -> str:
     """Return the path of a command that npm installed; skip the test if it is missing."""
     path = ROOT / "tests" / "node" / "node_modules" / ".bin" / name
     if not path.exists() and "CI" not in os.environ:  # CI must have it
-        pytest.skip(f"{name} is not installed: make test does it, given npm")
+        pytest.skip(f"{name} is not installed: make test installs it, if npm is there")
     return str(path)
 
 
@@ -153,10 +153,10 @@ def end_a_worker(server: Server, by: signal.Signals) -> None:
 
 def free_port() -> int:
     """
-    Return a port of 127.0.0.1 that nobody listens on.
+    Return a free port of 127.0.0.1.
 
-    It lies below those that the kernel gives to clients, and in a range that is this worker's of
-    pytest-xdist alone: nothing takes it before the server does.
+    It is below the kernel's ports for clients, and in a range of this pytest-xdist worker alone, so
+    no other process takes it first.
     """
     while True:
         with (
@@ -178,7 +178,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def opened(environment: Mapping[str, str]) -> dict[str, str]:
-    """Open the API, which is closed on a cloud, unless *environment* says who may call."""
+    """Open the API, which is closed on a cloud, unless *environment* configures access."""
     said = environment.keys() & {"AUTH", "API_KEYS", "JWT_ISSUER"}
     return {**environment} if said else {**environment, "AUTH": "none"}
 
@@ -187,18 +187,20 @@ def _wait(server: Server, port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise RuntimeError(f"the server ended at its start:\n{server.logged()}")
+            raise RuntimeError(f"the server ended during its start:\n{server.logged()}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"the server took no connection in {START_SECONDS} s:\n{server.logged()}")
+    raise RuntimeError(
+        f"the server accepted no connection within {START_SECONDS} s:\n{server.logged()}"
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(15)
-    # This ends what is left of its process group.
+    # This stops the rest of its process group.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,12 +13,12 @@ from typing import ClassVar, NamedTuple
 import requests
 from azure.storage.blob import BlobServiceClient
 
-from tests.helpers.proxy import Answer, Asked, Proxy
+from tests.helpers.http.proxy import Answer, Asked, Proxy
 from tests.helpers.servers import Server, program, start
 
 __all__ = ["SECRETS", "Bucket", "Location", "azure", "google", "s3", "s3_place"]
 
-#: What no log may hold. All of it is invented, or azurite's public key.
+#: No log may contain these. All are invented, or azurite's public key.
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIDUMMYDUMMY", "AWS_SECRET_ACCESS_KEY": "dummy-secret-key"}
 _AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -27,7 +27,7 @@ _BIN = Path(sys.executable).parent
 
 
 class Location(NamedTuple):
-    """An empty location in a store, and the environment that leads there."""
+    """An empty location in a store, and the environment to reach it."""
 
     uri: str
     environment: dict[str, str]
@@ -41,7 +41,7 @@ def s3() -> Iterator[Server]:
 
 
 def s3_place(server: str, endpoint: str) -> Location:
-    """Make a bucket of *server*, to be reached at *endpoint*."""
+    """Make a bucket on *server* that is reached at *endpoint*."""
     bucket = f"models-{uuid.uuid4().hex[:12]}"
     requests.put(f"{server}/{bucket}", timeout=10).raise_for_status()
     environment = {**SECRETS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}
@@ -51,7 +51,7 @@ def s3_place(server: str, endpoint: str) -> Location:
 class Bucket:
     """A bucket of moto's behind a proxy, which `get`, `put` and `delete` bypass."""
 
-    #: moto does not check the signature, but demands one.
+    #: moto does not check the signature, but requires one.
     _signed: ClassVar = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/x"}
 
     def __init__(self, moto: Server) -> None:
@@ -86,7 +86,7 @@ def azure() -> Iterator[Location]:
     with start(command, {}) as server:
         account = f"{server}/devstoreaccount1"
         key = {"account_name": "devstoreaccount1", "account_key": _AZURITE_KEY}
-        # azurite does not know later versions of the API.
+        # azurite does not support later versions of the API.
         with BlobServiceClient(account, credential=key, api_version="2025-11-05") as service:
             service.create_container("models")
         environment = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": server}
@@ -96,10 +96,10 @@ def azure() -> Iterator[Location]:
 @contextlib.contextmanager
 def google(folder: Path) -> Iterator[tuple[Location, Proxy]]:
     """
-    Run the emulator, behind a proxy that adds headers which Google sends and the emulator does not.
+    Run the emulator behind a proxy, which adds headers that Google sends and the emulator does not.
 
-    Without them obstore takes no answer. The emulator also ignores the conditions of conditional
-    writes, and answers neither HEAD nor lists: so only reads are shown, and what writes ask for.
+    obstore rejects answers without them. The emulator also ignores the conditions of writes, and
+    supports neither HEAD nor lists. So tests check reads, and the requests that writes send.
     """
     program = str(_BIN / "gcp-storage-emulator")
     options = ["--in-memory", "--default-bucket", "models"]

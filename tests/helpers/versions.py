@@ -21,14 +21,14 @@ __all__ = ["Add", "another", "ask", "small", "versions_of"]
 
 
 class Add(Protocol):
-    """Puts a version into a model's location, and makes it live."""
+    """Adds a version to a model's location, and makes it live."""
 
     def __call__(self, location: Store, version: str, *, live: bool = True) -> Bundle:
         """Return the bundle that was copied there."""
 
 
 def small(manifest: Manifest, folder: Path, version: str, *, made: int | None = None) -> Bundle:
-    """Write a version whose files hold its name, made in the second *made*, or its number."""
+    """Write a version whose files contain its name; *made* is its second, or its number."""
     second = int(version[-1]) if made is None else made
     entry = msgspec.structs.replace(
         manifest, version=version, created_at=f"2026-11-24T02:33:{second:02}Z"

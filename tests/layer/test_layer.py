@@ -1,4 +1,4 @@
-"""The AWS layer: its content, that builds repeat, and that functions need nothing else."""
+"""The AWS layer: its content, repeatable builds, and functions that need nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build
 from tests.helpers.servers import ROOT
 
 TARGETS = {"-".join(target): target for target in (NATIVE, LAMBDA, NATIVE_SKLEARN)}
-#: Only the layer of this machine is built by `make test`.
+#: `make test` builds the layer of this machine only.
 EVERY_TARGET = pytest.mark.parametrize(
     "target",
     [
@@ -41,7 +41,7 @@ PINS = read_pins()
 ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00"
 X86_64, AARCH64 = struct.pack("<H", 62), struct.pack("<H", 183)
 
-#: Answers the model's own example, and says what Python had to compile for that.
+#: Answers the model's own example, and prints what Python had to compile for it.
 COLD_START = """
 import json, sys
 compiled = []
@@ -82,14 +82,14 @@ def cold_start(
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file's size and date."""
+    """Return every file's size and date."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(f): (f.stat().st_size, f.stat().st_mtime_ns) for f in files}
 
 
 @pytest.fixture(scope="module")
 def pickled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that scikit-learn must serve: a step of it has no converter."""
+    """Train a model that runs on scikit-learn, because one of its steps has no converter."""
     folder = tmp_path_factory.mktemp("pickled")
     (folder / "shop.py").write_text("""
 import numpy as np, pandas as pd
@@ -123,15 +123,15 @@ def build_pipeline():
 
 
 @EVERY_TARGET
-def test_a_layer_keeps_its_budget(target: Target) -> None:
-    """Unzipped, as AWS counts."""
+def test_a_layer_fits_its_budget(target: Target) -> None:
+    """The unzipped layer, which AWS limits, fits its budget."""
     assert sum(size for size, _ in contents(unzipped(target)).values()) <= BUDGETS[target.engine]
 
 
 @pytest.mark.slow
 @EVERY_TARGET
 def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> None:
-    """Byte for byte, whatever the temporary folders are called."""
+    """The zip is the same byte for byte, whatever the temporary folders are called."""
     again = tmp_path / "again.zip"
     build(target, again)
 
@@ -139,8 +139,8 @@ def test_the_same_inputs_make_the_same_zip(target: Target, tmp_path: Path) -> No
 
 
 @EVERY_TARGET
-def test_a_layer_has_only_what_its_machine_can_load(target: Target) -> None:
-    """Each shared object is for the target; there are some."""
+def test_every_shared_object_is_for_the_target(target: Target) -> None:
+    """There are shared objects, and each is for the target machine."""
     assert check_shared_objects(unzipped(target), target) > 10
 
 
@@ -161,10 +161,10 @@ def test_a_layer_has_only_what_its_machine_can_load(target: Target) -> None:
         ("tool/runner", ELF + AARCH64, "is for aarch64"),
     ],
 )
-def test_what_lambda_cannot_load_is_refused(
+def test_a_shared_object_for_another_target_is_rejected(
     name: str, content: bytes, fault: str, tmp_path: Path
 ) -> None:
-    """Another machine, another Python: the sentence names the file."""
+    """The error names the file of another machine or another Python."""
     good = tmp_path / "obstore" / "_y.abi3.so"
     good.parent.mkdir()
     good.write_bytes(ELF + X86_64)
@@ -179,7 +179,7 @@ def test_what_lambda_cannot_load_is_refused(
 
 
 def test_a_cold_start_compiles_nothing(credit: Path) -> None:
-    """All bytecode is used as it is, though every date is wrong; and nothing is written."""
+    """All bytecode is used although the dates differ, and nothing is written."""
     before = contents(unzipped(NATIVE))
     layer = str(unzipped(NATIVE))
     status, answer, compiled, modules = cold_start(sys.executable, layer, credit)
@@ -202,8 +202,8 @@ print(*sys.modules)
 """
 
 
-def test_a_cold_start_leaves_most_of_pythons_library_alone(credit: Path) -> None:
-    """Each of these takes milliseconds, and a prediction needs none."""
+def test_a_cold_start_imports_little_of_the_standard_library(credit: Path) -> None:
+    """These modules take milliseconds each, and a prediction needs none of them."""
     run = subprocess.run(
         [sys.executable, "-S", "-P", "-c", LAMBDA_START],
         cwd=ROOT,
@@ -225,8 +225,8 @@ def test_a_cold_start_leaves_most_of_pythons_library_alone(credit: Path) -> None
     assert not loaded & {"asyncio", "base64", "concurrent", "random", "socket", "tempfile"}
 
 
-def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
-    """The test above can fail: sources without bytecode are noticed."""
+def test_the_hook_detects_what_is_compiled(credit: Path, tmp_path: Path) -> None:
+    """Sources without bytecode are detected, so the test above can fail."""
     sources = shutil.ignore_patterns("__pycache__")
     shutil.copytree(unzipped(NATIVE) / "serving", tmp_path / "serving", ignore=sources)
     path = os.pathsep.join(map(str, [tmp_path, unzipped(NATIVE)]))
@@ -237,7 +237,7 @@ def test_the_hook_sees_what_is_compiled(credit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_layer_for_another_python_runs_on_it(credit: Path) -> None:
-    """Lambda's Python runs the bytecode, and compiles nothing of it again."""
+    """Lambda's Python runs the bytecode without compiling it again."""
     python = findpython.find(LAMBDA.python, implementation="cpython")
     if python is None:
         pytest.skip(f"no Python {LAMBDA.python} on this machine to run the layer with")
@@ -250,8 +250,8 @@ def test_a_layer_for_another_python_runs_on_it(credit: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_sklearn_layer_answers_as_this_process_does(pickled: Path) -> None:
-    """A pickled pipeline of text, numbers and trees runs on what is left of scikit-learn."""
+def test_the_sklearn_layer_gives_the_same_answers(pickled: Path) -> None:
+    """A pickled pipeline of text, numbers and trees runs on the trimmed scikit-learn."""
     allow = {"ALLOW_PICKLE": "1"}
     layer = unzipped(NATIVE_SKLEARN)
     status, answer, compiled, modules = cold_start(sys.executable, layer, pickled, **allow)
@@ -264,7 +264,7 @@ def test_the_sklearn_layer_answers_as_this_process_does(pickled: Path) -> None:
 
 @pytest.mark.slow
 def test_the_sklearn_layer_has_every_estimator() -> None:
-    """Trimming took no module that an estimator or a transformer needs to be imported."""
+    """Every estimator and transformer can be imported from the trimmed layer."""
     script = (
         "import warnings; warnings.simplefilter('ignore')\n"
         "from sklearn.utils.discovery import all_estimators\n"
@@ -285,8 +285,8 @@ def test_the_sklearn_layer_has_every_estimator() -> None:
 
 
 @EVERY_TARGET
-def test_metadata_says_what_is_there(target: Target) -> None:
-    """importlib.metadata finds the pinned versions, and lists no file that is gone."""
+def test_metadata_lists_the_pinned_versions(target: Target) -> None:
+    """importlib.metadata finds the pinned versions, and lists no deleted file."""
     everything = distributions(path=[str(unzipped(target))])
     found = {canonicalize_name(d.name): d for d in everything}
 
@@ -300,7 +300,7 @@ def test_metadata_says_what_is_there(target: Target) -> None:
 
 @EVERY_TARGET
 def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
-    """A traceback through `serving` shows its lines; what Lambda lacks is not there."""
+    """The layer has serving's sources, for tracebacks, and no web framework."""
     folder = unzipped(target)
     adapters = {path.name for path in (folder / "serving" / "adapters").glob("*.py")}
 
@@ -313,8 +313,8 @@ def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
 
 
 @pytest.mark.slow
-def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
-    """A pattern that matches no file is dead, or no longer does its work."""
+def test_every_trim_pattern_matches_a_file(tmp_path: Path) -> None:
+    """A pattern that matches no file is dead, or no longer works."""
     trim = tomllib.loads((ROOT / "layer" / "trim.toml").read_text("utf-8"))
     shutil.copytree(ROOT / "layer" / "python" / "serving", tmp_path / "serving")
     (tmp_path / "serving" / "__pycache__").mkdir(exist_ok=True)
@@ -333,13 +333,13 @@ def test_every_trim_pattern_leaves_something_behind(tmp_path: Path) -> None:
         if not any(pathspec.GitIgnoreSpec.from_lines([pattern]).match_files(files))
     ]
 
-    # Only the wheels for Python 3.11 bring these.
+    # Only the wheels for Python 3.11 contain these.
     old = {"/numpy/distutils/", "/typing_extensions*"} if sys.version_info >= (3, 12) else set()
     assert not set(dead) - old
 
 
-def test_numpy_is_whole_though_it_is_trimmed() -> None:
-    """Terse bytecode works, and modules that are imported on use are there."""
+def test_the_trimmed_numpy_works() -> None:
+    """NumPy works without docstrings, and modules that it imports on use are there."""
     script = """
 import numpy as np
 import numpy.typing as npt
@@ -358,10 +358,10 @@ assert np.nanmedian([[1, np.nan], [3, 5]]) == 3
         assert run.returncode == 0, run.stderr
 
 
-def test_over_budget_is_an_error_and_no_zip(
+def test_a_layer_over_its_budget_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table is shown, one sentence says what is wrong, and nothing is left behind."""
+    """The table is printed, one sentence names the problem, and no file is left."""
     monkeypatch.setitem(layer_build.BUDGETS, "onnx", 1)
     output = tmp_path / "layer.zip"
     options = ["--arch", NATIVE.arch, "--python", NATIVE.python, "--output", str(output)]
@@ -372,29 +372,29 @@ def test_over_budget_is_an_error_and_no_zip(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_file_pins_is_not_guessed(tmp_path: Path) -> None:
-    """An unpinned requirement would make tomorrow's layer another one."""
+def test_an_unpinned_requirement_is_rejected(tmp_path: Path) -> None:
+    """An unpinned requirement would make the layer differ from day to day."""
     pins = {name: pin for name, pin in PINS.items() if name != "threadpoolctl"}
     with pytest.raises(BuildError, match="pins threadpoolctl"):
         install(NATIVE_SKLEARN, pins, tmp_path)
 
 
 def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
-    """The installer's reason is passed on."""
+    """The error has the installer's reason."""
     with pytest.raises(BuildError, match=r"numpy==1\.9\.0 has no usable wheels"):
         install(LAMBDA, {**PINS, "numpy": "numpy==1.9.0"}, tmp_path)
 
 
-def test_a_version_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    """Neither this machine nor uv has an interpreter for it."""
+def test_a_missing_python_version_is_named(tmp_path: Path) -> None:
+    """Neither this machine nor uv has an interpreter of that version."""
     with pytest.raises(BuildError, match=r"3\.99"):
         compile_layer(tmp_path, "3.99")
 
 
-def test_libraries_are_compiled_without_docstrings_and_serving_keeps_its_lines(
+def test_only_serving_keeps_its_docstrings(
     tmp_path: Path,
 ) -> None:
-    """The headers are PEP 552's, unchecked; line numbers and the path on Lambda stay in both."""
+    """Headers are PEP 552's unchecked hashes; both keep line numbers and the path on Lambda."""
     source = '''"""Module."""
 def double(x):
     """Return it twice."""

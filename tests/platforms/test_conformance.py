@@ -1,4 +1,4 @@
-"""The contract on the wire, the same from every platform."""
+"""The HTTP contract holds on every platform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.example import ROW, assert_problem, post
 from tests.helpers.platforms import PLATFORMS, Platform
 from tests.helpers.servers import serving
 
-#: `make test` runs all of the contract on these; elsewhere it runs what is marked `everywhere`.
+#: `make test` runs every test on these platforms, and on the others those marked `everywhere`.
 WHOLE = {"direct", "lambda, HTTP API"}
 
 
@@ -31,26 +31,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def send(request: pytest.FixtureRequest, credit: Path) -> Iterator[Platform]:
-    """Yield each platform in turn, with limits small enough to be met."""
+    """Yield each platform in turn, with limits small enough to be reached."""
     limits = {"MAX_BODY_BYTES": "20000", "MAX_INSTANCES": "50"}
     origins = {"CORS_ORIGINS": "https://shop.example"}
     with PLATFORMS[request.param](credit, **limits, **origins) as platform:
         yield platform
 
 
-#: What serverless-offline answers by itself, or changes on the way; API Gateway does neither.
+#: What serverless-offline answers or changes by itself, unlike API Gateway.
 OFFLINE_FAULTS = {
-    'test_what_is_no_json_is_malformed[osls offline-{"home": "\\xff"}]': "it repairs the UTF-8",
-    "test_only_json_is_taken[osls offline-json]": "it refuses such a content type with 400",
+    'test_invalid_json_is_malformed[osls offline-{"home": "\\xff"}]': "it repairs the UTF-8",
+    "test_only_json_is_accepted[osls offline-json]": "it refuses such a content type with 400",
     "test_a_listed_origin_may_read[osls offline]": "it answers preflights itself",
-    "test_other_origins_may_not[osls offline]": "it lets every origin read",
-    "test_every_fault_is_named_by_its_place[osls offline-None-pointers14]": "it drops a null body",
+    "test_other_origins_may_not_read[osls offline]": "it lets every origin read",
+    "test_every_error_has_a_pointer[osls offline-None-pointers14]": "it drops a null body",
 }
 
 
 @pytest.fixture(autouse=True)
 def offline_faults(request: pytest.FixtureRequest) -> None:
-    """Expect a test to fail where its emulator is at fault, and say why."""
+    """Mark a test as an expected failure if serverless-offline causes it."""
     if reason := OFFLINE_FAULTS.get(request.node.name):
         request.applymarker(pytest.mark.xfail(reason=f"serverless-offline: {reason}"))
 
@@ -74,7 +74,7 @@ def test_instances_are_answered_in_order(send: Platform) -> None:
 
 @pytest.mark.everywhere
 def test_one_bare_instance_is_answered_in_the_singular(send: Platform) -> None:
-    """A bare object is one instance; its answer is the one that a list would hold."""
+    """A bare object gets the same prediction as in a list of instances."""
     single = post(send, ROW).json()
 
     assert single.keys() == {"prediction", "model"}
@@ -82,27 +82,27 @@ def test_one_bare_instance_is_answered_in_the_singular(send: Platform) -> None:
 
 
 def test_a_row_may_be_a_list_in_feature_order(send: Platform) -> None:
-    """An array of values is answered as the object that it stands for."""
+    """A row as an array gets the same answer as the object that it stands for."""
     both = post(send, {"instances": [list(ROW.values()), ROW]}).json()["predictions"]
 
     assert both[0] == both[1]
 
 
-def test_fractions_are_taken_where_training_saw_whole_numbers(send: Platform) -> None:
-    """A column of whole prices does not refuse 846.50."""
+def test_fractions_are_accepted_where_training_saw_integers(send: Platform) -> None:
+    """A column of whole prices in training accepts 846.50."""
     assert post(send, {**ROW, "price": 846.5}).status == 200
 
 
-def test_null_is_taken_where_training_saw_gaps(send: Platform) -> None:
-    """A feature with gaps in training may be null."""
+def test_null_is_accepted_where_training_saw_gaps(send: Platform) -> None:
+    """A feature with missing values in training may be null."""
     gaps = dict.fromkeys(("home", "marital", "job", "income", "assets", "debt"))
 
     assert post(send, {**ROW, **gaps}).status == 200
 
 
 @pytest.mark.everywhere
-def test_a_category_never_seen_is_answered_with_a_warning(send: Platform) -> None:
-    """The pipeline handles the category, and the answer says that it was new."""
+def test_an_unseen_category_is_answered_with_a_warning(send: Platform) -> None:
+    """If the pipeline handles unseen categories, the answer has a warning with a pointer."""
     answer = post(send, {"instances": [ROW, {**ROW, "home": "houseboat"}]}).json()
 
     [warning] = answer["warnings"]
@@ -128,8 +128,8 @@ def test_a_category_never_seen_is_answered_with_a_warning(send: Platform) -> Non
         b"{'instances': []}",
     ],
 )
-def test_what_is_no_json_is_malformed(send: Platform, body: bytes) -> None:
-    """Cut short, empty, NaN, not UTF-8, nested absurdly: 400."""
+def test_invalid_json_is_malformed(send: Platform, body: bytes) -> None:
+    """A body that is cut short, empty, NaN, not UTF-8 or nested too deeply gets 400."""
     assert_problem(post(send, body), 400, "malformed-body")
 
 
@@ -154,15 +154,15 @@ def test_what_is_no_json_is_malformed(send: Platform, body: bytes) -> None:
         (3, [""]),
     ],
 )
-def test_every_fault_is_named_by_its_place(send: Platform, data: Any, pointers: list[str]) -> None:
-    """JSON that the model does not take: 422, with a pointer to each fault."""
+def test_every_error_has_a_pointer(send: Platform, data: Any, pointers: list[str]) -> None:
+    """JSON that the model does not accept gets 422, with a pointer to each error."""
     problem = assert_problem(post(send, data), 422, "invalid-instances")
 
     assert [error["pointer"] for error in problem["errors"]] == pointers
 
 
-def test_numbers_beyond_double_are_invalid_not_malformed(send: Platform) -> None:
-    """1e999 is JSON, but nothing that float32 can hold."""
+def test_numbers_beyond_double_are_422(send: Platform) -> None:
+    """1e999 is valid JSON, but no float64 can hold it: 422."""
     body = json.dumps(ROW).replace('"age": 30', '"age": 1e999').encode()
 
     problem = assert_problem(post(send, body), 422, "invalid-instances")
@@ -171,7 +171,7 @@ def test_numbers_beyond_double_are_invalid_not_malformed(send: Platform) -> None
 
 @pytest.mark.everywhere
 def test_a_missing_field_is_named(send: Platform) -> None:
-    """What lacks a feature is told which, and what it takes."""
+    """The error for a missing feature names it, and says what it accepts."""
     row = {name: value for name, value in ROW.items() if name != "income"}
 
     problem = assert_problem(post(send, row), 422, "invalid-instances")
@@ -180,22 +180,22 @@ def test_a_missing_field_is_named(send: Platform) -> None:
     ]
 
 
-def test_at_most_a_hundred_faults_are_listed(send: Platform) -> None:
-    """A long list of faults ends at 100."""
+def test_at_most_a_hundred_errors_are_listed(send: Platform) -> None:
+    """A long list of errors ends at 100."""
     problem = assert_problem(post(send, {"instances": [{}] * 20}), 422, "invalid-instances")
 
     assert len(problem["errors"]) == 100
 
 
 @pytest.mark.everywhere
-def test_too_many_bytes_or_instances(send: Platform) -> None:
-    """Over MAX_BODY_BYTES or MAX_INSTANCES: 413."""
+def test_a_body_over_a_limit_is_413(send: Platform) -> None:
+    """A body over MAX_BODY_BYTES or MAX_INSTANCES gets 413."""
     assert_problem(post(send, b" " * 20001), 413, "too-large")
     assert_problem(post(send, {"instances": [[]] * 51}), 413, "too-large")
 
 
-def test_too_many_bytes_in_chunks(credit: Path) -> None:
-    """A body without a Content-Length has the same limit, and is never cut to fit."""
+def test_a_chunked_body_over_the_limit_is_413(credit: Path) -> None:
+    """A body without Content-Length has the same limit, and is never truncated."""
     body = json.dumps(ROW).encode()
     chunks = (chunk for chunk in [body, b" " * 20000, b" " * 20000])
     with serving(credit, MAX_BODY_BYTES="20000", LOG_LEVEL="error") as server:
@@ -210,8 +210,8 @@ def test_too_many_bytes_in_chunks(credit: Path) -> None:
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "json"])
-def test_only_json_is_taken(send: Platform, media: str) -> None:
-    """Another content type, charset or encoding: 415."""
+def test_only_json_is_accepted(send: Platform, media: str) -> None:
+    """Another content type, charset or encoding gets 415."""
     assert_problem(post(send, ROW, Content_Type=media), 415, "unsupported-media-type")
     latin = "application/json; charset=latin-1"
     assert_problem(post(send, ROW, Content_Type=latin), 415, "unsupported-media-type")
@@ -220,7 +220,7 @@ def test_only_json_is_taken(send: Platform, media: str) -> None:
 
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF-8"'])
 def test_json_may_name_its_charset(send: Platform, charset: str) -> None:
-    """UTF-8 said or unsaid is the same."""
+    """UTF-8 may be named as the charset or left out."""
     assert post(send, ROW, Content_Type="application/json" + charset).status == 200
 
 
@@ -235,8 +235,8 @@ def test_json_may_name_its_charset(send: Platform, charset: str) -> None:
         ("openapi", "PATCH", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_other_methods_are_refused(send: Platform, function: str, method: str, allow: str) -> None:
-    """405 says in Allow which methods there are."""
+def test_other_methods_are_405(send: Platform, function: str, method: str, allow: str) -> None:
+    """405 lists the supported methods in Allow."""
     reply = send(function, method)
 
     assert_problem(reply, 405, "method-not-allowed")
@@ -245,14 +245,14 @@ def test_other_methods_are_refused(send: Platform, function: str, method: str, a
 
 @pytest.mark.everywhere
 def test_health_names_the_version(send: Platform) -> None:
-    """Health answers with the version that predictions come from."""
+    """/health names the version that predictions come from."""
     model = post(send, ROW).json()["model"]
 
     assert send("health", "GET").json() == {"status": "ok", "model": model}
 
 
 def test_model_info_is_the_public_part_of_the_manifest(send: Platform) -> None:
-    """Features, metrics and figures of the forest, and nothing about files."""
+    """The answer has features, metrics and the forest's size, and no files."""
     card = send("model_info", "GET").json()
 
     assert card["num_trees"] == 200
@@ -273,14 +273,14 @@ def test_model_info_is_the_public_part_of_the_manifest(send: Platform) -> None:
         ({"X_Request_Id": "with space", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, "a" * 32),
     ],
 )
-def test_the_request_id_is_given_back(send: Platform, sent: dict[str, str], expected: str) -> None:
-    """The client's id, or its trace's, comes back; one that is not of its form does not."""
+def test_the_request_id_is_returned(send: Platform, sent: dict[str, str], expected: str) -> None:
+    """The client's request id, or its trace's id, is returned if it is valid."""
     assert send("health", "GET", None, **sent).headers["X-Request-Id"] == expected
 
 
 @pytest.mark.everywhere
 def test_a_listed_origin_may_read(send: Platform) -> None:
-    """CORS: the listed origin is named, preflight included; errors too."""
+    """CORS: preflights, answers and errors allow the listed origin."""
     origin = "https://shop.example"
     preflight = send(
         "predict", "OPTIONS", None, Origin=origin, Access_Control_Request_Method="POST"
@@ -296,8 +296,8 @@ def test_a_listed_origin_may_read(send: Platform) -> None:
 
 
 @pytest.mark.everywhere
-def test_other_origins_may_not(send: Platform) -> None:
-    """CORS: another origin gets no permission, and caches are told that it matters."""
+def test_other_origins_may_not_read(send: Platform) -> None:
+    """CORS: another origin gets no permission, and Vary names Origin."""
     for method in ("OPTIONS", "GET"):
         headers = send("health", method, None, Origin="https://evil.example").headers
         assert "Access-Control-Allow-Origin" not in headers
@@ -305,7 +305,7 @@ def test_other_origins_may_not(send: Platform) -> None:
 
 
 def test_without_a_model_the_answer_is_503(platform: str, tmp_path: Path) -> None:
-    """No bundle: 503 with Retry-After from every function, until there is one."""
+    """Without a model every function answers 503 with Retry-After."""
     with PLATFORMS[platform](tmp_path / "none") as send:
         for function in ("health", "model_info", "openapi"):
             reply = send(function, "GET")

@@ -1,4 +1,4 @@
-"""functions-framework alone, as on Google Cloud: what a function can bound by itself there."""
+"""functions-framework alone, as on Google Cloud: the function itself limits the body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.access.keys import API_KEYS
 from tests.helpers.servers import clean_environment, emulator, free_port
 
 MIB = 1024 * 1024
-OPEN = "open: everybody who reaches this address is let in"
+OPEN = "open: this address accepts every request"
 
 
 def test_a_wrong_decorator_ends_the_start_in_a_sentence(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_open_function_says_so(
 
 
 def test_a_body_without_a_length_is_read_up_to_the_limit(credit: Path) -> None:
-    """413 comes after 4 MiB of a body in chunks, however long it is; and memory stays bounded."""
+    """A chunked body gets 413 after 4 MiB, and the memory stays bounded."""
     chunk = b"%x\r\n%s\r\n" % (MIB, b" " * MIB)
     with emulator("predict", credit, LOG_LEVEL="error") as server:
         processes = [psutil.Process(server.process.pid)]
@@ -83,7 +83,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(credit: Path) -> None:
             while b"urn:canoa:" not in answer and (more := client.recv(65536)):
                 answer += more
             most = sum(process.memory_info().rss for process in processes)
-            for _ in range(100):  # what is still sent is thrown away, unkept
+            for _ in range(100):  # the server discards the rest
                 with contextlib.suppress(ConnectionError):
                     client.sendall(chunk)
                 most = max(most, sum(process.memory_info().rss for process in processes))

@@ -1,4 +1,4 @@
-"""Google Cloud: the source that is uploaded, built and started as its Python buildpack does."""
+"""Google Cloud: the uploaded source is built and started as the Python buildpack does it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.servers import ROOT, start
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, credit: Path) -> Path:
-    """Lay out what `gcloud … --source .` uploads, a trained model included."""
+    """Lay out what `gcloud … --source .` uploads, including a trained model."""
     folder = tmp_path_factory.mktemp("workspace")
     ignored = pathspec.GitIgnoreSpec.from_lines(
         (ROOT / ".gcloudignore").read_text("utf-8").splitlines()
@@ -33,8 +33,8 @@ def source(tmp_path_factory: pytest.TempPathFactory, credit: Path) -> Path:
     return folder
 
 
-def test_only_what_serves_is_uploaded(source: Path) -> None:
-    """The functions, the package, the requirements and the models."""
+def test_only_what_is_needed_is_uploaded(source: Path) -> None:
+    """Only the functions, the package, the requirements and the models are uploaded."""
     assert {path.name for path in source.iterdir()} == {
         "functions",
         "layer",
@@ -46,8 +46,8 @@ def test_only_what_serves_is_uploaded(source: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_buildpack_builds_and_starts_a_function(source: Path, tmp_path: Path) -> None:
-    """Its commands, in its order; then `functions-framework` alone, told by the environment."""
-    # The buildpack installs for a user of its own; this is a clean environment too.
+    """The buildpack's commands run in order; then functions-framework starts, set by variables."""
+    # The buildpack installs for its own user; this uses a clean environment too.
     python = str(tmp_path / "bin" / "python3")
     install = [python, "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]
     for command in (
@@ -62,7 +62,7 @@ def test_the_buildpack_builds_and_starts_a_function(source: Path, tmp_path: Path
 
     environment = {
         "FUNCTION_TARGET": "predict",
-        "FUNCTION_SOURCE": "functions/predict.py",  # GOOGLE_FUNCTION_SOURCE while it builds
+        "FUNCTION_SOURCE": "functions/predict.py",  # GOOGLE_FUNCTION_SOURCE during the build
         "FUNCTION_SIGNATURE_TYPE": "http",
         "HOST": "127.0.0.1",
         "K_SERVICE": "predict",

@@ -1,4 +1,4 @@
-"""Heroku: its own client runs the Procfile, and the files that it reads say what is true."""
+"""Heroku: its own client runs the Procfile, and the files that it reads are right."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.helpers.servers import ROOT, program, start
 
 
 def test_heroku_local_serves(credit: Path, tmp_path: Path) -> None:
-    """`heroku local web` starts the Procfile as it stands, on the port that it is given."""
+    """`heroku local web` starts the unchanged Procfile on the given port."""
     command = [program("heroku"), "local", "web", "--port", "{port}", "--env", "/dev/null"]
-    # What the Procfile names is found as on the dyno, by PATH.
+    # The Procfile's command is found by PATH, as on the dyno.
     path = f"{Path(sys.executable).parent}:{Path(command[0]).parent}:/usr/bin:/bin"
-    # It would report on us, and start an update of itself that outlives it.
+    # Otherwise the client sends telemetry, and starts an update that outlives the test.
     quiet = {"DISABLE_TELEMETRY": "true", "HEROKU_DISABLE_AUTOUPDATE": "true"}
     dyno = {"DYNO": "web.1", "AUTH": "none", "MODEL_URI": str(credit)}
     environment = {**dyno, "PATH": path, "HOME": str(tmp_path), **quiet}
@@ -30,8 +30,8 @@ def test_heroku_local_serves(credit: Path, tmp_path: Path) -> None:
         assert "web.1 |  " in server.logged()
 
 
-def test_app_json_names_settings_that_there_are() -> None:
-    """Each variable of app.json is a setting; its value is the default that the code has."""
+def test_app_json_names_existing_settings() -> None:
+    """Each variable of app.json is a setting, and its value is the default in the code."""
     app = json.loads((ROOT / "app.json").read_text("utf-8"))
 
     assert app["env"]

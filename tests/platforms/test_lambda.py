@@ -1,4 +1,4 @@
-"""What is Lambda's own: kinds of events, routing, the log line's metrics, start and restore."""
+"""Lambda only: event kinds, routing, CloudWatch metrics, start and restore."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def handler(credit: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def example(credit: Path) -> bytes:
-    """A body that predict takes."""
+    """Return a body that predict accepts."""
     return json.dumps(open_bundle(FolderStore(credit)).manifest.example.instance).encode()
 
 
 @pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
 def test_a_base64_body_is_decoded(handler: Any, example: bytes, build: Any) -> None:
-    """Gateways send a body they take for binary in base64."""
+    """Gateways send bodies that they take for binary in base64."""
     encoded = {"body": base64.b64encode(example).decode(), "isBase64Encoded": True}
     answer = handler(build("POST", "/v0/predict", None, JSON) | encoded)
     assert answer["statusCode"] == 200
@@ -58,7 +58,7 @@ def test_a_base64_body_is_decoded(handler: Any, example: bytes, build: Any) -> N
 def test_one_lambda_serves_every_route(
     handler: Any, build: Any, method: str, path: str, status: int
 ) -> None:
-    """The path leads to the function; HEAD has no body; elsewhere the routes are named."""
+    """The path selects the function, HEAD gets no body, and a 404 lists the routes."""
     answer = handler(build(method, path, None, {}))
 
     assert answer["statusCode"] == status
@@ -70,7 +70,7 @@ def test_one_lambda_serves_every_route(
 @pytest.mark.parametrize(
     "event",
     [
-        # HTTP API: a stage other than $default stands in the path.
+        # HTTP API: a stage other than $default is part of the path.
         http_event(
             "GET",
             "/dev/health",
@@ -78,7 +78,7 @@ def test_one_lambda_serves_every_route(
             {},
             requestContext={"http": {"method": "GET"}, "stage": "dev"},
         ),
-        # REST API: the stage is left out of the path, unless a custom domain maps it.
+        # REST API: the stage is not part of the path, unless a custom domain maps it.
         rest_event("GET", "/health", None, {}),
         rest_event(
             "GET",
@@ -87,7 +87,7 @@ def test_one_lambda_serves_every_route(
             {},
             requestContext={"stage": "dev", "path": "/dev/health"},
         ),
-        # A stage named like the first part of a route takes nothing from it.
+        # A stage with the name of a route's first part removes nothing from the route.
         rest_event(
             "GET",
             "/v0/model_info",
@@ -98,12 +98,12 @@ def test_one_lambda_serves_every_route(
     ],
 )
 def test_stages_do_not_hide_a_route(handler: Any, event: dict[str, Any]) -> None:
-    """Whatever the stage, the route is found."""
+    """A route is found whatever the stage is called."""
     assert handler(event)["statusCode"] == 200
 
 
-def test_a_load_balancer_gets_its_status_line(handler: Any) -> None:
-    """`statusDescription`, and lists of values only where the target group sends them."""
+def test_a_load_balancer_gets_a_status_description(handler: Any) -> None:
+    """The answer has `statusDescription`, and lists of values only if the event has them."""
     plain = handler(balancer_event("GET", "/nowhere", None, {"accept": "*/*"}))
     assert plain["statusDescription"] == "404 Not Found"
     assert plain["headers"]["Content-Type"] == "application/problem+json"
@@ -116,8 +116,8 @@ def test_a_load_balancer_gets_its_status_line(handler: Any) -> None:
     assert "headers" not in answer
 
 
-def test_repeated_headers_cookies_and_parameters_arrive() -> None:
-    """Each kind has its own way with them; a function sees one."""
+def test_repeated_headers_cookies_and_parameters_are_joined() -> None:
+    """Event kinds repeat headers, cookies and parameters differently; a function sees one form."""
     two = read_event(
         http_event(
             "get", "/", None, {"X-A": "1,2"}, cookies=["a=1", "b=2"], rawQueryString="q=1&q=2&e="
@@ -160,7 +160,7 @@ def test_repeated_headers_cookies_and_parameters_arrive() -> None:
 def test_an_unknown_event_is_one_line_and_400(
     handler: Any, capsys: pytest.CaptureFixture[str], event: Any
 ) -> None:
-    """No traceback; the line says what the event is like, and none of its values."""
+    """An unknown event gives 400 and one log line, which describes it without its values."""
     capsys.readouterr()
     answer = handler(event)
     [line] = capsys.readouterr().out.splitlines()
@@ -171,7 +171,7 @@ def test_an_unknown_event_is_one_line_and_400(
     assert "secret-value" not in line
 
 
-#: Any text that JSON can spell, half a surrogate pair included.
+#: Any text that JSON can spell, lone surrogates included.
 texts = st.text(st.characters(exclude_categories=()), max_size=5)
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
@@ -203,7 +203,7 @@ FIELDS = (
     deadline=None, max_examples=200, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 def test_no_event_raises(handler: Any, build: Any, method: str, path: str, changes: Any) -> None:
-    """Events with any value in any place get an answer below 500, which UTF-8 can encode."""
+    """An event with any value in any field gets an answer below 500, in valid UTF-8."""
     answer = handler({**build(method, path, b"{}", JSON), **changes})
 
     assert answer["statusCode"] < 500
@@ -216,8 +216,8 @@ def test_no_event_raises(handler: Any, build: Any, method: str, path: str, chang
 
 @pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
 @pytest.mark.parametrize("field", ["headers", "body", "query", "path", "method", "cookies"])
-def test_half_a_surrogate_pair_is_400(handler: Any, build: Any, field: str) -> None:
-    """JSON can spell text that is not Unicode; wherever it stands, the answer is clean."""
+def test_a_lone_surrogate_is_400(handler: Any, build: Any, field: str) -> None:
+    """JSON can spell a lone surrogate, which is no Unicode; in any field it gives 400."""
     event = build("POST", "/v0/predict", b"{}", JSON)
     event |= {
         "headers": {"headers": {"origin": "\ud800"}, "multiValueHeaders": {"\ud800": ["x"]}},
@@ -242,10 +242,10 @@ SCHEDULED = {"version": "0", "detail-type": "Scheduled Event", "source": "aws.ev
     "event",
     [{"source": "serverless-plugin-warmup"}, {"warmup": True}, {"warmer": True}, SCHEDULED],
 )
-def test_a_warm_up_event_is_answered_null_quietly(
+def test_a_warm_up_event_is_answered_with_null(
     handler: Any, capsys: pytest.CaptureFixture[str], event: Any
 ) -> None:
-    """It is neither an error nor a request: no line at level info, no metric."""
+    """A warm-up event is neither an error nor a request, so nothing is logged at level info."""
     capsys.readouterr()
 
     assert handler(event) is None
@@ -253,7 +253,7 @@ def test_a_warm_up_event_is_answered_null_quietly(
 
 
 def test_a_warm_up_takes_the_cold_start(credit: Path) -> None:
-    """It is a line at level debug, and the request after it starts warm."""
+    """After a warm-up event, which is logged at level debug, the next request is no cold start."""
     with runtime({"MODEL_URI": str(credit), "LOG_LEVEL": "debug"}) as api:
         assert api.invoke(SCHEDULED) is None
         api.invoke(http_event("GET", "/health", None, {}))
@@ -280,24 +280,24 @@ def test_a_warm_up_takes_the_cold_start(credit: Path) -> None:
         ({"detail-type": "Object Created", "detail": {"k": "secret"}}, "an event of EventBridge"),
     ],
 )
-def test_a_batch_is_not_lost(handler: Any, event: Any, said: str) -> None:
-    """An answer would make Lambda delete it from its queue; an error keeps it, and says why."""
+def test_a_batch_raises_an_error(handler: Any, event: Any, said: str) -> None:
+    """An answer would make Lambda delete the batch from its queue, so the handler raises."""
     with pytest.raises(Exception, match=said) as failed:
         handler(event)
 
     assert "secret" not in str(failed.value)
 
 
-def test_a_batch_is_lambda_s_own_error(credit: Path) -> None:
-    """Lambda is told of the error, and the next event is answered."""
+def test_a_batch_is_reported_to_lambda_as_an_error(credit: Path) -> None:
+    """Lambda gets the error, and the next event is answered."""
     with runtime({"MODEL_URI": str(credit)}) as api:
         with pytest.raises(RuntimeError, match=r"UnservedEventError.*batch of records from"):
             api.invoke({"Records": [{"eventSource": "aws:sqs"}]})
         assert api.invoke(http_event("GET", "/health", None, {}))["statusCode"] == 200
 
 
-def test_a_base_path_comes_before_every_route(credit: Path, example: bytes) -> None:
-    """Only paths below BASE_PATH are served, and /health without it too; the 404 lists them."""
+def test_base_path_prefixes_every_route(credit: Path, example: bytes) -> None:
+    """Paths are served below BASE_PATH only, apart from /health; the 404 lists them."""
     sent = [
         ("POST", "/ml/v0/predict", example, 200),
         ("POST", "/v0/predict", example, 404),
@@ -318,8 +318,8 @@ def test_a_base_path_comes_before_every_route(credit: Path, example: bytes) -> N
             assert json.loads(answers[-3]["body"])["servers"] == [{"url": "/ml"}]
 
 
-def test_the_line_carries_ids_and_metrics(credit: Path, example: bytes) -> None:
-    """One line a request: AWS's ids, and the figures as CloudWatch metrics, cold start once."""
+def test_the_log_line_has_ids_and_metrics(credit: Path, example: bytes) -> None:
+    """Each request logs one line with AWS's ids and CloudWatch metrics; one says cold start."""
     with runtime({"MODEL_URI": str(credit)}) as api:
         assert api.invoke(http_event("POST", "/v0/predict", example, JSON))["statusCode"] == 200
         assert api.invoke(http_event("POST", "/v0/predict", b"", JSON))["statusCode"] == 400
@@ -341,7 +341,7 @@ def test_the_line_carries_ids_and_metrics(credit: Path, example: bytes) -> None:
 
 
 def test_provisioned_concurrency_is_no_cold_start(credit: Path) -> None:
-    """Nobody waited for it; and the model was loaded before the first event."""
+    """With provisioned concurrency the model is loaded before the first event: no cold start."""
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
     with runtime({"MODEL_URI": str(credit), **environment}) as api:
         api.invoke(http_event("GET", "/health", None, {}))
@@ -353,8 +353,8 @@ def test_provisioned_concurrency_is_no_cold_start(credit: Path) -> None:
     assert request["cold_start"] is False
 
 
-def test_the_target_alone_is_served(credit: Path) -> None:
-    """With FUNCTION_TARGET every path is its own, as on Google Cloud."""
+def test_function_target_serves_one_function(credit: Path) -> None:
+    """With FUNCTION_TARGET every path leads to that function, as on Google Cloud."""
     with runtime({"MODEL_URI": str(credit), "FUNCTION_TARGET": "health"}) as api:
         answer = api.invoke(http_event("GET", "/any/where", None, {}))
         assert json.loads(answer["body"])["status"] == "ok"
@@ -366,14 +366,14 @@ def test_the_target_alone_is_served(credit: Path) -> None:
         ("FUNCTION_TARGET", "nope", ("'nope'", "predict")),
         ("BASE_PATH", "ml", ("BASE_PATH is 'ml'", "a path such as /ml")),
         ("BASE_PATH", "/ml/<x>", ("BASE_PATH is '/ml/<x>'", "a path such as /ml")),
-        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "a whole number")),
+        ("MAX_BODY_BYTES", "x", ("MAX_BODY_BYTES is 'x'", "an integer")),
         ("MODEL_URI", "ftp://host/models", ("MODEL_URI is 'ftp://host/models'", "s3://")),
     ],
 )
-def test_a_variable_that_is_wrong_stops_the_start(
+def test_an_invalid_variable_stops_the_start(
     credit: Path, variable: str, value: str, reasons: tuple[str, ...]
 ) -> None:
-    """One sentence says which, and what there could be; Lambda sees that the start failed."""
+    """One sentence names the variable and what is valid, and the process exits with status 1."""
     with runtime({"MODEL_URI": str(credit), variable: value}) as api:
         assert api.process.wait(30) == 1
         said = api.logged()
@@ -382,8 +382,8 @@ def test_a_variable_that_is_wrong_stops_the_start(
     assert "Traceback" not in said
 
 
-def test_a_handler_that_is_none_is_lambda_s_own_error(credit: Path) -> None:
-    """The runtime client tells Lambda before any event; serverless.yml names the right one."""
+def test_a_wrong_handler_is_reported_to_lambda(credit: Path) -> None:
+    """The runtime client reports a wrong handler name to Lambda before any event."""
     missing = "serving.adapters.aws.nope"
     told = pytest.raises(RuntimeError, match=r"^init error: .*HandlerNotFound")
     with runtime({"MODEL_URI": str(credit)}, handler=missing) as api, told:
@@ -391,7 +391,7 @@ def test_a_handler_that_is_none_is_lambda_s_own_error(credit: Path) -> None:
 
 
 def test_a_restored_snapshot_serves_the_live_version(credit: Path, tmp_path: Path) -> None:
-    """The model is in the snapshot; after the restore the pointer is asked again."""
+    """After the restore of a snapshot, `latest` is read again, and the live version is served."""
     first = read_latest(FolderStore(credit)).version
     model = tmp_path / "credit"
     subprocess.run(["cp", "-r", credit, model], check=True)  # noqa: S607
@@ -413,7 +413,7 @@ def test_a_restored_snapshot_serves_the_live_version(credit: Path, tmp_path: Pat
 
 
 def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path: Path) -> None:
-    """503 at first; once the model is there it is served, with no new process."""
+    """Without a model the answer is 503; once there is one, the same process serves it."""
     place = tmp_path / "later"
     with runtime({"MODEL_URI": str(place)}) as api:
         event = http_event("GET", "/health", None, {})
@@ -427,7 +427,7 @@ def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path:
 def test_an_unknown_event_is_one_short_line(
     handler: Any, event: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A warning that says what came, whatever its keys are."""
+    """The log line describes the event in under 1,000 characters, however long its keys are."""
     answer = handler(event)
     [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -438,7 +438,7 @@ def test_an_unknown_event_is_one_short_line(
 
 
 def test_a_load_balancer_s_parameters_are_decoded() -> None:
-    """It passes them on as the client wrote them; a gateway does not."""
+    """A load balancer passes parameters on percent-encoded; a gateway decodes them."""
     event = balancer_event("GET", "/health", None, {})
     event["queryStringParameters"] = {"q": "a%20b%26c", "caf%C3%A9": "1+2"}
 

@@ -1,4 +1,4 @@
-"""The README's endpoint is one file, and works on every platform as its own functions do."""
+"""The README's endpoint is one file, and works on every platform."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Send = Callable[[str, str, bytes | None, dict[str, str]], Reply]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the functions and serverless.yml, and add the README's file and its lines."""
+    """Copy functions/ and serverless.yml, and add the README's file and its lines."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(ROOT / "functions", folder / "functions", ignore=lambda *_: ["__pycache__"])
     (folder / "functions" / "payment.py").write_text(SOURCE)
@@ -64,7 +64,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def http(base: str) -> Send:
-    """Send to a server at *base*."""
+    """Send to the server at *base*."""
 
     def send(method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Reply:
         answer = requests.request(method, base + path, data=body, headers=headers, timeout=30)
@@ -85,7 +85,7 @@ def events(build: Any, invoke: Callable[[Any], Any]) -> Send:
 
 @contextlib.contextmanager
 def gunicorn(root: Path, settings: dict[str, str]) -> Iterator[Send]:
-    """All functions behind the Flask adapter."""
+    """Run all functions behind the Flask adapter."""
     command = [
         *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
         *("--bind", "127.0.0.1:{port}", "serving.adapters.flask:create_app()"),
@@ -96,7 +96,7 @@ def gunicorn(root: Path, settings: dict[str, str]) -> Iterator[Send]:
 
 @contextlib.contextmanager
 def functions_framework(root: Path, settings: dict[str, str]) -> Iterator[Send]:
-    """The new function alone, and openapi beside it."""
+    """Run the new function alone, and openapi beside it."""
     with contextlib.ExitStack() as stack:
         sends = {}
         for name, path in {"payment": PATH, "openapi": "/openapi.json"}.items():
@@ -110,7 +110,7 @@ def functions_framework(root: Path, settings: dict[str, str]) -> Iterator[Send]:
 
 @contextlib.contextmanager
 def direct(root: Path, settings: dict[str, str]) -> Iterator[Send]:
-    """The functions themselves."""
+    """Call the functions in this process."""
     start_process(settings)
     functions = {f.route.path: f for f in load_functions(root / "functions")}
 
@@ -124,7 +124,7 @@ def direct(root: Path, settings: dict[str, str]) -> Iterator[Send]:
 
 
 def lambda_events(build: Any) -> Callable[[Path, dict[str, str]], AbstractContextManager[Send]]:
-    """One Lambda for every function, called with events of one kind."""
+    """Call one Lambda for all functions with events of one kind."""
 
     @contextlib.contextmanager
     def platform(root: Path, settings: dict[str, str]) -> Iterator[Send]:
@@ -139,14 +139,14 @@ def lambda_events(build: Any) -> Callable[[Path, dict[str, str]], AbstractContex
 
 @contextlib.contextmanager
 def lambda_runtime(root: Path, settings: dict[str, str]) -> Iterator[Send]:
-    """The same under AWS's runtime client, on the built layer."""
+    """Call the same Lambda under AWS's runtime client, on the built layer."""
     with runtime(settings, package=root) as api:
         yield events(http_event, api.invoke)
 
 
 @contextlib.contextmanager
 def osls_offline(root: Path, settings: dict[str, str]) -> Iterator[Send]:
-    """One Lambda for each function, from the lines that `make check` prints."""
+    """Run one Lambda for each function, from the lines that `make check` prints."""
     others = {name: value for name, value in settings.items() if name != "MODEL_URI"}
     with offline_at(root, settings["MODEL_URI"], **others) as base:
         yield http(base)
@@ -160,12 +160,12 @@ PLATFORMS: dict[str, Callable[[Path, dict[str, str]], AbstractContextManager[Sen
     "lambda runtime": lambda_runtime,
     "osls offline": osls_offline,
 }
-#: These need a built layer, or Node's emulator.
+#: These need a built layer or Node's emulator.
 BUILT = ("lambda runtime", "osls offline")
 
 
-def test_it_is_at_most_twelve_lines() -> None:
-    """A whole endpoint fits on the first screens of the README."""
+def test_the_endpoint_has_at_most_twelve_lines() -> None:
+    """The README's endpoint has at most twelve lines."""
     assert len(SOURCE.splitlines()) <= 12
 
 
@@ -173,8 +173,8 @@ def test_it_is_at_most_twelve_lines() -> None:
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in BUILT else name for name in PLATFORMS],
 )
-def test_it_works_on_every_platform(name: str, root: Path, credit: Path) -> None:
-    """It is served, checked, protected and described by its file alone."""
+def test_the_endpoint_works_on_every_platform(name: str, root: Path, credit: Path) -> None:
+    """Its file alone makes it served, validated, protected and documented."""
     key = {"Authorization": f"Bearer {KEYS['predicts']}"}
     reader = {"Authorization": f"Bearer {KEYS['reads']}"}
     sent = {"Content-Type": "application/json", **key}

@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium, headless, with no way out."""
+"""The page in a real browser: Debian's Chromium, headless, without network access."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 @pytest.fixture(scope="module")
 def browser(pytestconfig: pytest.Config) -> Iterator[Browser]:
     """Run Chromium."""
-    if pytestconfig.getoption("no_processes"):  # Playwright loses the skip of the audit hook
+    if pytestconfig.getoption("no_processes"):  # Playwright ignores the audit hook's skip
         pytest.skip("starts a process")
     if not CHROMIUM and "CI" not in os.environ:
         pytest.skip("there is no chromium: apt-get install chromium")
@@ -46,7 +46,7 @@ def browser(pytestconfig: pytest.Config) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Open a tab. Every message of the console, and every request elsewhere, is a failure."""
+    """Open a tab; any console message and any request to another origin fail the test."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     opened = context.new_page()
     said: list[str] = []
@@ -57,13 +57,13 @@ def page(browser: Browser) -> Iterator[Page]:
     yield opened
     here = opened.url.split("/")[2]
     context.close()
-    # Chromium reports answers such as 401, which some tests want.
+    # Chromium logs answers such as 401, which some tests want.
     assert [text for text in said if "Failed to load resource" not in text] == []
     assert asked <= {here, ""}
 
 
-def test_a_person_asks_the_model(credit: Path, page: Page) -> None:
-    """The form is filled with the example, and each change is answered with its reasons."""
+def test_the_form_asks_the_model(credit: Path, page: Page) -> None:
+    """The form is filled with the example, and each change shows a prediction with its reasons."""
     example = manifest_of(credit).example
     with serving(credit, LOG_LEVEL="error") as server:
         page.goto(f"{server}/")
@@ -88,8 +88,8 @@ def test_a_person_asks_the_model(credit: Path, page: Page) -> None:
     assert len(page.locator("#answer rect").all()) == 7
 
 
-def test_a_key_opens_the_page(credit: Path, page: Page) -> None:
-    """Without one there is a field for it and nothing of the model; it stays in the tab."""
+def test_the_page_asks_for_a_key(credit: Path, page: Page) -> None:
+    """Without a key the page has a field for it and nothing of the model; the tab keeps the key."""
     with serving(credit, LOG_LEVEL="error", API_KEYS=API_KEYS) as server:
         page.goto(f"{server}/")
         name = manifest_of(credit).name
@@ -111,7 +111,7 @@ def test_a_key_opens_the_page(credit: Path, page: Page) -> None:
 
 
 def test_without_a_background_the_page_predicts(credit: Path, tmp_path: Path, page: Page) -> None:
-    """Where explain answers 404, the answer comes from predict."""
+    """If explain answers 404, the page shows the answer of predict."""
     copied(credit, tmp_path / "credit")
     with serving(tmp_path / "credit", LOG_LEVEL="error") as server:
         page.goto(f"{server}/")
@@ -122,7 +122,7 @@ def test_without_a_background_the_page_predicts(credit: Path, tmp_path: Path, pa
 
 
 def test_the_page_works_below_a_base_path(credit: Path, page: Page) -> None:
-    """Its addresses are relative, so a prefix changes nothing."""
+    """The page's URLs are relative, so it works below a prefix."""
     with serving(credit, LOG_LEVEL="error", BASE_PATH="/ml") as server:
         page.goto(f"{server}/ml/")
         page.wait_for_selector("#answer svg")
@@ -134,7 +134,7 @@ def test_the_page_works_below_a_base_path(credit: Path, page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 360])
 def test_axe_finds_no_violation(credit: Path, browser: Browser, scheme: Any, width: int) -> None:
-    """Labels, roles and contrast are right, in both schemes; a phone scrolls one way only."""
+    """Labels, roles and contrast are right in both schemes, and a phone scrolls vertically only."""
     if not AXE.exists() and "CI" not in os.environ:
         pytest.skip("there is no axe-core: npm ci --prefix tests/node")
     context = browser.new_context(
@@ -180,7 +180,7 @@ def test_the_code_on_the_page_runs(credit: Path, page: Page) -> None:
 
 
 def test_a_function_alone_has_no_form(credit: Path) -> None:
-    """Where predict has another origin the page says so, and holds no form."""
+    """If predict has another origin, the page says so and has no form."""
     with emulator("index", credit, FUNCTION_TARGET="index") as server:
         text = requests.get(f"{server}/", timeout=10).text
 
@@ -189,8 +189,8 @@ def test_a_function_alone_has_no_form(credit: Path) -> None:
 
 
 @pytest.mark.parametrize("platform", ["direct", "lambda, HTTP API", "lambda, REST API"])
-def test_the_page_comes_with_its_policy(credit: Path, platform: str) -> None:
-    """The one style and the one script are allowed by their digests, and nothing else is."""
+def test_the_page_has_a_content_security_policy(credit: Path, platform: str) -> None:
+    """The policy allows the page's one style and one script by their digests, and nothing else."""
     with PLATFORMS[platform](credit) as send:
         reply = send("index", "GET")
 
@@ -204,7 +204,7 @@ def test_the_page_comes_with_its_policy(credit: Path, platform: str) -> None:
 
 
 def test_only_browsers_get_the_locked_page(credit: Path) -> None:
-    """Other clients get the problem that every function answers with; both with the challenge."""
+    """Browsers get the locked page and other clients the problem, both with the challenge."""
     with PLATFORMS["direct"](credit, API_KEYS=API_KEYS) as send:
         problem = send("index", "GET")
         page = send("index", "GET", None, Accept="text/html,*/*;q=0.8")
@@ -216,8 +216,8 @@ def test_only_browsers_get_the_locked_page(credit: Path) -> None:
     assert b'id="key"' in page.body
 
 
-def test_what_a_manifest_says_is_escaped(credit: Path) -> None:
-    """Names, categories and the purpose are text, whatever they hold."""
+def test_text_of_the_manifest_is_escaped(credit: Path) -> None:
+    """Names, categories and the purpose are shown as text, whatever they contain."""
     evil = '</style><script>alert("x")</script>&\'"'
     manifest = manifest_of(credit)
     features = [

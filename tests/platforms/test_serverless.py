@@ -1,7 +1,7 @@
 """
-serverless.yml: what osls makes of it, and what stands on this machine's AWS after a deploy.
+serverless.yml: the package and template by osls, and the resources that a deployment creates.
 
-Where moto's CloudFormation leaves a property out, the template is asked instead.
+If moto's CloudFormation lacks a property, the test reads it from the template.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FUNCTIONS = {path.stem for path in (ROOT / "functions").glob("*.py")}
 
 
 class Stack(NamedTuple):
-    """What was packaged, and where it was deployed."""
+    """The packaged stage, and where it was deployed."""
 
     server: Server
     folder: Path
@@ -45,7 +45,7 @@ class Stack(NamedTuple):
         return client(self.server, service)
 
     def bucket(self) -> str:
-        """Return the name that the models' bucket got."""
+        """Return the name of the models' bucket."""
         found = self.api("cloudformation").describe_stack_resource(
             StackName="canoa-prod", LogicalResourceId="ModelsBucket"
         )
@@ -62,7 +62,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_the_package_holds_only_the_functions(stack: Stack) -> None:
-    """A few KB: the files of functions/, and nothing of the layer, the tests or the training."""
+    """The package has a few KB: functions/, and nothing of the layer, tests or training."""
     path = stack.folder / "canoa.zip"
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
@@ -71,8 +71,8 @@ def test_the_package_holds_only_the_functions(stack: Stack) -> None:
     assert path.stat().st_size < 8 * 1024
 
 
-def test_the_template_is_sound(stack: Stack) -> None:
-    """cfn-lint finds no error and warns of nothing."""
+def test_the_template_is_valid(stack: Stack) -> None:
+    """cfn-lint reports no error and no warning."""
     files = stack.folder.glob("cloudformation-template-*.json")
     command = [str(Path(sys.executable).with_name("cfn-lint"))]
     run = subprocess.run(
@@ -86,8 +86,8 @@ def test_the_template_is_sound(stack: Stack) -> None:
     assert run.returncode == 0
 
 
-def test_every_function_stands_there(stack: Stack) -> None:
-    """One Lambda for each file of functions/, with the layer, the model's place and tracing."""
+def test_every_function_is_deployed(stack: Stack) -> None:
+    """Each file of functions/ is a Lambda, with the layer, the model's location and tracing."""
     listed = stack.api("lambda").list_functions()["Functions"]
     found = {
         function["Environment"]["Variables"]["FUNCTION_TARGET"]: function for function in listed
@@ -107,13 +107,13 @@ def test_every_function_stands_there(stack: Stack) -> None:
         assert function["Handler"] == "serving.adapters.aws.handler"
         assert function["Runtime"] == "python3.13"
         assert function["MemorySize"] == (512 if name in ("predict", "explain") else 256)
-        assert 5 < function["Timeout"] < 30  # more than a store may take, less than the gateway
+        assert 5 < function["Timeout"] < 30  # over a store's timeout, under the gateway's
         variables = function["Environment"]["Variables"]
         assert variables["MODEL_URI"] == f"s3://{stack.bucket()}/models/credit"
 
 
 def test_every_route_leads_to_its_function(stack: Stack) -> None:
-    """Each path, by any method, in payload 2.0, to the function of its name; no other path."""
+    """Each path leads with any method to its function, as payload 2.0; other paths to none."""
     gateway = stack.api("apigatewayv2")
     [api] = gateway.get_apis()["Items"]
     integrations = {
@@ -130,8 +130,8 @@ def test_every_route_leads_to_its_function(stack: Stack) -> None:
     assert led == {f"ANY {path}": name for name, path in PATHS.items()}
 
 
-def test_the_gateway_throttles_and_grants_origins(stack: Stack) -> None:
-    """Throttling and CORS, as the stage's parameters say."""
+def test_the_gateway_has_throttling_and_cors(stack: Stack) -> None:
+    """Throttling and CORS are those of the stage's parameters."""
     gateway = stack.api("apigatewayv2")
     [api] = gateway.get_apis()["Items"]
     [stage] = gateway.get_stages(ApiId=api["ApiId"])["Items"]
@@ -145,8 +145,8 @@ def test_the_gateway_throttles_and_grants_origins(stack: Stack) -> None:
     assert ", ".join(api["CorsConfiguration"]["ExposeHeaders"]) == cors.EXPOSED
 
 
-def test_nobody_else_reads_the_models(stack: Stack) -> None:
-    """The bucket is private, encrypted, versioned, kept, and reached over TLS only."""
+def test_the_bucket_is_private(stack: Stack) -> None:
+    """The models' bucket is private, encrypted, versioned, retained, and TLS only."""
     bucket = stack.bucket()
     s3 = stack.api("s3")
 
@@ -159,18 +159,18 @@ def test_nobody_else_reads_the_models(stack: Stack) -> None:
     assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "s3:*")
     assert deny["Resource"] == [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": False}}
-    _, models = stack.resources("AWS::S3::Bucket")  # the first is osls's own
+    _, models = stack.resources("AWS::S3::Bucket")  # the first bucket is osls's own
     assert models["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
     assert models["DeletionPolicy"] == models["UpdateReplacePolicy"] == "Retain"
 
 
 def test_the_functions_may_only_read_models(stack: Stack) -> None:
-    """The role reads objects under models/, lists them, writes logs and traces; nothing else."""
+    """The role may read and list objects under models/ and write logs and traces; nothing else."""
     iam = stack.api("iam")
     [role] = iam.list_roles()["Roles"]
     [name] = iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
     document = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
-    policy = ast.literal_eval(document)  # moto keeps it as Python prints it
+    policy = ast.literal_eval(document)  # moto stores it as Python prints it
     bucket = f"arn:aws:s3:::{stack.bucket()}"
     granted = {}
     for statement in policy["Statement"]:
@@ -190,8 +190,8 @@ def test_the_functions_may_only_read_models(stack: Stack) -> None:
     assert not any("*" in action for action in granted)
 
 
-def test_logs_are_kept_for_a_while(stack: Stack) -> None:
-    """Each function's log group ends what it keeps."""
+def test_logs_are_kept_for_90_days(stack: Stack) -> None:
+    """Each function's log group deletes its entries after 90 days."""
     groups = stack.api("logs").describe_log_groups()["logGroups"]
 
     assert {group["logGroupName"] for group in groups} == {
@@ -200,8 +200,8 @@ def test_logs_are_kept_for_a_while(stack: Stack) -> None:
     assert {group["retentionInDays"] for group in groups} == {90}
 
 
-def test_a_stage_is_its_parameters(stack: Stack, tmp_path: Path) -> None:
-    """Another stage, and one parameter from the command line."""
+def test_a_stage_has_its_own_parameters(stack: Stack, tmp_path: Path) -> None:
+    """Another stage has its own names and limits; the command line sets one parameter."""
     folder = package(stack.server, tmp_path, "--stage", "dev", "--param", "model=credit/v7")
     dev = Stack(stack.server, folder)
 
@@ -213,10 +213,10 @@ def test_a_stage_is_its_parameters(stack: Stack, tmp_path: Path) -> None:
     assert stage["Properties"]["DefaultRouteSettings"]["ThrottlingRateLimit"] == 50
 
 
-def test_who_gets_in_is_said_at_deploy(
+def test_access_is_set_at_deployment(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the environment or a parameter; unsaid, the variables are empty, which closes the API."""
+    """Keys come from the environment or a parameter; unset, the variables are empty: closed."""
     names = ("API_KEYS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS_URL", "AUTH")
     unsaid = dict.fromkeys(names, "")
     said = {"API_KEYS": "web=" + "0" * 64, "JWT_AUDIENCE": "shop"}
@@ -228,8 +228,8 @@ def test_who_gets_in_is_said_at_deploy(
             assert {name: variables[name] for name in names} == expected
 
 
-def test_deploying_the_same_again_changes_nothing(stack: Stack) -> None:
-    """The template depends on nothing but serverless.yml and what is packaged."""
+def test_deploying_twice_changes_nothing(stack: Stack) -> None:
+    """The template depends only on serverless.yml and the package."""
     printed = osls(stack.server, "deploy", "--package", str(stack.folder), "--stage", "prod")
 
     assert "did not include any changes" in printed

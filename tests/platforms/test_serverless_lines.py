@@ -1,4 +1,4 @@
-"""serverless.yml has an entry for every function; for one that it lacks, these are the lines."""
+"""serverless.yml has an entry for every function; if one is missing, the test prints it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ENTRY = """\
 """
 
 
-def lacking(name: str, serverless: str) -> str | None:
-    """Return the entry of function *name*, if not all of its lines are in *serverless*."""
+def missing(name: str, serverless: str) -> str | None:
+    """Return the entry of function *name* unless *serverless* has all of its lines."""
     route = FUNCTIONS[name]
     wanted = ENTRY.format(name=name, method=route.method, path=route.path)
     found = re.search(rf"^  {name}:\n(?:    .*\n)+", serverless, re.MULTILINE)
@@ -33,18 +33,18 @@ def lacking(name: str, serverless: str) -> str | None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_an_entry(name: str) -> None:
-    """A file of functions/ is deployed to AWS; if not, the message is what to paste."""
-    lines = lacking(name, (ROOT / "serverless.yml").read_text("utf-8"))
+    """Each file of functions/ has an entry; if not, the message is the text to paste."""
+    lines = missing(name, (ROOT / "serverless.yml").read_text("utf-8"))
 
     if lines:
         where = "serverless.yml lacks these lines under `functions:`"
         pytest.fail(f"{where}\n\n{lines}", pytrace=False)
 
 
-def test_what_to_paste_is_enough() -> None:
-    """An entry that is missing, or leads elsewhere, is printed; with it nothing is lacking."""
-    lines = lacking("predict", "functions:\n  other:\n    handler: x\n")
+def test_the_printed_entry_is_enough() -> None:
+    """A missing or wrong entry is printed; with the printed text, nothing is missing."""
+    lines = missing("predict", "functions:\n  other:\n    handler: x\n")
 
     assert lines is not None
-    assert lacking("predict", f"functions:\n{lines}\n") is None
-    assert lacking("predict", f"functions:\n{lines.replace('/v0/predict', '/v0/p')}\n") == lines
+    assert missing("predict", f"functions:\n{lines}\n") is None
+    assert missing("predict", f"functions:\n{lines.replace('/v0/predict', '/v0/p')}\n") == lines

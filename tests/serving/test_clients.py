@@ -1,4 +1,4 @@
-"""Three generators make clients of /openapi.json, and the clients call a live server."""
+"""Three generators make clients from /openapi.json, and the clients call a live server."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def server(credit: Path) -> Iterator[str]:
 
 @pytest.fixture
 def document(server: str, tmp_path: Path) -> Path:
-    """Fetch the description."""
+    """Fetch the OpenAPI document."""
     path = tmp_path / "openapi.json"
     path.write_bytes(requests.get(f"{server}/openapi.json", timeout=10).content)
     return path
 
 
 def run(*command: str, folder: Path, fails: bool = False) -> str:
-    """Run a command in *folder*; return what it printed."""
+    """Run a command in *folder*; return its output."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -72,7 +72,7 @@ print(len(reasons.explanations[0].reasons), model_info.sync(client=client).num_f
 
 
 def test_openapi_python_client(server: str, document: Path, tmp_path: Path) -> None:
-    """Single, batch, a 422, reasons and the card; mypy rejects a wrong type."""
+    """The client sends one row, many rows, a 422, explain and model_info; mypy checks its types."""
     command = (sys.executable, "-m", "openapi_python_client", "generate")
     run(*command, "--path", str(document), "--output-path", "pyclient", "--meta", "none",
         folder=tmp_path)  # fmt: skip
@@ -114,7 +114,7 @@ print(len(reasons.explanations[0].reasons), api.model_info().num_features)
 
 
 def test_openapi_generator(server: str, document: Path, tmp_path: Path) -> None:
-    """Its Python client does the same, and pydantic refuses a wrong type before it is sent."""
+    """openapi-generator's client does the same; pydantic rejects a wrong type before sending."""
     if shutil.which("java") is None:
         pytest.skip("there is no java, which openapi-generator needs")
     start = "import sys; from openapi_generator_cli import cli; sys.exit(cli())"

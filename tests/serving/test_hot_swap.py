@@ -1,4 +1,4 @@
-"""A model is replaced in a running server: under load, with a store that fails, one by one."""
+"""A running server swaps its model: under load, with a failing store, and after SIGHUP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serving.stores.folder import FolderStore
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.helpers.bundles import upload
-from tests.helpers.proxy import Answer, Asked
+from tests.helpers.http.proxy import Answer, Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
 from training.export.build import build_bundle
@@ -35,13 +35,13 @@ ROW = {"x0": 0.1, "x1": -0.2, "x2": 0.3}
 
 
 class Versions(NamedTuple):
-    """Versions of one model: the n-th answers between 1000 n and 1000 n + 1."""
+    """Versions of one model; the n-th answers between 1000 n and 1000 n + 1."""
 
     folder: Path
     numbers: dict[str, int]
 
     def bundle(self, number: int) -> Bundle:
-        """Open the n-th."""
+        """Open the n-th version."""
         [name] = [name for name, other in self.numbers.items() if other == number]
         return Bundle(FolderStore(self.folder / name))
 
@@ -70,18 +70,18 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
 
 
 def point(bucket: Bucket, bundle: Bundle) -> None:
-    """Make a version that is in *bucket* the live one."""
+    """Make live a version that is in *bucket*."""
     bucket.put("swapped/latest", bundle.manifest.version.encode())
 
 
 def publish(bucket: Bucket, bundle: Bundle) -> None:
-    """Put a version into *bucket* and make it the live one."""
+    """Copy a version to *bucket* and make it live."""
     upload(bundle, bucket, "swapped")
 
 
 @contextlib.contextmanager
 def load(server: Server) -> Iterator[list[Any]]:
-    """Ask without a pause from many threads, and collect every answer, or what went wrong."""
+    """Send requests from many threads without a pause; collect every answer or error."""
     answers: list[Any] = []
     over = threading.Event()
 
@@ -104,14 +104,14 @@ def load(server: Server) -> Iterator[list[Any]]:
 
 
 def memory(server: Server) -> float:
-    """Proportional set size of the workers, in bytes."""
+    """Return the proportional set size of the workers in bytes."""
     workers = psutil.Process(server.process.pid).children()
     return float(sum(worker.memory_full_info().pss for worker in workers))
 
 
 @pytest.mark.slow
-def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:
-    """Twenty-five moves of the pointer under load, a third of the store's answers being errors."""
+def test_swaps_lose_no_request(versions: Versions, bucket: Bucket) -> None:
+    """25 swaps under load lose no request, although a third of the store's answers fail."""
     chance = random.Random(1)
 
     def fault(_: Asked, answer: Answer) -> Answer:
@@ -130,7 +130,7 @@ def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:
         wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 200)
         bucket.proxy.fault = fault
         sizes = []
-        # A move back after every fourth one forward.
+        # One move back after every four moves forward.
         numbers = [n for turn in range(ROLLBACKS) for n in (2, 3, 4, 5 + turn % 2, 4)]
         assert len(numbers) == SWAPS + ROLLBACKS
         with load(server) as answers:
@@ -146,30 +146,30 @@ def test_swaps_lose_nothing(versions: Versions, bucket: Bucket) -> None:
     for _, answer in answers:
         number = versions.numbers[answer["model"]["version"]]
         assert 1000 * number <= answer["prediction"]["value"] <= 1000 * number + 1
-    # The first swaps part the workers' memory; from then on it stays.
+    # The first swaps unshare the workers' memory; after them it stays constant.
     assert sizes[-1] < 1.1 * sizes[5], [f"{size / 1e6:.0f}" for size in sizes]
 
 
 def settled(answers: list[Any], began: int, number: int) -> bool:
-    """Whether the last answers all came from one version, the *number*-th."""
+    """Return whether the last hundred answers all came from version *number*."""
     last = answers[max(began, len(answers) - 100) :]
     values = {answer["prediction"]["value"] // 1000 for status, answer in last if status == 200}
     return len(last) == 100 and values == {number}
 
 
 def version(server: str) -> str:
-    """Which version answers."""
+    """Return the version that answers."""
     answer = requests.get(f"{server}/health", timeout=10).json()
     return str(answer["model"]["version"])
 
 
 def conditional(asked: Asked) -> bool:
-    """Whether it asks for what is another by now only."""
+    """Return whether the request is conditional."""
     return "if-none-match" in {name.lower() for name in asked.headers}
 
 
-def test_it_asks_little_and_off_the_path_of_requests(versions: Versions, bucket: Bucket) -> None:
-    """One conditional request for the pointer, and no client waits for a slow store."""
+def test_refreshing_costs_one_conditional_request(versions: Versions, bucket: Bucket) -> None:
+    """Only `latest` is requested, conditionally, and no client waits for a slow store."""
     publish(bucket, versions.bundle(1))
     settings = {"MODEL_REFRESH_SECONDS": "0.2", **bucket.location.environment}
     with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
@@ -193,8 +193,8 @@ def test_it_asks_little_and_off_the_path_of_requests(versions: Versions, bucket:
     assert slowest < 1
 
 
-def test_a_bundle_that_does_not_verify_is_refused(versions: Versions, bucket: Bucket) -> None:
-    """The old version goes on, health says so, the log once why; a good one is taken after it."""
+def test_a_damaged_bundle_is_rejected(versions: Versions, bucket: Bucket) -> None:
+    """The old version stays live, health is degraded, and the log says why once."""
     publish(bucket, versions.bundle(1))
     bad = versions.bundle(2)
     publish(bucket, bad)
@@ -223,10 +223,8 @@ def test_a_bundle_that_does_not_verify_is_refused(versions: Versions, bucket: Bu
     assert after["status"] == "ok"
 
 
-def test_a_first_bundle_that_does_not_verify_is_tried_again(
-    versions: Versions, bucket: Bucket
-) -> None:
-    """The server starts, answers 503, and serves once the bundle is good, asked or not."""
+def test_a_damaged_first_bundle_is_tried_again(versions: Versions, bucket: Bucket) -> None:
+    """The server starts and answers 503, and loads the bundle once it is repaired."""
     publish(bucket, versions.bundle(1))
     manifest = f"swapped/{versions.bundle(1).manifest.version}/manifest.json"
     bucket.put(manifest, b"{}")
@@ -240,8 +238,8 @@ def test_a_first_bundle_that_does_not_verify_is_tried_again(
     assert refused.headers["Retry-After"] == "1"
 
 
-def test_sighup_reloads_at_once(versions: Versions, bucket: Bucket) -> None:
-    """Without any refresh: the new version is served within seconds, and no request is lost."""
+def test_sighup_reloads_the_model(versions: Versions, bucket: Bucket) -> None:
+    """Without MODEL_REFRESH_SECONDS, SIGHUP loads the new version; no request is lost."""
     publish(bucket, versions.bundle(1))
     with serving(f"{bucket.location.uri}/swapped", **bucket.location.environment) as server:
         assert version(server) == versions.bundle(1).manifest.version
@@ -258,14 +256,12 @@ def test_sighup_reloads_at_once(versions: Versions, bucket: Bucket) -> None:
     assert {answer.status_code for answer in answers} == {200}
     live = versions.bundle(2).manifest.version
     assert {answer.json()["model"]["version"] for answer in answers[-200:]} == {live}
-    # The master opened it once more, and the workers share that.
+    # The master loaded it once more, and the workers share it.
     assert len(loaded) == 2
 
 
-def test_who_takes_a_dead_worker_s_place_serves_the_live_version(
-    versions: Versions, bucket: Bucket
-) -> None:
-    """The master's model is the one of its start; nobody gets an answer from that again."""
+def test_a_replaced_worker_serves_the_live_version(versions: Versions, bucket: Bucket) -> None:
+    """A worker forked after a swap never answers from the model that the master started with."""
     publish(bucket, versions.bundle(1))
     settings = {"MODEL_REFRESH_SECONDS": "0.5", **bucket.location.environment}
     with serving(f"{bucket.location.uri}/swapped", WEB_CONCURRENCY="1", **settings) as server:
@@ -284,8 +280,8 @@ def test_who_takes_a_dead_worker_s_place_serves_the_live_version(
     assert seen == {live}
 
 
-def test_a_folder_s_model_is_swapped_too(versions: Versions, tmp_path: Path) -> None:
-    """On a laptop: train again, and the running server has it."""
+def test_a_folder_s_model_is_swapped(versions: Versions, tmp_path: Path) -> None:
+    """On a laptop a newly trained model is swapped into the running server."""
     folder = tmp_path / "swapped"
     shutil.copytree(versions.folder, folder)
     first, second = (versions.bundle(n).manifest.version for n in (1, 2))
@@ -298,12 +294,12 @@ def test_a_folder_s_model_is_swapped_too(versions: Versions, tmp_path: Path) -> 
 
 
 def health(server: Server) -> Any:
-    """Ask how it is."""
+    """Fetch /health."""
     return requests.get(f"{server}/health", timeout=10).json()
 
 
-def test_a_pointer_that_names_no_version_is_degraded(versions: Versions, tmp_path: Path) -> None:
-    """What is live is not known then; what was goes on, until it is known again."""
+def test_an_invalid_latest_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """If `latest` names no version, the old one stays live and health is degraded until fixed."""
     folder = tmp_path / "swapped"
     shutil.copytree(versions.folder, folder)
     first = versions.bundle(1).manifest.version
@@ -317,8 +313,8 @@ def test_a_pointer_that_names_no_version_is_degraded(versions: Versions, tmp_pat
         wait_for(lambda: health(server)["status"] == "ok")
 
 
-def test_sighup_to_one_that_is_refused_is_degraded(versions: Versions, tmp_path: Path) -> None:
-    """The model that there is goes on, in the new workers too; a good one ends it."""
+def test_sighup_to_a_damaged_model_is_degraded(versions: Versions, tmp_path: Path) -> None:
+    """New workers serve the old model until SIGHUP comes with a good one."""
     folder = tmp_path / "swapped"
     shutil.copytree(versions.folder, folder)
     first, second, third = (versions.bundle(n).manifest.version for n in (1, 2, 3))
@@ -339,8 +335,8 @@ def test_sighup_to_one_that_is_refused_is_degraded(versions: Versions, tmp_path:
 
 
 @pytest.mark.slow
-def test_sighup_to_one_on_scikit_learn(versions: Versions, tmp_path: Path) -> None:
-    """It cannot be shared by a fork, so each worker loads it, and none keeps the one before."""
+def test_sighup_to_a_model_on_scikit_learn(versions: Versions, tmp_path: Path) -> None:
+    """A pickle is loaded in each worker, not in the master, and replaces the old model."""
     folder = tmp_path / "swapped"
     shutil.copytree(versions.folder, folder)
     first, second = (versions.bundle(n).manifest.version for n in (1, 2))
@@ -357,8 +353,8 @@ def test_sighup_to_one_on_scikit_learn(versions: Versions, tmp_path: Path) -> No
     assert engines == {"onnx", "sklearn"}
 
 
-def test_sighup_to_a_worker_is_nothing(versions: Versions, tmp_path: Path) -> None:
-    """As when a terminal that is closed sends it to a whole group."""
+def test_sighup_to_a_worker_is_ignored(versions: Versions, tmp_path: Path) -> None:
+    """A worker ignores SIGHUP, which a closed terminal sends to its whole process group."""
     folder = tmp_path / "swapped"
     shutil.copytree(versions.folder, folder)
     with serving(folder, WEB_CONCURRENCY="1") as server:

@@ -1,4 +1,4 @@
-"""The document is valid, and the server does what it says."""
+"""The OpenAPI document is valid, and the server does what it says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.servers import ROOT, serving
 
 
 def test_the_document_is_valid_openapi(credit: Path) -> None:
-    """openapi-spec-validator has no objection, and features and limits are in it."""
+    """openapi-spec-validator accepts the document, which contains the features and limits."""
     with serving(credit, MAX_INSTANCES="77") as server:
         document = requests.get(f"{server}/openapi.json", timeout=10).json()
 
@@ -33,9 +33,9 @@ def test_the_document_is_valid_openapi(credit: Path) -> None:
 
 @pytest.mark.parametrize("keys", ["", API_KEYS], ids=["open", "with keys"])
 def test_the_server_does_what_the_document_says(credit: Path, tmp_path: Path, keys: str) -> None:
-    """Schemathesis, every check on, finds nothing against the live server, open or with keys."""
+    """Schemathesis with every check finds no error on the live server, open or with keys."""
     with serving(credit, MAX_INSTANCES="100", LOG_LEVEL="error", API_KEYS=keys) as server:
-        # "Every check" takes a list of the statuses that refuse; ours has 413 in it.
+        # The check takes a list of the statuses that may reject; ours includes 413.
         config = tmp_path / "schemathesis.toml"
         config.write_text(
             "[checks.negative_data_rejection]\n"
@@ -53,8 +53,8 @@ def test_the_server_does_what_the_document_says(credit: Path, tmp_path: Path, ke
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
 
 
-def test_the_document_says_who_gets_in(credit: Path) -> None:
-    """Schemes, scopes and refusals, as the routes have them; nothing of it where all get in."""
+def test_the_document_describes_access(credit: Path) -> None:
+    """With keys the document has security schemes, scopes, 401 and 403; without keys none of it."""
     routes = {f.route.path: f.route for f in load_functions(ROOT / "functions")}
     sent = {"Authorization": f"Bearer {KEYS['all']}"}
     with serving(credit, API_KEYS=API_KEYS, RATE_LIMIT="1000/second") as server:

@@ -1,4 +1,4 @@
-"""Functions that contradict each other, or cannot be loaded, end the start in one sentence."""
+"""Functions that contradict each other or cannot be loaded stop the start with one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(folder: Path, name: str, route: str) -> Path:
 
 
 def rejected(folder: Path) -> str:
-    """Return the sentence that loading the functions of *folder* ends in."""
+    """Return the sentence that loading the functions of *folder* fails with."""
     with pytest.raises(FunctionsError) as caught:
         load_functions(folder)
     return str(caught.value)
@@ -38,7 +38,7 @@ def rejected(folder: Path) -> str:
     "second", ['"POST", "/v0/x", scope=None', '"GET", "/v0/x"', '"POST", "/v0/x/"']
 )
 def test_two_functions_with_one_path_are_rejected(tmp_path: Path, second: str) -> None:
-    """An open function must not take the place of a closed one: the sentence names both files."""
+    """Two functions may not share a path, as an open one could hide a closed one."""
     closed = write(tmp_path, "b", '"POST", "/v0/x"')
     opened = write(tmp_path, "a", second)
 
@@ -46,8 +46,8 @@ def test_two_functions_with_one_path_are_rejected(tmp_path: Path, second: str) -
     assert said.startswith(f"{closed} answers POST /v0/x, but {opened} has this path already")
 
 
-def test_a_function_cannot_take_the_path_of_the_metrics(tmp_path: Path) -> None:
-    """The dyno's own /metrics stays closed."""
+def test_a_function_cannot_take_the_path_metrics(tmp_path: Path) -> None:
+    """A function cannot replace the server's own /metrics, which is protected."""
     file = write(tmp_path, "mine", '"GET", "/metrics", scope=None')
 
     with pytest.raises(SystemExit, match=f"^canoa: {re.escape(str(file))} .* the server itself"):
@@ -55,7 +55,7 @@ def test_a_function_cannot_take_the_path_of_the_metrics(tmp_path: Path) -> None:
 
 
 def test_a_function_may_have_the_name_metrics(tmp_path: Path) -> None:
-    """A file metrics.py with a path of its own answers there, beside the dyno's /metrics."""
+    """A file metrics.py with a path of its own is served beside the server's /metrics."""
     write(tmp_path, "metrics", '"GET", "/v0/numbers", scope=None')
     client = create_app(tmp_path).test_client()
 
@@ -77,7 +77,7 @@ def test_a_function_may_have_the_name_metrics(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
-    """Whatever a file raises, one line says the file, its line and the error."""
+    """If a file raises, one line names the file, its line and the error."""
     file = tmp_path / "broken.py"
     file.write_text(text)
 
@@ -88,7 +88,7 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "dangling link", "folder"])
 def test_only_a_regular_file_is_loaded(tmp_path: Path, kind: str) -> None:
-    """A named pipe would never end, and a link may lead nowhere."""
+    """A named pipe, a dangling link and a folder are rejected."""
     file = tmp_path / "odd.py"
     if kind == "pipe":
         os.mkfifo(file)
@@ -116,8 +116,8 @@ def test_only_a_regular_file_is_loaded(tmp_path: Path, kind: str) -> None:
         ('"GET", "/x", scope=False', "the scope is False, but must be None or a word"),
     ],
 )
-def test_the_decorator_checks_what_it_is_given(tmp_path: Path, route: str, reason: str) -> None:
-    """A method, a path or a scope that no request could match ends the start."""
+def test_the_decorator_checks_its_arguments(tmp_path: Path, route: str, reason: str) -> None:
+    """A method, path or scope that no request could match stops the start."""
     file = write(tmp_path, "mine", route)
 
     assert rejected(tmp_path).startswith(f"{file}, line 4: {reason}")

@@ -1,4 +1,4 @@
-"""What the tests over versions share: how a small one comes into a location."""
+"""Fixtures of the tests over versions: how a small version is added to a location."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from training.registry.promote import make_live
 
 @pytest.fixture
 def add(credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
-    """Give a function that puts a small version into a model's location, and makes it live."""
-    monkeypatch.setattr(sys, "path", [*sys.path])  # main() adds to it
+    """Give a function that adds a small version to a model's location and makes it live."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # main() changes sys.path
     manifest = open_bundle(FolderStore(credit)).manifest
 
     def add(location: Store, version: str, *, live: bool = True) -> Bundle:

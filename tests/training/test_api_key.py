@@ -1,4 +1,4 @@
-"""`python -m training key`: what it prints is all that is needed, and is nowhere else."""
+"""`python -m training key` prints a key and its entry, and writes neither to a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.servers import serving
 
 
 def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
-    """Return the key, and the value of API_KEYS that a shell would make of the export."""
+    """Return the key, and the value of API_KEYS that a shell makes of the export."""
     assert done.returncode == 0, done.stderr
     key = done.stdout.splitlines()[0]
     [export] = re.findall(r"^ *(export API_KEYS=.*)$", done.stdout, re.MULTILINE)
@@ -23,8 +23,8 @@ def printed(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     return key, subprocess.run(shell, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_key_lets_in_what_its_entry_says(credit: Path, tmp_path: Path) -> None:
-    """A server that is given the entry takes the key; nothing was written to a file."""
+def test_a_server_accepts_the_key(credit: Path, tmp_path: Path) -> None:
+    """A server with the entry accepts the key, and no file was written."""
     key, entry = printed(run_in(tmp_path, "key", "web", "--scope", "predict"))
     with serving(credit, API_KEYS=entry) as server:
         sent = {"Authorization": f"Bearer {key}"}
@@ -48,7 +48,7 @@ def test_the_key_lets_in_what_its_entry_says(credit: Path, tmp_path: Path) -> No
 def test_the_scopes_are_in_the_entry(
     tmp_path: Path, options: list[str], scopes: set[str] | None
 ) -> None:
-    """Without a scope the key may do everything; and no two keys are alike."""
+    """Without --scope the key grants every scope, and all keys differ."""
     key, entry = printed(run_in(tmp_path, "key", "web", *options))
     other, _ = printed(run_in(tmp_path, "key", "web", *options))
     found = find_api_key(read_api_keys(entry), key)
@@ -60,13 +60,13 @@ def test_the_scopes_are_in_the_entry(
 
 
 @pytest.mark.parametrize("name", ["", "my web", "web=x", "-web", "w" * 41, "we\nb", "caf\xe9"])
-def test_a_name_that_cannot_be_said_is_refused(tmp_path: Path, name: str) -> None:
-    """It has to stand in API_KEYS and in logs."""
+def test_an_invalid_name_is_rejected(tmp_path: Path, name: str) -> None:
+    """A name must be usable in API_KEYS and in logs."""
     assert_refused(run_in(tmp_path, "key", "--", name), "cannot be called")
 
 
-def test_a_scope_that_no_function_asks_for_is_refused(tmp_path: Path) -> None:
-    """A typo would make a key that opens nothing."""
+def test_an_unknown_scope_is_rejected(tmp_path: Path) -> None:
+    """A key with a mistyped scope would open nothing."""
     assert_refused(
         run_in(tmp_path, "key", "web", "--scope", "predcit"),
         "no function asks for the scope predcit; there are explain, info, predict",

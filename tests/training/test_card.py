@@ -1,4 +1,4 @@
-"""`card` writes the page to a file, and `CARD.md` beside a project is its text."""
+"""`card` writes the page to a file, and a project's `CARD.md` is its text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.__main__ import main
 def test_card_writes_one_file(
     credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By location or by name alone, without a form or a script, and nothing is left beside it."""
+    """The model is given by location or by name; the page has neither form nor script."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").symlink_to(credit.parent)
 
@@ -30,10 +30,10 @@ def test_card_writes_one_file(
     assert {path.name for path in tmp_path.iterdir()} == {"models", "out.html", "credit.html"}
 
 
-def test_card_says_what_is_wrong(
+def test_wrong_input_is_one_sentence(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A model that is missing, and a folder that is missing: one sentence, status 2."""
+    """A missing model or folder gives one sentence and status 2."""
     for arguments in (
         [str(tmp_path / "none")],
         [str(credit), "--out", str(tmp_path / "none" / "x.html")],
@@ -42,10 +42,10 @@ def test_card_says_what_is_wrong(
         assert str(tmp_path / "none") in capsys.readouterr().err
 
 
-def test_card_md_is_the_purpose_and_no_background_is_none(
+def test_the_manifest_has_card_md_and_may_lack_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The manifest has the text of CARD.md, and --no-background leaves the rows out."""
+    """The text of CARD.md is in the manifest, and --no-background leaves the rows out."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "CARD.md").write_text("# Purpose\n\nTo test.\n")
     source = project(tmp_path)

@@ -1,4 +1,4 @@
-"""`python -m training`: what it writes, and what it says of wrong input."""
+"""`python -m training`: what it writes, and its errors about wrong input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.projects import packed, project
 from tests.helpers.servers import ROOT
 
 
-def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
+def test_train_writes_a_bundle_that_passes_check(tmp_path: Path) -> None:
     """A project of two functions becomes a bundle; on a pipe the progress is plain lines."""
     done = run_in(tmp_path, "train", "--project", project(tmp_path))
     manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
@@ -44,7 +44,7 @@ def test_train_writes_a_bundle_that_checks(tmp_path: Path) -> None:
 
 
 def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
-    """RMSE, MAE and R² next to the mean's."""
+    """RMSE, MAE and R² are shown beside those of the mean."""
     name = project(tmp_path, "target = data['a'] + 20 * data['b']", "LinearRegression()")
     assert run_in(tmp_path, "train", "--project", name).returncode == 0
     metrics = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest.metrics
@@ -54,7 +54,7 @@ def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
 
 
 def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
-    """Two runs write model.onnx byte for byte alike."""
+    """Two runs write the same bytes to model.onnx."""
     name = project(tmp_path)
     graphs = []
     for models in ("one", "two"):
@@ -64,7 +64,7 @@ def test_the_same_data_give_the_same_graph(tmp_path: Path) -> None:
     assert graphs[0] == graphs[1]
 
 
-#: What is wrong with the data → words of the message.
+#: Wrong data, and words of the error message.
 WRONG = [
     ("target[:] = 'even'", ["one class", "even"]),
     ("target = target[:-1]", ["300", "299"]),
@@ -94,8 +94,8 @@ WRONG = [
     ("change", "words"),
     [*WRONG[:6], *(pytest.param(*case, marks=pytest.mark.slow) for case in WRONG[6:])],
 )
-def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
-    """What is wrong with the data is said, and nothing is written."""
+def test_wrong_data_give_one_sentence(tmp_path: Path, change: str, words: list[str]) -> None:
+    """The error names what is wrong with the data, and nothing is written."""
     done = run_in(tmp_path, "train", "--project", project(tmp_path, change))
 
     assert_refused(done, *words)
@@ -111,13 +111,13 @@ def test_wrong_data_end_in_one_sentence(tmp_path: Path, change: str, words: list
         ("1 / 0", ["build_pipeline() failed", "ZeroDivisionError", "shop.py, line 10"]),
     ],
 )
-def test_a_pipeline_that_is_none_is_named(tmp_path: Path, model: str, words: list[str]) -> None:
-    """What build_pipeline() returned is said."""
+def test_a_wrong_pipeline_is_named(tmp_path: Path, model: str, words: list[str]) -> None:
+    """The error names what build_pipeline() returned."""
     assert_refused(run_in(tmp_path, "train", "--project", project(tmp_path, model=model)), *words)
 
 
 def test_three_rows_of_a_regression_are_enough(tmp_path: Path) -> None:
-    """A score that one held-out row cannot have is left out, not written as no number."""
+    """A score that one held-out row cannot have is left out."""
     name = project(tmp_path, "data = data[:3]; target = [1.0, 2.0, 3.0]", "LinearRegression()")
     assert run_in(tmp_path, "train", "--project", name, "--promote").returncode == 0
     manifest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
@@ -126,16 +126,16 @@ def test_three_rows_of_a_regression_are_enough(tmp_path: Path) -> None:
     assert manifest.importances.permutation is None
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """A file where the folder of models should be."""
+def test_an_unwritable_location_is_named(tmp_path: Path) -> None:
+    """The folder of models is a file."""
     (tmp_path / "models").write_text("")
 
     assert_refused(run_in(tmp_path, "train", "--project", project(tmp_path)), "models", "written")
 
 
 @pytest.mark.slow
-def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
-    """A module that is not there, or lacks a function."""
+def test_a_wrong_project_is_named(tmp_path: Path) -> None:
+    """The module is missing, or lacks a function."""
     assert_refused(run_in(tmp_path, "train", "--project", "nothing.here"), "nothing")
     (tmp_path / "half.py").write_text("def load_data(): ...")
     assert_refused(run_in(tmp_path, "train", "--project", "half"), "build_pipeline()")
@@ -146,7 +146,7 @@ def test_a_project_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
-    """A joblib file and sample rows become a bundle; that a pickle is opened is said."""
+    """A joblib file and sample rows become a bundle, with a warning that a pickle is opened."""
     packed(tmp_path)
     done = run_in(
         tmp_path,
@@ -162,8 +162,8 @@ def test_pack_serves_a_pipeline_fitted_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
-    """No such file, no such column, an empty or a doubled CSV, rubbish for a pickle."""
+def test_pack_names_what_does_not_match(tmp_path: Path) -> None:
+    """A missing file or column, an empty CSV, repeated columns and an invalid pickle are errors."""
     packed(tmp_path)
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("a,b\n")
@@ -183,8 +183,8 @@ def test_pack_says_what_does_not_fit(tmp_path: Path) -> None:
     assert_refused(pack("rubbish.joblib", "rows.csv"), "rubbish.joblib")
 
 
-def test_pack_refuses_what_is_no_table(tmp_path: Path) -> None:
-    """An archive that is none, and rows longer than the header."""
+def test_pack_rejects_broken_tables(tmp_path: Path) -> None:
+    """An invalid archive, and rows longer than the header, are rejected."""
     packed(tmp_path)
     (tmp_path / "rows.zip").write_text("a,b\n1,2\n")
     (tmp_path / "shifted.csv").write_text("a,b\n1,2,3\n3,4,5\n")
@@ -207,8 +207,8 @@ def test_pack_refuses_what_is_no_table(tmp_path: Path) -> None:
     ],
     ids=["many values", "many labels", "clusters"],
 )
-def test_pack_takes_more_tasks(tmp_path: Path, model: object, task: str) -> None:
-    """Several values or labels at once, and clusters."""
+def test_pack_accepts_more_tasks(tmp_path: Path, model: object, task: str) -> None:
+    """Several values, several labels and clusters can be packed."""
     joblib.dump(model, tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
     done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
@@ -226,8 +226,8 @@ def test_pack_takes_more_tasks(tmp_path: Path, model: object, task: str) -> None
     ],
     ids=["a class", "a dict", "a lone preprocessor"],
 )
-def test_pack_rejects_what_is_no_model(tmp_path: Path, model: object, words: str) -> None:
-    """With the lines that make a pipeline of its parts."""
+def test_pack_rejects_parts_of_a_model(tmp_path: Path, model: object, words: str) -> None:
+    """The error shows the lines that make a pipeline of the parts."""
     joblib.dump(model, tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
     done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")
@@ -237,8 +237,8 @@ def test_pack_rejects_what_is_no_model(tmp_path: Path, model: object, words: str
     assert "Traceback" not in done.stderr
 
 
-def test_pack_keeps_codes_that_are_text(tmp_path: Path) -> None:
-    """What was a string to the encoder is one to the client: 01, and a category called NA."""
+def test_pack_keeps_codes_as_text(tmp_path: Path) -> None:
+    """Codes that were strings to the encoder, such as 01 and NA, are strings to the client."""
     codes = np.array(["01", "02", "10", "NA"] * 25, dtype=object)
     data = pd.DataFrame({"b": np.arange(100.0), "code": codes})
     encode = ColumnTransformer([("code", OneHotEncoder(), ["code"])], remainder="passthrough")
@@ -258,8 +258,8 @@ def test_pack_keeps_codes_that_are_text(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_pickle_needs_is_said(tmp_path: Path) -> None:
-    """A function of the user's own: the server must have its module, and the trainer says so."""
+def test_modules_that_a_pickle_needs_are_named(tmp_path: Path) -> None:
+    """If the pickle needs the user's own module, the trainer says that the server needs it too."""
     double = "make_pipeline(FunctionTransformer(doubled), LinearRegression())"
     name = project(tmp_path, "target = data['a'] + 20 * data['b']", double)
     with (tmp_path / "shop.py").open("a") as file:
@@ -272,8 +272,8 @@ def test_what_a_pickle_needs_is_said(tmp_path: Path) -> None:
     assert "the module shop" in " ".join(done.stdout.split())
 
 
-def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:
-    """A byte off is found."""
+def test_check_rejects_a_changed_bundle(tmp_path: Path) -> None:
+    """`check` finds one wrong byte."""
     assert run_in(tmp_path, "train", "--project", project(tmp_path)).returncode == 0
     [graph] = (tmp_path / "models" / "shop").glob("*/model.onnx")
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
@@ -281,13 +281,13 @@ def test_check_refuses_a_bundle_that_was_changed(tmp_path: Path) -> None:
     assert_refused(run_in(tmp_path, "check", "models/shop"), "model.onnx", "sha256")
 
 
-def test_an_interrupt_leaves_no_half_bundle(tmp_path: Path) -> None:
-    """Ctrl-C while it works: exit 130, one line, nothing written."""
+def test_an_interrupt_leaves_no_partial_bundle(tmp_path: Path) -> None:
+    """Ctrl-C gives exit status 130 and one line, and nothing is written."""
     change = "data = pd.concat([data] * 500); target = np.tile(target, 500)"
     model = "__import__('sklearn.ensemble').ensemble.RandomForestClassifier(2000)"
     name = project(tmp_path, change, model)
     path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
-    # Started in the background, tests ignore Ctrl-C, and so would what they start.
+    # In the background tests ignore Ctrl-C, and so do the processes that they start.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "training", "train", "--project", name],

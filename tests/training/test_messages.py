@@ -1,4 +1,4 @@
-"""What `pack` and `train` say of input that is not right: one sentence, status 2, no traceback."""
+"""The errors of `pack` and `train`: one sentence, status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Give a function that runs a command in an empty folder; its status and lines."""
+    """Give a function that runs a command in an empty folder; it returns status and lines."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
 
@@ -74,7 +74,7 @@ def dumped(model: object) -> bytes:
 
 
 def assert_refused(found: tuple[int, list[str]], *words: str) -> None:
-    """Status 2, and a last line that holds the words."""
+    """Check for status 2, and a last line that contains the words."""
     status, lines = found
     assert status == 2, lines
     assert lines[-1].startswith("training: ")
@@ -96,19 +96,19 @@ with zipfile.ZipFile(ZIP, "w") as _archive:
         (ZIP.getvalue(), ["a zip archive", "unpack it"]),
         (b"<!DOCTYPE html><html>", ["a web page"]),
         (b"PAR1....", ["a Parquet file"]),
-        (b"hello, world", ["it is no pickle, or a damaged one"]),
+        (b"hello, world", ["it is not a pickle, or it is damaged"]),
         (dumped(FITTED)[:-200], ["it is cut off"]),
         (dumped(FITTED)[:40], ["it is cut off"]),
     ],
     ids=["empty", "lfs", "zip", "html", "parquet", "rubbish", "cut", "cut early"],
 )
-def test_a_file_that_is_no_pickle_is_named(pack: Run, content: bytes, words: list[str]) -> None:
-    """What was found, and what to do."""
+def test_a_file_that_is_not_a_pickle_is_named(pack: Run, content: bytes, words: list[str]) -> None:
+    """The error says what was found, and what to do."""
     assert_refused(pack(content), "model.joblib", *words)
 
 
-def test_parts_in_a_dictionary_get_the_lines_that_join_them(pack: Run) -> None:
-    """A model beside its scaler: the sentence, and five lines of Python to paste."""
+def test_parts_in_a_dictionary_get_the_lines_to_join_them(pack: Run) -> None:
+    """For a model beside its scaler the error has five lines of Python to paste."""
     status, lines = pack(dumped({"model": FITTED, "scaler": 1}))
     [said] = [line for line in lines if "holds a dict with the keys model, scaler" in line]
     after = lines[lines.index(said) + 1 :]
@@ -139,8 +139,8 @@ def test_parts_in_a_dictionary_get_the_lines_that_join_them(pack: Run) -> None:
         *("utf-16", "utf-16 without a mark", "cut"),
     ],
 )
-def test_a_file_that_is_no_csv_is_named(pack: Run, content: bytes, words: list[str]) -> None:
-    """What was found, and the line of Python that mends it."""
+def test_a_file_that_is_not_csv_is_named(pack: Run, content: bytes, words: list[str]) -> None:
+    """The error says what was found, and has the line of Python that repairs it."""
     assert_refused(pack(dumped(FITTED), content), "rows.csv", *words)
 
 
@@ -155,16 +155,16 @@ def test_a_file_that_is_no_csv_is_named(pack: Run, content: bytes, words: list[s
     ],
     ids=["with a mark", "gzip", "without a last newline", "Windows", "semicolons in text"],
 )
-def test_a_csv_that_is_right_is_taken(pack: Run, content: bytes, name: str) -> None:
-    """Also compressed, with a byte order mark, or without a last newline."""
+def test_a_valid_csv_is_accepted(pack: Run, content: bytes, name: str) -> None:
+    """A CSV may be compressed, have a byte order mark, or lack the last newline."""
     status, lines = pack(dumped(FITTED), content, name=name)
 
     assert status == 0, lines
 
 
 @pytest.mark.parametrize("classes", [("True", "False"), ("1", "0"), ("NA", "null")])
-def test_classes_that_are_texts_are_read_as_texts(pack: Run, classes: tuple[str, str]) -> None:
-    """Whatever else such a text could mean in a CSV file."""
+def test_text_classes_are_read_as_text(pack: Run, classes: tuple[str, str]) -> None:
+    """Text classes stay text, even if they look like numbers, booleans or missing values."""
     target = np.where(TARGET == "even", *classes)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(DATA, target)
     status, said = pack(dumped(model), DATA.assign(answer=target).to_csv(index=False).encode())
@@ -181,10 +181,10 @@ def test_classes_that_are_texts_are_read_as_texts(pack: Run, classes: tuple[str,
         (("yes", "no"), ("yes", ""), ["is missing in 1", "leave those rows out"]),
     ],
 )
-def test_a_target_of_another_kind_is_one_sentence(
+def test_a_target_of_another_type_is_one_sentence(
     pack: Run, classes: Any, answers: Any, words: list[str]
 ) -> None:
-    """It names the file's column, and the classes that the model knows."""
+    """The error names the column of the file, and the classes of the model."""
     model = make_pipeline(StandardScaler(), LogisticRegression())
     model.fit(DATA, np.where(TARGET == "even", *classes))
     rows = DATA.assign(answer=np.where(TARGET == "even", *answers))
@@ -195,7 +195,7 @@ def test_a_target_of_another_kind_is_one_sentence(
 
 
 def test_a_class_of_a_notebook_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its module is __main__, which is another one here: what to do is said."""
+    """The class's module is __main__, which is another module here; the error says what to do."""
     notebook = types.ModuleType("__main__")
     ratio = type("Ratio", (StandardScaler,), {"__module__": "__main__"})
     notebook.Ratio = ratio  # type: ignore[attr-defined]
@@ -210,8 +210,8 @@ def test_a_class_of_a_notebook_is_named(pack: Run, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_module_that_is_missing_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one whose version here lacks what the pickle needs."""
+def test_a_missing_module_is_named(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing module is named, and so is one whose version lacks what the pickle needs."""
     shop = types.ModuleType("shop_steps")
     shop.Doubled = type("Doubled", (StandardScaler,), {"__module__": "shop_steps"})  # type: ignore[attr-defined]
     with monkeypatch.context() as patched:
@@ -222,8 +222,8 @@ def test_a_module_that_is_missing_is_named(pack: Run, monkeypatch: pytest.Monkey
     assert_refused(pack(model), "it needs Doubled of the module shop_steps")
 
 
-def test_a_pickle_by_value_is_refused(pack: Run) -> None:
-    """Cloudpickle, as MLflow uses it, stores a lambda or a class of __main__ itself."""
+def test_a_pickle_by_value_is_rejected(pack: Run) -> None:
+    """cloudpickle, which MLflow uses, stores a lambda or a class of __main__ by value."""
     model = make_pipeline(FunctionTransformer(lambda rows: rows * 2), LogisticRegression())
     assert_refused(
         pack(cloudpickle.dumps(model.fit(DATA, TARGET))),
@@ -235,7 +235,7 @@ def test_a_pickle_by_value_is_refused(pack: Run) -> None:
 def test_another_scikit_learn_is_recorded(
     pack: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What the pickle was fitted with is in the manifest, and what that means is said once."""
+    """The manifest has the pickle's version of scikit-learn, and one warning explains it."""
     with monkeypatch.context() as patched:
         patched.setattr(sklearn.base, "__version__", "1.5.2")
         model = dumped(FITTED)
@@ -333,16 +333,16 @@ def train(run: Run) -> Run:
         ("exit()", ["cannot be imported", "SystemExit"]),
     ],
 )
-def test_an_estimator_that_raises_ends_in_one_sentence(
+def test_an_estimator_that_raises_is_one_sentence(
     train: Run, lines: str, words: list[str], tmp_path: Path
 ) -> None:
-    """Whatever it raises, wherever, and whether it can be copied or pickled."""
+    """Any exception gives one sentence, also one that cannot be copied or pickled."""
     assert_refused(train(lines), *words)
     assert not (tmp_path / "models").exists()
 
 
 def test_classes_of_two_kinds_are_one_sentence(train: Run) -> None:
-    """It names the kinds."""
+    """The error names both types."""
     lines = """
 data_alone = load_data
 def load_data():
@@ -357,8 +357,8 @@ def build_pipeline():
     assert_refused(found, "the target holds int and str; classes are of one kind only.")
 
 
-def test_warnings_are_one_line(train: Run) -> None:
-    """Said once each, without the source line that Python adds."""
+def test_warnings_take_one_line(train: Run) -> None:
+    """Each warning is printed once, without the source line that Python adds."""
     lines = "def build_pipeline():\n    return LogisticRegression(max_iter=1)"
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -374,7 +374,7 @@ def test_warnings_are_one_line(train: Run) -> None:
 def test_a_project_may_be_named_by_its_file(
     run: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, elsewhere: bool
 ) -> None:
-    """Within this folder it is the module of that path; elsewhere, of its own folder."""
+    """A file in this folder is a module of it; any other is a module of its own folder."""
     folder = tmp_path_factory.mktemp("elsewhere") if elsewhere else tmp_path / "jobs"
     folder.mkdir(exist_ok=True)
     name = f"churn_{next(_numbers)}"
@@ -386,17 +386,17 @@ def test_a_project_may_be_named_by_its_file(
     assert (tmp_path / "models" / name / "latest").exists()
 
 
-def test_a_project_file_that_is_none_is_named(run: Run, tmp_path: Path) -> None:
-    """It is not there, or has a name that no module can have."""
+def test_a_wrong_project_file_is_named(run: Run, tmp_path: Path) -> None:
+    """The file is missing, or its name is not a valid module name."""
     assert_refused(run("train", "--project", "jobs/none.py"), "jobs/none.py is not there")
     (tmp_path / "my-model.py").write_text(PROJECT)
     assert_refused(run("train", "--project", "my-model.py"), "my-model.py", "letters, digits")
 
 
-def test_a_fault_of_ours_is_one_sentence_too(
+def test_an_internal_error_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It says what was raised, and where."""
+    """The sentence says what was raised, and where."""
     monkeypatch.setattr("training.registry.versions.read_versions", lambda _: 1 / 0)
     status, lines = run("list", "--store", str(tmp_path))
 
@@ -405,13 +405,13 @@ def test_a_fault_of_ours_is_one_sentence_too(
 
 
 def test_pack_ends_with_the_command_that_serves(pack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is complete: a model over MAX_MODEL_BYTES gets a warning, and the limit that it needs."""
+    """The command is complete; a model over MAX_MODEL_BYTES gets a warning with the limit."""
     status, lines = pack(dumped(FITTED))
     assert status == 0, lines
     assert lines[lines.index("Serve it:") + 1] == "  MODEL_URI=models/x make run"
     assert not any(line.startswith("Warning:") for line in lines)
 
-    shutil.rmtree("models")  # two of the same second would have the same version
+    shutil.rmtree("models")  # two models made in one second would have the same version
     monkeypatch.setenv("MAX_MODEL_BYTES", "100")
     status, lines = pack(dumped(FITTED))
     size = open_bundle(FolderStore("models/x")).manifest.files["model.onnx"].size
@@ -425,10 +425,10 @@ def test_pack_ends_with_the_command_that_serves(pack: Run, monkeypatch: pytest.M
     ("folder", "words"),
     [(".", "which is in this folder"), ("elsewhere", "lacks the module plainly")],
 )
-def test_pack_warns_of_modules_that_a_server_needs(
+def test_pack_names_modules_that_a_server_needs(
     pack: Run, folder: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A function of one's own makes a pickle that imports its module."""
+    """A pickle with the user's own function imports its module."""
     Path("folder").mkdir()
     home = tmp_path / "folder" if folder == "." else tmp_path / folder
     home.mkdir(exist_ok=True)
@@ -448,7 +448,7 @@ def test_pack_warns_of_modules_that_a_server_needs(
 
 
 def test_pack_names_several_outputs_by_their_targets(run: Run) -> None:
-    """In the order given; each has its own figures; too few or too many are one sentence."""
+    """Outputs have the given names, each with its own figures; a wrong number is one sentence."""
     target = pd.DataFrame({0: DATA["a"] + 2 * DATA["b"], 1: DATA["b"]})
     joblib.dump(make_pipeline(StandardScaler(), LinearRegression()).fit(DATA, target), "m.joblib")
     DATA.assign(debt=target[0], age=target[1], more=1).to_csv("rows.csv", index=False)

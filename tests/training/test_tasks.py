@@ -1,4 +1,4 @@
-"""`train` for more than one target, and for none."""
+"""`train` with several targets, and with none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _number = iter(range(1000))
 def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Train:
-    """Give a function that trains a project; its status and lines."""
+    """Give a function that trains a project; it returns status and lines."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
 
@@ -58,7 +58,7 @@ def train(
 
 
 def answered() -> tuple[Manifest, dict[str, Any]]:
-    """Return the manifest of the live version, and its answer to a row."""
+    """Return the live version's manifest, and its answer to a row."""
     model = open_model(open_bundle(FolderStore("models/x"), trust=Trust(allow_pickle=True)))
     row = model.schema.decode(msgspec.json.encode({"a": 0.1, "b": -0.2}), 1)
     return model.manifest, model.predict(row.columns)[0]
@@ -77,8 +77,10 @@ def answered() -> tuple[Manifest, dict[str, Any]]:
     ],
     ids=["outliers", "clusters", "mixture"],
 )
-def test_a_project_without_a_target(model: str, task: str, fields: set[str], train: Train) -> None:
-    """It is fitted to every row and goes live; its figures say how it divides them."""
+def test_a_project_without_a_target_is_trained(
+    model: str, task: str, fields: set[str], train: Train
+) -> None:
+    """A model without a target is fitted to every row, and its figures describe the groups."""
     status, lines = train("None", model)
     assert status == 0, lines
     manifest, answer = answered()
@@ -96,12 +98,12 @@ SEVERAL = 'pd.DataFrame({"debt": data["a"] * 9, "age": data["a"] - data["b"]})'
 LABELS = 'np.column_stack([data["a"] > 0, data["b"] > data["a"]])'
 
 
-def test_several_values(train: Train) -> None:
+def test_several_values_are_trained(train: Train) -> None:
     """The target's columns name the outputs and their figures, beside the trivial model's."""
     model = "make_pipeline(StandardScaler(), LinearRegression())"
     status, lines = train(SEVERAL, model, "--promote")
     assert status == 0, lines
-    # Each output has its own findings: only one column is the target of only one.
+    # Each output has its own warnings: the column equals the target of only one output.
     assert any(line.startswith("Warning: debt: column 'a' alone predicts") for line in lines)
     manifest, answer = answered()
     found, trivial = manifest.metrics["held_out"], manifest.metrics["baseline"]
@@ -121,8 +123,8 @@ def test_several_values(train: Train) -> None:
     "model",
     ["MultiOutputClassifier(LogisticRegression())", "RandomForestClassifier(20, random_state=0)"],
 )
-def test_several_labels(model: str, train: Train) -> None:
-    """Without names of columns the outputs are y0, y1; classes have figures of probabilities."""
+def test_several_labels_are_trained(model: str, train: Train) -> None:
+    """Without column names the outputs are y0 and y1; their probabilities have figures."""
     status, lines = train(LABELS, model, "--promote")
     assert status == 0, lines
     manifest, answer = answered()
@@ -153,7 +155,7 @@ HOLD_OUT = "def hold_out(data): return data['a'].to_numpy() > 1"
         ("np.empty((400, 0))", "LinearRegression()", [], ["shape (400, 0)"]),
     ],
 )
-def test_what_makes_no_sense_for_a_task_ends_in_one_sentence(
+def test_invalid_options_for_a_task_give_one_sentence(
     target: str, model: str, options: list[str], words: list[str], train: Train
 ) -> None:
     """Status 2, and the sentence says what to do."""

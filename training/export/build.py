@@ -207,7 +207,7 @@ def _example(model: Model, columns: list[list[Any]]) -> Example:
     """
     Make an instance of medians and of the commonest values, and score it as a client would.
 
-    It is no row of the training data. Where the pipeline rejects it, the first row it takes is it.
+    It is not a training row. If the pipeline rejects it, the first row that it accepts is used.
     """
     features = model.manifest.features
     made = [_usual(column, feature) for column, feature in zip(columns, features, strict=True)]

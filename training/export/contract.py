@@ -41,14 +41,14 @@ class Use:
         return self.categories is None and not (self.text or self.imputed or self.read)
 
     def encode(self, categories: Any) -> None:
-        """Take in what an encoder knows of it."""
+        """Add the categories that an encoder knows."""
         known = self.categories or []
         plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
         self.categories = list(dict.fromkeys([*known, *(v for v in plain if not _is_gap(v))]))
 
 
 def read_uses(pipeline: Any, columns: int) -> list[Use]:
-    """Say what *pipeline* does with each of its *columns*, by place."""
+    """Return what *pipeline* does with each of its *columns*, by index."""
     uses = [Use() for _ in range(columns)]
     _step(best_of(pipeline), list(range(columns)), uses)
     return uses
@@ -74,7 +74,7 @@ _Places = list[int | None]
 
 
 def _step(step: Any, places: _Places, uses: list[Use]) -> _Places:
-    """Take in one step; which features its outputs still are, None for what is computed."""
+    """Read one step; return the feature that each output still is, None if it is computed."""
     step = best_of(step)
     for kinds, reader in _READERS:
         if isinstance(step, kinds):

@@ -34,7 +34,7 @@ from training.export.walk import best_of, classes_of, task_of, walk
 
 __all__ = ["draft_manifest", "own_modules"]
 
-#: What the server has, given scikit-learn.
+#: The modules of a server that has scikit-learn.
 _GIVEN = {"joblib", "numpy", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}
 
 
@@ -57,11 +57,11 @@ def draft_manifest(
     at its default.
 
     Raises:
-        TrainingError: The pipeline is none that can be served.
+        TrainingError: The pipeline cannot be served.
     """
     task = task_of(pipeline)
     if task is None:
-        raise TrainingError(f"a {type(pipeline).__name__} is no model that can be served.")
+        raise TrainingError(f"a {type(pipeline).__name__} cannot be served as a model.")
     several = _outputs(pipeline, task, rows, outputs)
     classes = None if several else classes_of(pipeline)
     if task == "clustering":
@@ -95,7 +95,7 @@ def draft_manifest(
 
 
 def _outputs(pipeline: Any, task: Task, rows: Any, names: Sequence[str]) -> list[Output]:
-    """Describe what is predicted at once, if that is several things."""
+    """Describe the outputs, if the model has several."""
     shape = np.shape(pipeline.predict(rows))
     if len(shape) < 2 or shape[1] == 1:
         return []
@@ -135,7 +135,7 @@ def own_modules(pipeline: Any) -> list[str]:
         if operation.name == "GLOBAL"
     }
     return sorted(
-        # Of Cython's some are called "_loss", and are found all the same.
+        # Some modules of Cython are called "_loss", and are found as well.
         name
         for name in named
         if name.partition(".")[0] not in _GIVEN and not name.startswith("_")
@@ -148,7 +148,7 @@ def _label(value: Any) -> Label:
         plain = int(plain)
     if not isinstance(plain, bool | int | str) or _is_huge(plain):
         raise TrainingError(
-            f"the target holds {plain!r}; a class is a string, a whole number or a boolean."
+            f"the target holds {plain!r}; a class is a string, an integer or a boolean."
         )
     if isinstance(plain, str):
         check_text("the target's classes", [plain])
@@ -156,7 +156,7 @@ def _label(value: Any) -> Label:
 
 
 def _is_huge(value: Any) -> bool:
-    """Whether JSON's readers would lose digits of a whole number."""
+    """Whether JSON's readers would lose digits of an integer."""
     return isinstance(value, int) and abs(value) > 2**53
 
 

@@ -59,7 +59,7 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     data = data.set_axis([str(name) for name in data.columns], axis="columns")
     if not data.columns.is_unique:
         twice = sorted(set(data.columns[data.columns.duplicated()]))
-        raise TrainingError(f"column names must differ, but {', '.join(twice)} stands there twice.")
+        raise TrainingError(f"column names must differ, but {', '.join(twice)} appears twice.")
     return data, named
 
 
@@ -147,7 +147,7 @@ def _dtype(column: pd.Series[Any]) -> str:
 
 
 def _is_code(dtype: str, use: Use) -> bool:
-    """Whether a column holds whole numbers that encoders alone read, and enumerate."""
+    """Whether a column holds integers that encoders alone read, and enumerate."""
     if not use.categories or use.text or use.imputed or use.read:
         return False
     return dtype.startswith(("int", "uint")) and all(type(v) is int for v in use.categories)
@@ -175,7 +175,7 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
 
 def check_text(what: str, texts: Iterable[str]) -> None:
     """
-    See that *texts* can be sent as UTF-8.
+    Check that *texts* can be sent as UTF-8.
 
     Raises:
         TrainingError: One holds half a surrogate pair, as text decoded by "surrogateescape" does.
@@ -184,7 +184,7 @@ def check_text(what: str, texts: Iterable[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise TrainingError(f"{what} hold {text!r}, which is no Unicode text.") from error
+            raise TrainingError(f"{what} hold {text!r}, which is not Unicode text.") from error
 
 
 def _plain(column: pd.Series[Any], feature: Feature) -> list[Any]:

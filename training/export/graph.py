@@ -200,15 +200,15 @@ class Graph:
         self, table: Table, *, gaps: bool = False, float32: bool = False, most: float = FLOAT64_MAX
     ) -> str:
         """
-        Return the matrix of *table*, for a step that refuses numbers that are infinite or missing.
+        Return the matrix of *table*, for a step that rejects numbers that are infinite or missing.
 
-        A row that the step refuses gets no finite answer. Where a number is a linear function of
+        A row that the step rejects gets no finite answer. Where a number is a linear function of
         one feature, that feature gets a limit in the contract instead.
 
         Args:
             table: Columns of numbers.
             gaps: Whether the step takes missing numbers.
-            float32: Whether the step refuses what float32 cannot hold, too.
+            float32: Whether the step also rejects what float32 cannot hold.
             most: The largest magnitude that the step can tell apart from others.
         """
         matrix = self.matrix(table)
@@ -241,7 +241,7 @@ class Graph:
         return True
 
     def spread(self, numbers: int) -> None:
-        """Note that a row takes so many numbers in one tensor."""
+        """Note that a row takes this many numbers in one tensor."""
         self.row_size = max(self.row_size, numbers)
 
     def _element(self, feature: int) -> int:

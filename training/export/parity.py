@@ -134,14 +134,14 @@ class _Comparison:
     def _judge_refused(
         self, around: list[list[Any]], places: Sequence[int | None], answered: set[int]
     ) -> str | None:
-        """Where the pipeline has no answer, the graph must have none either."""
+        """Check that the graph has no answer where the pipeline has none."""
         for i in range(len(around[0])):
             if i in answered:
                 continue
             found = self._graph_scores(take(around, [i]))
             if not isinstance(found, str) and np.isfinite(_matrix(found)).all():
                 row = self._value(around, places, i)
-                return f"the graph answers rows that the pipeline refuses; for example {row}"
+                return f"the graph answers rows that the pipeline rejects; for example {row}"
         return None
 
     def _judge_boundaries(self, random: np.random.Generator) -> tuple[str | None, int]:
@@ -157,7 +157,7 @@ class _Comparison:
                 self.tolerance,
                 random,
             )
-        except ValueError:  # the pipeline refuses rows between training's own
+        except ValueError:  # the pipeline rejects rows between training's own
             return None, 0
         if not low:
             return None, 0

@@ -1,4 +1,4 @@
-"""What of a pipeline can only be found out by trying it."""
+"""Finds out by trying a pipeline what its attributes do not tell."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def probe_pipeline(draft: Manifest, pipeline: Any, data: Any, columns: list[list
 def _label_rule(
     draft: Manifest, pipeline: Any, columns: list[list[Any]]
 ) -> Literal["argmax", "model"]:
-    """Say "argmax" only of scikit-learn's own classifiers, and where it is seen to hold."""
+    """Return "argmax" only for scikit-learn's own classifiers, and only if a trial confirms it."""
     if not draft.has_probabilities:
         return "argmax"
     for _, estimator in walk(pipeline):
@@ -68,7 +68,7 @@ def _label_rule(
     for rows in (columns, around):
         try:
             scores = model.score(rows)
-        except (ValueError, ArithmeticError):  # it does not take such rows: nothing to compare
+        except (ValueError, ArithmeticError):  # it rejects such rows: nothing to compare
             continue
         if np.argmax(np.asarray(scores.probabilities), axis=1).tolist() != scores.values:
             return "model"
@@ -81,7 +81,7 @@ def _accept_unseen(
     """Try a category never seen in each column, and a gap: does the pipeline answer?"""
     engine = SklearnEngine(draft, pipeline)
     first = take(columns, [0])
-    # An encoder that knows no gap takes one for a category; that is no reason to ask for it.
+    # An encoder without gaps treats null as an unseen category, so null is not tried there.
     gaps = [
         j
         for j, feature in enumerate(draft.features)
@@ -111,7 +111,7 @@ def _answers(engine: SklearnEngine, row: list[list[Any]], j: int, value: Any) ->
 def _is_answered(engine: SklearnEngine, row: list[list[Any]]) -> bool:
     try:
         scores = engine.score(row)
-    except Exception:  # whatever it raises, it does not take the value
+    except Exception:  # any exception means that it rejects the value
         return False
     answers = (p.values if p.probabilities is None else p.probabilities for p in scores.parts)
     return all(np.isfinite(np.asarray(answer, dtype=np.float64)).all() for answer in answers)

@@ -45,7 +45,7 @@ def classes_of(model: Any) -> Any:
 
 
 def task_of(model: Any) -> Task | None:
-    """Say what a fitted *model* is for; None where it is for nothing that can be served."""
+    """Return the task of a fitted *model*; None if it cannot be served."""
     if is_outlier_detector(model):
         return "outliers" if hasattr(model, "decision_function") else None
     last = best_of(model)

@@ -24,7 +24,7 @@ def pick_background(model: Model, columns: list[list[Any]]) -> bytes | None:
         columns: The training rows: one list of n values per feature.
 
     Returns:
-        The file's content; None if the model refuses the rows, or has no number to explain.
+        The file's content; None if the model rejects the rows, or has no number to explain.
     """
     count = len(columns[0])
     drawn = random.Random(SEED).sample(range(count), min(count, BACKGROUND_ROWS))  # noqa: S311

@@ -14,7 +14,7 @@ _BINS = 10
 
 
 class Bin(NamedTuple):
-    """The rows whose probability lies between two bounds."""
+    """The rows with a probability between two bounds."""
 
     low: float
     high: float

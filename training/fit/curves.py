@@ -85,7 +85,7 @@ def _shape(feature: Feature, column: list[Any]) -> Shape:
 
 
 def _curve(x: Any, y: Any) -> Curve:
-    """Keep at most so many points, the first and the last among them."""
+    """Keep a limited number of points, including the first and the last."""
     kept = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
     return Curve(_rounded(x[kept]), _rounded(y[kept]))
 
@@ -97,7 +97,7 @@ def _tenths(x: Any, y: Any) -> Curve:
 
 
 def _histogram(values: Any) -> Histogram | None:
-    """Count values between the 1st and 99th percentile; what lies outside counts at the ends."""
+    """Count values between the 1st and 99th percentile; those outside count at the ends."""
     low, high = np.quantile(values, [0.01, 0.99], method="nearest")
     if not (np.isfinite(high - low) and high - low > np.finfo(float).tiny):
         return None

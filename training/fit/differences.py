@@ -14,7 +14,7 @@ __all__ = ["Where", "differing", "where_they_differ"]
 
 #: A difference of values below this, relative to the value, is rounding.
 _ROUNDING = 1e-5
-#: A number is cut into so many groups of equal size; of a category so many are looked at.
+#: How many groups of equal size a number is cut into, and how many categories are examined.
 _PARTS, _CATEGORIES = 5, 10
 _MOST = 5
 

@@ -46,7 +46,7 @@ ERRORS = ("log_loss", "rmse", "mae")
 
 
 class Answers(NamedTuple):
-    """What a model said about n rows."""
+    """A model's answers for n rows."""
 
     #: Labels or values, shape (n,).
     predicted: Any
@@ -108,7 +108,7 @@ def draws(target: Any, answers: Answers) -> Draws:
 
 
 def intervals(target: Any, answers: Answers) -> dict[str, list[float]]:
-    """Return, by figure, the two ends between which it lies with 95 % confidence."""
+    """Return the ends of the 95 % interval of each figure."""
     found = {name: interval(values) for name, values in draws(target, answers).items()}
     return {name: list(ends) for name, ends in found.items() if ends is not None}
 

@@ -1,4 +1,4 @@
-"""Input files that are not what they seem: the sentence says what was found, and what is right."""
+"""Checks of input files: an error says what was found, and what would be right."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_content(path: Path) -> bytes:
 
 def check_csv(path: Path) -> None:
     """
-    See that a file is CSV as `pack` reads it: in UTF-8, with commas, and no blanks after them.
+    Check that a file is CSV as `pack` reads it: in UTF-8, with commas, and no blanks after them.
 
     Raises:
         TrainingError: It is not; the sentence gives the line of Python that mends it.
@@ -71,7 +71,7 @@ def check_csv(path: Path) -> None:
     for separator, what in _SEPARATORS.items():
         if len(first) == 1 and separator in line:
             raise TrainingError(
-                f"{path} has {what} between its columns, and commas are right; "
+                f"{path} has {what} between its columns instead of commas; "
                 f"{_mend(path, f'sep={separator!r}')}."
             )
     filled = [row for row in rest if len(row) > 1]
@@ -86,7 +86,7 @@ def check_csv(path: Path) -> None:
 def _check_encoding(path: Path, head: bytes) -> None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:1000]:
         mended = _mend(path, "encoding='utf-16'")
-        raise TrainingError(f"{path} is in UTF-16, and UTF-8 is right; {mended}.")
+        raise TrainingError(f"{path} is in UTF-16 instead of UTF-8; {mended}.")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -128,4 +128,4 @@ def _begins_blank(row: list[str]) -> bool:
 
 
 def _mend(path: Path, option: str) -> str:
-    return f"pandas.read_csv({path.name!r}, {option}).to_csv({path.name!r}, index=False) mends it"
+    return f"pandas.read_csv({path.name!r}, {option}).to_csv({path.name!r}, index=False) repairs it"

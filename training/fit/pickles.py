@@ -30,7 +30,7 @@ def open_pickle(path: Path) -> tuple[Any, str | None]:
         What it holds, and the scikit-learn that wrote it, if it was another one than this.
 
     Raises:
-        TrainingError: It cannot be opened; the sentence says what was found, and what is right.
+        TrainingError: It cannot be opened; the error says what was found, and what would be right.
     """
     check_content(path)
     try:
@@ -49,7 +49,7 @@ def open_pickle(path: Path) -> tuple[Any, str | None]:
 
 def check_pickles(pipeline: Any) -> None:
     """
-    See that *pipeline* can be pickled, and that a server could open the pickle.
+    Check that *pipeline* can be pickled, and that a server could open the pickle.
 
     Raises:
         TrainingError: A step holds a lambda, a function within a function, or a class of __main__.
@@ -76,7 +76,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, EOFError) or _CUT.search(text):
         return "it is cut off; copy or save it again"
     if isinstance(error, pickle.UnpicklingError | KeyError | UnicodeDecodeError):
-        return f"it is no pickle, or a damaged one ({describe(error)}); joblib.dump() writes one"
+        return f"it is not a pickle, or it is damaged ({describe(error)}); joblib.dump() writes one"
     return describe(error)
 
 

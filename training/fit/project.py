@@ -38,7 +38,7 @@ __all__ = [
 #: In characters: the manifest is read at every cold start.
 _LONGEST_PURPOSE = 5000
 
-#: What a pipeline may be: scikit-learn's own questions, and what they do not know.
+#: What a pipeline may be: scikit-learn's own checks, and two classes that they do not cover.
 _KINDS = (is_classifier, is_regressor, is_clusterer, is_outlier_detector)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 
@@ -56,7 +56,7 @@ def import_project(project: str) -> ModuleType:
     name = _module_name(project)
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # the import below says it better
+    except (ImportError, ValueError):  # the import below has a better error
         spec = None
     with blame(f"the project {project} cannot be imported", spec.origin if spec else None):
         module = importlib.import_module(name)
@@ -170,7 +170,7 @@ def read_target(target: Any, rows: int) -> np.ndarray[Any, Any]:
 
 def check_target(target: Any, *, regression: bool) -> None:
     """
-    See that a model can learn from *target*, shape (n,).
+    Check that a model can learn from *target*, shape (n,).
 
     Raises:
         TrainingError: It is not of the model's kind, or has too few classes or rows of one.
@@ -239,7 +239,7 @@ def _check_classes(target: Any) -> None:
     if str in kinds and len(kinds) > 1:
         names = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise TrainingError(f"the target holds {names}; classes are of one kind only.")
-    with blame("the target must hold strings, whole numbers or booleans, and one kind only"):
+    with blame("the target must hold strings, integers or booleans, and one kind only"):
         classes, counts = np.unique(target, return_counts=True)
     if np.issubdtype(classes.dtype, np.floating) and (classes != np.floor(classes)).any():
         raise TrainingError(

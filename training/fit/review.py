@@ -26,7 +26,7 @@ _FEW_ROWS, _FEW_OF_A_CLASS = 200, 20
 _NEARLY_ALL = 0.95
 #: A feature that alone reaches this balanced accuracy, or this R² or rank correlation, is a leak.
 _LEAK, _LEAK_VALUES = 0.99, 0.999
-#: The search for leaks looks at so many rows times columns, and so many rows.
+#: The search for leaks looks at this many rows times columns, and at this many rows.
 _WORK, _ROWS = 2_000_000, 20_000
 #: Of the held-out rows, the share that may also stand among the training rows.
 _TWINS = 0.01
@@ -74,7 +74,7 @@ def review_rows(frame: pd.DataFrame) -> list[str]:
 
 def _few_rows(target: Any, *, regression: bool) -> Iterator[str]:
     if len(target) < _FEW_ROWS:
-        yield f"there are only {len(target)} rows: figures of so few are chance."
+        yield f"there are only {len(target)} rows: figures on so few are chance."
     elif not regression:
         classes, counts = np.unique(target, return_counts=True)
         if counts.min() < _FEW_OF_A_CLASS:

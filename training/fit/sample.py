@@ -38,12 +38,12 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
             warnings.simplefilter("error", pd.errors.ParserWarning)
             rows = pd.read_csv(
                 sample,
-                index_col=False,  # a row longer than the header is wrong, and no reason to shift
+                index_col=False,  # a row longer than the header is an error, not an index
                 dtype={name: str for name in header if name in strings},
                 keep_default_na=False,
                 na_values=missing,
             )
-    except Exception as error:  # pandas, and what unpacks archives for it, raise what they like
+    except Exception as error:  # pandas and its decompressors raise any exception
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise TrainingError(f"{sample} cannot be read as CSV: {reason}.") from error
     twice = sorted({str(name) for name in header if header.count(name) > 1})

@@ -72,7 +72,7 @@ def _signatures(bundle: Bundle) -> list[str]:
         elif is_valid(trusted[signer], content, bundle.raw):
             judged = "verified"
         else:
-            judged = "and the signature does not fit"
+            judged = "but the signature does not match"
         lines.append(f"signed by {signer}, {judged}")
     return lines or ["not signed"]
 

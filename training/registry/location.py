@@ -49,6 +49,6 @@ def check_name(name: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise TrainingError(
-            f"{name!r} is no model name: use letters, digits, '_', '.' and '-', at most 64."
+            f"{name!r} is not a model name: use letters, digits, '_', '.' and '-', at most 64."
         )
     return name

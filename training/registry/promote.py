@@ -104,12 +104,12 @@ def _is_pruned(location: Store) -> bool:
 def _verify(model: Store, version: str, trust: Trust) -> str:
     """Check that the version is there and whole; return the model's name."""
     if not re.search(NAME, version):
-        raise TrainingError(f"{version!r} is no version's name; the command list shows them.")
+        raise TrainingError(f"{version!r} is not a version's name; `list` shows the versions.")
     try:
         bundle = Bundle(model.at(version), trust=trust)
     except ObjectMissing as error:
         raise TrainingError(
-            f"there is no version {version} in {model}; the command list shows those there are."
+            f"there is no version {version} in {model}; `list` shows the versions."
         ) from error
     if bundle.manifest.version != version:
         raise TrainingError(f"{model.at(version)} holds version {bundle.manifest.version}.")

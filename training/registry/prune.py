@@ -38,12 +38,12 @@ def prune(uri: str, keep: int, *, dry_run: bool) -> None:
     live = find_live(model)
     if live is None:
         raise TrainingError(
-            f"no version is live in {model}, so it is not known which must stay; "
-            f"name it first: {how_to_promote('VERSION', model)}"
+            f"no version is live in {model}, so the versions that must stay are unknown; "
+            f"promote one first: {how_to_promote('VERSION', model)}"
         )
     kept = {*whole[:keep], *_in_use(live)}
     old = [v for v in versions if v.struck or (v.manifest and v.name not in kept)]
-    with on_interrupt("prune again, and it goes on where it was"):
+    with on_interrupt("prune again to continue"):
         gone = [version for version in old if dry_run or _delete(model, version.name)]
     _show(gone, len(versions) - len(gone), dry_run=dry_run)
     say(*(f"{v.name} is left: {v.fault}" for v in versions if v.manifest is None))

@@ -38,7 +38,7 @@ def publish(source: str, to: str, trust: Trust, *, promote: bool = True) -> None
     name, version = bundle.manifest.name, bundle.manifest.version
     model = open_location(to).at(name)
     live = find_live(model)
-    with on_interrupt("publish again, and it goes on where it was"):
+    with on_interrupt("publish again to continue"):
         upload(bundle, model)
         if live is not None and live.version == version:
             now = find_live(model)

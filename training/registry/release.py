@@ -1,4 +1,4 @@
-"""What follows once a version is written: the gate, the store, and whether it goes live."""
+"""The steps after a version is written: the gate, the store, and whether it goes live."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _release(path: Path, held: HeldOut | None, warnings: Sequence[str], wish: Wi
     stays = f"{seen.version} stays live" if seen else "none is live"
     why = " because of the warnings" if met else ""
     say(
-        f"{version} was not promoted{why}; {stays} in {model}. To promote it all the same:",
+        f"{version} was not promoted{why}; {stays} in {model}. To promote it anyway:",
         f"  {how_to_promote(version, model)}",
     )
     return False

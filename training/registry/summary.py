@@ -20,7 +20,7 @@ __all__ = ["measured_on", "own_figures", "show_bundle"]
 
 def show_bundle(path: Path, found: Comparison | None = None) -> None:
     """
-    Print what came out: figures beside those of other models, the engine and why, the files.
+    Print the result: figures beside those of other models, the engine and why, the files.
 
     Args:
         path: The bundle's folder.

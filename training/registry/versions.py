@@ -28,7 +28,7 @@ STRUCK = b"deleted by prune\n"
 
 _AT_ONCE = 16
 
-#: At most so many figures; the width of one on a terminal, and of all else.
+#: The most figures; the width of one on a terminal, and of everything else.
 _FIGURES, _FIGURE, _OTHERS = 3, 15, 73
 
 
@@ -77,7 +77,7 @@ def list_versions(uri: str) -> None:
 
 def read_versions(model: Store) -> list[Version]:
     """
-    Read what lies in *model*, newest first, and last what cannot be read.
+    Read the versions in *model*, newest first, and last those that cannot be read.
 
     Raises:
         TrainingError: There is no version, or *model* is one itself.
@@ -88,9 +88,7 @@ def read_versions(model: Store) -> list[Version]:
     except ObjectMissing:
         names = []
     if MANIFEST_FILE in names:
-        raise TrainingError(
-            f"{model} is one version; the model's location, one level up, is meant."
-        )
+        raise TrainingError(f"{model} is one version; use the model's location, one level up.")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(filter(None, pool.map(lambda name: _read(model, name), names)))
     if not found:

@@ -1,1 +1,1 @@
-"""Scores what lies in files: files in, files out, on one machine or on a cluster."""
+"""Scores files: files in, files out, on one machine or on a cluster."""

@@ -74,10 +74,10 @@ def _share(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= (share := float(text)) <= 1:
             return share
-    raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
 
 
 def _workers(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
     return int(text)

@@ -1,4 +1,4 @@
-"""The files to score: listed once, pinned by size and tag, and opened where they lie."""
+"""The files to score: listed once, pinned by size and tag, and opened in their location."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def open_input(file: Input) -> pa.NativeFile:
     Open a file for reads anywhere in it.
 
     Raises:
-        TrainingError: It is not the file any more that it was when the run began.
+        TrainingError: The file has changed since the run began.
         BundleError: The bucket fails.
     """
     if is_remote(file.root):
@@ -125,7 +125,7 @@ class _Reader(io.RawIOBase):
 def _bucket(location: Store) -> BucketStore:
     from serving.stores.bucket import BucketStore
 
-    assert isinstance(location, BucketStore)  # noqa: S101  # is_remote said so
+    assert isinstance(location, BucketStore)  # noqa: S101  # is_remote checked it
     return location
 
 

@@ -1,4 +1,4 @@
-"""What a worker does: score one part, or one CSV file, and write each part whole."""
+"""A worker's task: score one part, or one CSV file, and write each part whole."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class _Cut:
     def take(self, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield batches of *rows* rows together, or of all that are left."""
         while rows and not self.is_empty():
-            assert self._left is not None  # noqa: S101  # is_empty saw to it
+            assert self._left is not None  # noqa: S101  # is_empty checked it
             batch = self._left.slice(0, rows)
             self._left = self._left.slice(batch.num_rows)
             rows -= batch.num_rows

@@ -1,4 +1,4 @@
-"""What a run does: decided once, written to `_STARTED`, and read from there by whoever goes on."""
+"""The plan of a run: made once, written to `_STARTED`, and read again when the run continues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIMIT = 256 * 1024 * 1024
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What was typed, and what another run to the same destination must repeat."""
+    """The options, which another run to the same destination must repeat."""
 
     model: str
     source: str
@@ -92,7 +92,7 @@ def find_plan(destination: Store) -> Plan | None:
     except ObjectMissing:
         return None
     except msgspec.MsgspecError as error:
-        raise TrainingError(f"{destination.at(STARTED)} is no plan: {error}.") from error
+        raise TrainingError(f"{destination.at(STARTED)} is not a plan: {error}.") from error
 
 
 def check_options(destination: Store, plan: Plan, options: Options) -> None:

@@ -80,7 +80,7 @@ def score(
     )
     parts: list[Part] = []
     with (
-        on_interrupt("the parts that are written stay; type the same command to go on"),
+        on_interrupt("the parts that are written stay; run the same command to continue"),
         progress(sum(task.size for task in tasks), len(tasks)) as report,
         _engine(engine, scheduler, workers) as parallel,
     ):
@@ -128,7 +128,7 @@ def _engine(name: str, scheduler: str | None, workers: int | None) -> Iterator[j
             yield joblib.Parallel(n_jobs=workers or joblib.cpu_count(), backend="loky", **options)
         except joblib.externals.loky.process_executor.TerminatedWorkerError as error:
             raise TrainingError(
-                "a worker was ended, perhaps for want of memory; type the same command to go on."
+                "a worker was killed, perhaps for lack of memory; run the same command to continue."
             ) from error
         return
     try:

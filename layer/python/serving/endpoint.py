@@ -1,4 +1,4 @@
-"""`@endpoint`: everything that stands around a function.
+"""`@endpoint`: everything around a function.
 
 It checks the method, the key, the size and the type of a request, and it writes the request id,
 errors, CORS headers and the log line. A function only returns its answer.
@@ -56,7 +56,7 @@ def endpoint(
         method: The one method that it answers, besides OPTIONS (and HEAD, for GET).
         path: Its path among other functions. On a platform that gives every function an address of
             its own, any path reaches it.
-        scope: What a caller's key must allow, in small letters. None lets everybody in.
+        scope: What a caller's key must allow, in small letters. None lets anyone in.
         body: The type of the JSON body, for /openapi.json; a msgspec type.
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.
@@ -92,7 +92,7 @@ def respond(
     """
     Answer *request* through *handler*. Raises nothing.
 
-    Without a *route* any method is accepted, from everybody.
+    Without a *route*, any method is accepted from anyone.
     """
     method = request.method if request.method in _METHODS else "other"
     with request_span(method, route.path if route else None, request.headers):
@@ -145,7 +145,7 @@ def _respond(
             body = _encode(route.locked, None, headers)
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
-    except (Exception, SystemExit) as error:  # whatever it is, no traceback reaches a client
+    except (Exception, SystemExit) as error:  # no traceback reaches a client
         status, body = 500, _problem(InternalError(_SORRY), headers)
         failure = describe(error)
     seconds = time.perf_counter() - started

@@ -93,7 +93,7 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
     title: ClassVar[str]
     #: Of the line in the log, below status 500.
     level: ClassVar[str] = "info"
-    #: Which version refused; only for the log.
+    #: The version that rejected the request; only for the log.
     model_version: str | None = None
 
     def __init__(
@@ -112,24 +112,24 @@ class Problem(CanoaError):  # noqa: N818  # RFC 9457's own name
 
 
 class Malformed(Problem):
-    """The body is no JSON, or no CSV where that is taken."""
+    """The body is not JSON, or not CSV if it should be."""
 
     status, code, title = 400, "malformed-body", "The body cannot be read"
 
 
 class BadRequest(Problem):
-    """What came is no HTTP."""
+    """The request is not valid HTTP."""
 
     status, code, title = 400, "bad-request", "The request is not valid HTTP"
 
 
 class Unauthorized(Problem):
-    """Nobody is known by what was sent, or nothing was. The client is not told why."""
+    """The credentials are missing or not valid. Only the log says why."""
 
     status, code, title = 401, "unauthorized", "A valid key or token is needed"
 
     def __init__(self, reason: str, *, sent: bool = True) -> None:
-        """*sent* says whether there was a key or a token at all: RFC 6750 tells the two apart."""
+        """*sent* says whether there was a key or a token at all: RFC 6750 distinguishes this."""
         super().__init__(
             "The key or token that was sent is not valid."
             if sent
@@ -146,7 +146,7 @@ class Forbidden(Problem):
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"It needs the scope {scope}.",
+            f"This request needs the scope {scope}.",
             headers={
                 "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
             },
@@ -158,7 +158,7 @@ _CHALLENGE = 'Bearer realm="canoa"'
 
 
 class UnknownEvent(BadRequest):
-    """What invoked the function is nothing that brings a request."""
+    """The event that invoked the function is not an HTTP request."""
 
     level = "warning"
 
@@ -178,7 +178,7 @@ class MethodNotAllowed(Problem):
 class RequestTimeout(Problem):
     """The client took too long to send its request."""
 
-    status, code, title = 408, "request-timeout", "The request came too slowly"
+    status, code, title = 408, "request-timeout", "The request arrived too slowly"
 
 
 class TooLarge(Problem):
@@ -196,13 +196,13 @@ class UriTooLong(Problem):
 class UnsupportedMedia(Problem):
     """The body is declared to be of a type that is not taken."""
 
-    status, code, title = 415, "unsupported-media-type", "The content type is not taken"
+    status, code, title = 415, "unsupported-media-type", "The content type is not accepted"
 
 
 class InvalidBody(Problem):
     """The body is JSON, but not what the function takes."""
 
-    status, code, title = 422, "invalid-body", "The body does not fit"
+    status, code, title = 422, "invalid-body", "The body is not valid"
 
 
 class InvalidInstances(Problem):
@@ -214,7 +214,7 @@ class InvalidInstances(Problem):
 class InvalidQuery(Problem):
     """A parameter of the query string has no meaning for this model."""
 
-    status, code, title = 422, "invalid-query", "The query string does not fit"
+    status, code, title = 422, "invalid-query", "The query string is not valid"
 
 
 class NotExplainable(Problem):
@@ -226,11 +226,11 @@ class NotExplainable(Problem):
 class TooManyRequests(Problem):
     """The caller has used up what the rate limit allows."""
 
-    status, code, title = 429, "too-many-requests", "Too many requests came from here"
+    status, code, title = 429, "too-many-requests", "Too many requests"
 
     def __init__(self, seconds: int) -> None:
         super().__init__(
-            f"The next is taken in {seconds} s.", headers={"Retry-After": str(seconds)}
+            f"The next request is accepted in {seconds} s.", headers={"Retry-After": str(seconds)}
         )
 
 
@@ -241,7 +241,7 @@ class HeadersTooLarge(Problem):
 
 
 class InternalError(Problem):
-    """A fault of ours. The text is constant; the log has the rest, under the request id."""
+    """A fault of the server. The text is constant; the log has the rest, under the request id."""
 
     status, code, title = 500, "internal-error", "Something went wrong on our side"
 
@@ -261,11 +261,11 @@ class KeysUnavailable(Problem):
         super().__init__(
             "The token cannot be verified at the moment.",
             headers={"Retry-After": str(retry_seconds)},
-            reason="the identity provider's keys are not there yet",
+            reason="the identity provider's keys were not fetched yet",
         )
 
 
 class Overloaded(Problem):
-    """More is under way than this process has room for."""
+    """This process has no room for another request."""
 
-    status, code, title = 503, "overloaded", "Too much is under way"
+    status, code, title = 503, "overloaded", "The server is overloaded"

@@ -107,9 +107,9 @@ def _operation(
                 {"name": name, "in": "query", "schema": kind}
                 for name, kind in route.body.query(manifest).items()
             ]
-            _refuse(operation, "404")  # there may be nothing to answer the question with
+            _refuse(operation, "404")  # the model may have no explainer
         # One form is described: generators of clients cannot choose between several.
-        others = "".join(f" {media} is taken too." for media in route.media if media != JSON)
+        others = "".join(f" {media} is accepted too." for media in route.media if media != JSON)
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {settings.max_body_bytes} bytes of UTF-8.{others}",
@@ -120,7 +120,7 @@ def _operation(
 
 
 def _plain(schema: Any) -> Any:
-    """Leave out of a schema by msgspec what generators of clients cannot read."""
+    """Remove from a schema by msgspec what generators of clients cannot read."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):

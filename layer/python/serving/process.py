@@ -60,7 +60,7 @@ class Process:
         """
         # A Unix socket's address is a path; a proxy may stand before it.
         hosts = [address[0] if isinstance(address, tuple) else "" for address in addresses]
-        # None are known where each worker opens its own (--reuse-port).
+        # With --reuse-port each worker opens its own sockets, and none are known here.
         on_loopback = bool(hosts) and all(map(_is_loopback, hosts))
         if not on_loopback:
             self.gate.announce_reachable()
@@ -109,7 +109,7 @@ def process() -> Process:
 
 def start(environment: Mapping[str, str]) -> Process:
     """
-    Start anew with the settings in *environment*.
+    Start again with the settings in *environment*.
 
     Raises:
         SystemExit: A value cannot be read.
@@ -127,7 +127,7 @@ def start(environment: Mapping[str, str]) -> Process:
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """
-    End the process with one sentence where an error makes a start impossible.
+    End the process with one sentence if an error makes a start impossible.
 
     Raises:
         SystemExit: In place of a CanoaError.

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Request(Protocol):
-    """What a function may use of a request: as much as every platform offers."""
+    """What a function may use of a request: the parts that every platform offers."""
 
     @property
     def method(self) -> str:
@@ -105,7 +105,7 @@ def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> 
 
 
 def max_answer_bytes(request: Request) -> int | None:
-    """Return how many bytes *request*'s way back takes, where the platform limits it."""
+    """Return the largest answer to *request* in bytes, if its platform has a limit."""
     return getattr(request, "max_answer_bytes", None)
 
 
@@ -155,4 +155,4 @@ def _check_encoding(first: bytes) -> None:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"At most {limit} bytes are taken.")
+    return TooLarge(f"At most {limit} bytes are accepted.")

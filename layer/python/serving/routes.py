@@ -53,11 +53,11 @@ Limit = Callable[[Caller], None]
 
 
 class Route(NamedTuple):
-    """Where a function answers, and for whom."""
+    """The method, path and access of a function."""
 
     method: str
     path: str
-    #: The scope that a caller needs; None lets everybody in.
+    #: The scope that a caller needs; None lets anyone in.
     scope: str | None = "predict"
     #: The types of the body and the answer, for /openapi.json; None for any object. An answer that
     #: is not JSON has its media type here.
@@ -156,7 +156,7 @@ def check_form(method: str, path: str, scope: str | None) -> None:
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
 _OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug takes what stands between < and > for a variable.
+#: Werkzeug reads text between < and > as a variable.
 _PATH = re.compile(r"/[^<>?#\s]*")
 
 

@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     model_public_keys: tuple[bytes, ...] = ()
     max_model_bytes: int = 256 * 1024 * 1024
-    #: None: only one's own, at home. False: not even that.
+    #: None: only the user's own, on a laptop. False: not even those.
     allow_pickle: bool | None = None
     function_target: str | None = None
     #: None: every address on a cloud, loopback elsewhere.
@@ -131,7 +131,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def is_https(url: str) -> bool:
-    """Whether nobody can change what *url* sends: it uses TLS, or is on this machine."""
+    """Whether the answers of *url* are safe: it uses TLS, or is on this machine."""
     from urllib.parse import urlsplit
 
     try:
@@ -171,7 +171,7 @@ def _base_path(text: str) -> str:
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) < 2**63:
-        raise ValueError("a whole number from 1 to 2^63 - 1")
+        raise ValueError("an integer from 1 to 2^63 - 1")
     return int(text)
 
 

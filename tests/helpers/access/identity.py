@@ -21,22 +21,22 @@ __all__ = ["AUDIENCE", "Provider", "encode", "provider"]
 AUDIENCE = "https://canoa.example"
 DISCOVERY, KEYS = "/.well-known/openid-configuration", "/keys"
 
-#: Made once: an RSA key takes a while.
+#: Made once, because making an RSA key is slow.
 _RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 _OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-_WEAK_RSA = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # meant
+_WEAK_RSA = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # weak
 
 
 class Provider:
     """
-    What it is asked, and how it answers.
+    An identity provider: the keys that it publishes, and the answers that it gives.
 
     Attributes:
-        keys: Kid → the private key, of which the public part is published.
-        listed: JWKs beside them, as they are.
-        asked: The paths that were asked for.
-        fault: A status, or bytes, that is answered instead.
-        hold: While it is clear nothing is answered.
+        keys: Kid → private key; its public part is published.
+        listed: Further JWKs, published unchanged.
+        asked: The paths that were requested.
+        fault: A status or bytes that replace every answer.
+        hold: While it is clear, no request is answered.
     """
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class Provider:
         self, kid: str = "rsa", *, key: Any = None, headers: Any = None, **claims: Any
     ) -> str:
         """
-        Sign a token that is good but for what is said.
+        Sign a token that is valid apart from the given changes.
 
-        A claim that is None is left out; one that is a timedelta is that far from now.
+        A claim of None is left out; a timedelta counts from now.
         """
         key = key or self.keys[kid]
         now = int(time.time())
@@ -111,7 +111,7 @@ def provider() -> Iterator[Provider]:
                 self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Invented API keys; the name of each says what it may do."""
+"""Invented API keys; each one's name describes what it may do."""
 
 from __future__ import annotations
 

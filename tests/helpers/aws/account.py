@@ -1,7 +1,7 @@
 """AWS on this machine: moto's server, with the resources that its CloudFormation lacks.
 
-What moto has an API for but no CloudFormation resource is made through that API, so boto3 checks
-every property's name and type as it would for AWS.
+Resources that moto has an API but no CloudFormation for are made through that API, so boto3 checks
+the name and type of every property as for AWS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.helpers.servers import Server, start
 
 __all__ = ["KEYS", "aws", "client", "serve"]
 
-#: Invented. With them and AWS_ENDPOINT_URL, no request can reach a real account.
+#: Invented credentials. With them and AWS_ENDPOINT_URL no request can reach a real account.
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -52,7 +52,7 @@ def client(server: str, service: str) -> Any:
 
 
 def serve() -> None:
-    """Run the server in this process, with moto's arguments; the port is the last of them."""
+    """Run the server in this process, with moto's arguments; the last one is the port."""
     from moto.server import main
 
     server = f"http://127.0.0.1:{sys.argv[-1]}"
@@ -68,19 +68,19 @@ def serve() -> None:
 
 
 def _errors(template: str) -> list[Any]:
-    """List the errors of *template*. moto alone would reject it for warnings too."""
+    """List the errors of *template*; moto alone would reject it for warnings too."""
     return [m for m in validate_template_cfn_lint(template) if m.rule.severity == "error"]
 
 
 def _put_policy(put: Callable[..., Any], **properties: Any) -> dict[str, Any]:
-    # moto ignores Condition: the TLS-only policy of osls's bucket would shut osls out.
+    # moto ignores Condition, so osls's TLS-only policy would lock osls out of its bucket.
     if "deploymentbucket" not in properties["Bucket"]:
         put(Bucket=properties["Bucket"], Policy=json.dumps(properties["PolicyDocument"]))
     return properties
 
 
 def _add(kind: str, create: Callable[..., Any], name: str) -> None:
-    """Teach moto to make a *kind* through *create*, whose answer holds its id under *name*."""
+    """Teach moto to make a *kind* with *create*, whose answer has its id under *name*."""
 
     class Resource(CloudFormationModel):
         physical_resource_id: str
@@ -105,5 +105,5 @@ def _add(kind: str, create: Callable[..., Any], name: str) -> None:
     _ADDED.append(Resource)
 
 
-#: moto finds resources among the living subclasses of its base.
+#: moto finds resource types among the existing subclasses of its base class.
 _ADDED: list[object] = []

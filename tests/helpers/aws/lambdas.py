@@ -81,7 +81,7 @@ def http_event(
 def rest_event(
     method: str, path: str, body: bytes | None, headers: Headers, **more: Any
 ) -> dict[str, Any]:
-    """A REST API's event, payload 1.0: every header twice, null where there is nothing."""
+    """Make a REST API's event, payload 1.0: every header twice, null for missing parts."""
     return {
         "resource": path,
         "path": path,
@@ -108,7 +108,7 @@ def rest_event(
 def balancer_event(
     method: str, path: str, body: bytes | None, headers: Headers, **more: Any
 ) -> dict[str, Any]:
-    """A load balancer's event without multi-value headers; an empty body is an empty string."""
+    """Make a load balancer's event without multi-value headers; an empty body is ''."""
     group = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/canoa/1"
     return {
         "requestContext": {"elb": {"targetGroupArn": group}},
@@ -124,7 +124,7 @@ def balancer_event(
 def balancer_lists_event(
     method: str, path: str, body: bytes | None, headers: Headers, **more: Any
 ) -> dict[str, Any]:
-    """A load balancer's event with multi-value headers: lists of values, and no single ones."""
+    """Make a load balancer's event with multi-value headers only."""
     event = balancer_event(method, path, body, headers, **more)
     event["multiValueHeaders"] = {name: [value] for name, value in event.pop("headers").items()}
     event["multiValueQueryStringParameters"] = {}
@@ -135,7 +135,7 @@ def balancer_lists_event(
 def url_event(
     method: str, path: str, body: bytes | None, headers: Headers, **more: Any
 ) -> dict[str, Any]:
-    """A function URL's event: an HTTP API's form, at an address of its own."""
+    """Make a function URL's event: an HTTP API's form, with its own host."""
     event = http_event(method, path, body, headers, **more)
     name = "abcdefghijklmnopqrstuvwxyz012345"
     domain = f"{name}.lambda-url.us-east-1.on.aws"
@@ -154,7 +154,7 @@ EVENTS = {
 
 
 class Runtime:
-    """The Runtime API on loopback: hands out one event at a time, and takes its answer."""
+    """The Runtime API on loopback: it hands out one event at a time, and receives its answer."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -162,15 +162,15 @@ class Runtime:
         self.restore = threading.Event()
         self.log = Path()
         self.process: subprocess.Popen[bytes]
-        #: When the client was spawned, by time.perf_counter().
+        #: When the client was started, by time.perf_counter().
         self.spawned = 0.0
 
     def invoke(self, event: Any, timeout: float = 30) -> Any:
         """
-        Have *event* answered.
+        Send *event* to the client; return its answer.
 
         Raises:
-            RuntimeError: The runtime client posted an error, or nothing at all.
+            RuntimeError: The runtime client posted an error, or no answer.
         """
         self._events.put((str(uuid.uuid4()), json.dumps(event).encode()))
         try:
@@ -196,7 +196,7 @@ class Runtime:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except ConnectionError:  # the function was ended
+                except ConnectionError:  # the function was stopped
                     self.close_connection = True
 
             def do_GET(self) -> None:
@@ -234,7 +234,7 @@ class Runtime:
                     self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -251,9 +251,9 @@ def runtime(
     """
     Run *handler* under AWS's runtime client, as Lambda does.
 
-    Beside the client, only the layer (unzipped) and the package (the folder that it starts in) are
-    on Python's path; without them said, our layer for this machine and what serverless.yml packs.
-    What stands in *prefix* starts the client.
+    Python's path holds the client, the unzipped layer, and the package, in which the client starts.
+    The defaults are our layer for this machine and the files that serverless.yml packs. The command
+    *prefix* starts the client.
     """
     layer, package = layer or unzipped(NATIVE), package or function_package()
     api = Runtime()

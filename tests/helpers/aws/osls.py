@@ -1,4 +1,4 @@
-"""osls, as `make deploy-aws` runs it, but against `tests.helpers.aws.account`."""
+"""Runs osls as `make deploy-aws` does, but against `tests.helpers.aws.account`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["offline", "offline_at", "osls", "package"]
 
 def package(server: str, folder: Path, *options: str) -> Path:
     """
-    Run `osls package` and return the folder of what it wrote.
+    Run `osls package` and return its output folder.
 
-    The layer is a stand-in, so that neither time nor its build matters here: a zip of one file.
+    The layer is a zip of one file, so that packaging is quick and needs no build.
     """
     layer = folder / "layer.zip"
     with zipfile.ZipFile(layer, "w") as archive:
@@ -33,10 +33,10 @@ def package(server: str, folder: Path, *options: str) -> Path:
 
 def osls(server: str, *arguments: str) -> str:
     """
-    Run osls against *server*, and return what it printed.
+    Run osls against *server*, and return its output.
 
     Raises:
-        RuntimeError: It failed; with what it printed.
+        RuntimeError: It failed; the text is its output.
     """
     run = subprocess.run(
         [program("osls"), *arguments],
@@ -61,9 +61,9 @@ def offline(model_uri: Path | str, **environment: str) -> AbstractContextManager
 @contextlib.contextmanager
 def offline_at(root: Path, model_uri: Path | str, **environment: str) -> Iterator[Server]:
     """
-    Run every function under serverless-offline, each in a Python of its own, with HTTP in front.
+    Run every function under serverless-offline, each in its own Python process, behind HTTP.
 
-    A request that comes while a function is busy starts another Python for it, as on Lambda.
+    A request to a busy function starts another process for it, as on Lambda.
 
     Args:
         root: The folder with functions/, serverless.yml and tests/offline.
@@ -77,7 +77,7 @@ def offline_at(root: Path, model_uri: Path | str, **environment: str) -> Iterato
         "LAMBDA_TASK_ROOT": str(root),
         "MODEL_URI": str(model_uri),
         "NODE_NO_WARNINGS": "1",
-        # It starts the python3 of this environment.
+        # The emulator starts the python3 of this environment.
         "VIRTUAL_ENV": sys.prefix,
     }
     with start(command, given | opened(environment), root / "tests" / "offline") as server:

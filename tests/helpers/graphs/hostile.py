@@ -1,4 +1,4 @@
-"""Graphs that pass the audit and must still not be served; each with a part of the message."""
+"""Graphs that pass the audit and must still be rejected, each with a part of the message."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def model(nodes: list[NodeProto], *initializers: TensorProto, **domains: int) -> ModelProto:
-    """Make a model of one input x, of four numbers a row, and one output y."""
+    """Make a model with one input x, four numbers a row, and one output y."""
     graph = helper.make_graph(
         nodes,
         "graph",
@@ -46,7 +46,7 @@ def floats(name: str, *values: float) -> TensorProto:
 
 
 def elsewhere(location: str, name: str = "w") -> TensorProto:
-    """Make a constant of four numbers whose content is in another file."""
+    """Make a constant of four numbers whose data is in another file."""
     tensor = TensorProto(
         name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
     )
@@ -55,7 +55,7 @@ def elsewhere(location: str, name: str = "w") -> TensorProto:
 
 
 def trees(true: list[int], false: list[int], leaf: tuple[list[int], list[int]]) -> ModelProto:
-    """Make a TreeEnsemble with one tree and two leaves; by branch, the next node on either side."""
+    """Make a TreeEnsemble with one tree and two leaves; each branch names the next node."""
     count = len(true)
     node = helper.make_node(
         "TreeEnsemble",
@@ -78,7 +78,7 @@ def trees(true: list[int], false: list[int], leaf: tuple[list[int], list[int]]) 
 
 
 def chain(depth: int) -> ModelProto:
-    """Make a tree that goes down on one side."""
+    """Make a tree that only descends on one side."""
     down = [*range(1, depth), 0]
     leaf = [*[0] * (depth - 1), 1]
     return trees(down, [1] * depth, (leaf, [1] * depth))
@@ -108,7 +108,7 @@ def older_trees(**changes: Any) -> ModelProto:
 
 
 def older_chain(depth: int) -> ModelProto:
-    """Make a tree that goes down on one side, as the older operator writes it."""
+    """Make a tree that only descends on one side, with the older operator."""
     count = 2 * depth + 1
     zeros = [0] * (depth + 1)
     return older_trees(
@@ -136,14 +136,14 @@ def scan(name: str, inner: onnx.GraphProto) -> NodeProto:
 
 
 def also(node: bytes) -> bytes:
-    """Make a model of one good node, and merge another node into its graph, as protobuf does."""
+    """Make a model of one valid node, and merge another node into its graph, as protobuf does."""
     good: bytes = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
     graph = b"\x0a" + _length(node) + node
     return good + b"\x3a" + _length(graph) + graph
 
 
 def hidden() -> bytes:
-    """Hide a Loop in a field whose number becomes that of `graph` if its upper half is lost."""
+    """Hide a Loop in a field whose number becomes that of `graph` if its upper half is dropped."""
     loop = model([helper.make_node("Loop", ["x"], ["y"])]).graph.SerializeToString()
     good = model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
     return b"".join([good, b"\xba\x80\x80\x80\x20", _length(loop), loop])

@@ -1,4 +1,4 @@
-"""Damaged graphs: random bytes are changed, or parts of the graph by way of onnx."""
+"""Damaged graphs: random bytes are changed, or parts of the graph by means of onnx."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _splice(chance: random.Random, graph: bytes, others: Sequence[bytes]) -> byt
 
 
 def _lengthen(chance: random.Random, graph: bytes, others: Sequence[bytes]) -> bytes:
-    """Change the length of a part: the byte behind a tag of kind 2."""
+    """Change the length of a part: the byte after a tag of wire type 2."""
     tags = [i for i in range(len(graph) - 1) if graph[i] & 7 == 2 and graph[i + 1] < 0x80]
     at = chance.choice(tags) + 1
     return graph[:at] + bytes([chance.randrange(0x80)]) + graph[at + 1 :]
@@ -131,7 +131,7 @@ def _tensor(chance: random.Random, tensor: TensorProto) -> None:
 
 
 def _edge(chance: random.Random, model: ModelProto) -> None:
-    """Give a node another input: one that makes a circle, none, or an unknown name."""
+    """Give a node another input: one that makes a cycle, none, or an unknown name."""
     graph = model.graph
     node = chance.choice(graph.node)
     names = [value.name for value in (*graph.input, *graph.initializer)]
@@ -141,7 +141,7 @@ def _edge(chance: random.Random, model: ModelProto) -> None:
 
 
 def _twin(chance: random.Random, model: ModelProto) -> None:
-    """Give two nodes the same output, or write one twice."""
+    """Give two nodes the same output, or repeat a node."""
     node, other = chance.choices(model.graph.node, k=2)
     if chance.random() < 0.5 and node.output and other.output:
         node.output[0] = other.output[0]
@@ -164,7 +164,7 @@ def _another_operator(chance: random.Random, model: ModelProto) -> None:
 
 
 def _declared(chance: random.Random, model: ModelProto) -> None:
-    """Change what the graph declares of its inputs and outputs."""
+    """Change the graph's declared inputs and outputs."""
     value = chance.choice([*model.graph.input, *model.graph.output])
     tensor = value.type.tensor_type
     kind = chance.randrange(3)

@@ -1,4 +1,4 @@
-"""Words that no log and no trace may hold, and requests that carry them everywhere."""
+"""Words that must appear in no log and no trace, and requests that contain them everywhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CANARIES = (WORD, "314159265358", WORD.upper())
 
 
 def send_canaries(server: Server) -> None:
-    """Send them in bodies, queries, paths and headers, in good and in bad requests."""
+    """Send the words in bodies, queries, paths and headers of valid and invalid requests."""
     headers = {
         "Authorization": f"Bearer {WORD}",
         "X-API-Key": WORD,
@@ -56,7 +56,7 @@ def send_canaries(server: Server) -> None:
         b"GET /" + word + b" HTTP/" + word + b"\r\n\r\n",
         b"<" + word + b"> / HTTP/1.1\r\n\r\n",
         b"GET /" + word * 2000 + b" HTTP/1.1\r\n\r\n",
-        post(b"X-A: " + word * 2000),
+        post(b"X-A: " + word * 4000),
         post()[:-5] + word[:4],
         instances(f'{{"home": "{WORD}\ud800"}}'),
     ):

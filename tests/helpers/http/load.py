@@ -1,4 +1,4 @@
-"""Clients that send requests without pause, and count what became of each."""
+"""Clients that send requests without pause, and count the outcome of each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CLIENTS = 16
 
 
 class Clients:
-    """Clients that keep their connections, and what became of each request."""
+    """Clients that keep their connections, and the outcome of each request."""
 
     def __init__(self, server: Server, retry: Retry | None = None) -> None:
         self.outcomes: Counter[str] = Counter()
-        #: Requests that were answered only after a retry.
+        #: Requests that were only answered after a retry.
         self.retried = 0
         self._url = f"{server}/v0/predict"
         self._retry = retry
@@ -35,7 +35,7 @@ class Clients:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Send from many threads; at the end every request that was begun has its outcome."""
+        """Send from many threads; at the end every request has its outcome."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             try:
                 threads = [pool.submit(self._ask, random.Random(n)) for n in range(CLIENTS)]
@@ -62,7 +62,7 @@ class Clients:
                 answer = session.post(self._url, json=ROW, timeout=30)
                 break
             except requests.exceptions.ChunkedEncodingError as error:
-                # The worker died between head and body; urllib3 leaves a retry to its caller.
+                # The worker died between head and body; urllib3 does not retry that by itself.
                 broken += 1
                 if not self._retry or broken > 3:
                     return repr(error), 0

@@ -18,11 +18,11 @@ __all__ = ["Received", "attributes", "collector"]
 
 
 class Received:
-    """Everything that the receiver got."""
+    """Everything that the receiver was sent."""
 
     def __init__(self) -> None:
         self.url = ""
-        #: By the identity of the process that sent it: resource attributes, and spans or metrics.
+        #: Resource attributes, which identify the process, with its spans or metrics.
         self.spans: list[tuple[dict[str, Any], Any]] = []
         self.metrics: list[tuple[dict[str, Any], Any]] = []
         #: The same, as text.
@@ -74,7 +74,7 @@ def collector() -> Iterator[Received]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     received.url = f"http://127.0.0.1:{server.server_port}"

@@ -21,7 +21,7 @@ def connect(server: Server) -> socket.socket:
 
 
 def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Send pieces, and read until the server closes, or sends nothing for two seconds."""
+    """Send the pieces, and read until the server closes or is silent for two seconds."""
     with connect(server) as client:
         try:
             for piece in pieces:
@@ -33,7 +33,7 @@ def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
 
 
 def read(client: socket.socket, seconds: float = 30) -> bytes:
-    """Read until the server closes, or sends nothing for so many seconds."""
+    """Read until the server closes, or is silent for this many seconds."""
     client.settimeout(seconds)
     answer = b""
     try:
@@ -61,7 +61,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 def check(answer: bytes, statuses: set[int]) -> None:
-    """Check that the answer has one of *statuses*, and that an error is a problem."""
+    """Check that the answer has one of *statuses*, and that an error is a problem document."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split()[1])
     assert status in statuses

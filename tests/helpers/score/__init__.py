@@ -1,1 +1,1 @@
-"""Models and tables for tests of what is scored from files."""
+"""Models and tables for the tests of scoring files."""

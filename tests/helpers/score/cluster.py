@@ -28,7 +28,7 @@ class Cluster(NamedTuple):
 
 @contextlib.contextmanager
 def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
-    """Start a scheduler and *workers* on ports of their own; end them afterwards."""
+    """Start a scheduler and *workers* on free ports; stop them afterwards."""
     file = folder / "scheduler.json"
     environment = {**clean_environment(), "PYTHONPATH": _PATH}
     host = ("--host", "127.0.0.1", "--no-dashboard")

@@ -18,7 +18,7 @@ from training.export.build import build_bundle
 
 __all__ = ["CASES", "USUAL", "as_row", "kinds_model"]
 
-#: One right value of each feature, as JSON writes it, which is how CSV writes it but for quotes.
+#: One valid value of each feature, as JSON writes it; CSV writes the same without quotes.
 USUAL = {"price": "12.5", "share": "0.5", "member": "true", "town": '"Lima"', "level": "2"}
 
 #: A feature, a field of CSV, and the JSON value that it stands for.

@@ -1,4 +1,4 @@
-"""Tables like the example's rows, as long as a test needs them, and what came out."""
+"""Tables of the example's rows, as long as a test needs, and the scored parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["example_rows", "scored"]
 
 
 def example_rows(rows: int) -> pd.DataFrame:
-    """Repeat the example's rows to *rows* of them, each with an id of its own."""
+    """Repeat the example's rows to *rows* rows, each with its own id."""
     data = pd.read_csv(ROOT / "training" / "data" / "credit.csv").drop(columns="status")
     table = data.loc[data.index.repeat(-(-rows // len(data)))].head(rows).reset_index(drop=True)
     table.insert(0, "id", range(rows))

@@ -1,4 +1,4 @@
-"""API_KEYS: what may stand there, what may be sent, and that a secret is never repeated."""
+"""The API_KEYS setting: its syntax, the keys it accepts, and that no secret is repeated."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ keys = st.lists(st.tuples(names, scopes, st.binary(max_size=20)), min_size=1, ma
     st.sampled_from([",", " ", ", ", "\n", " ,\t"]),
     st.booleans(),
 )
-def test_what_is_written_is_read(
+def test_api_keys_are_read_as_written(
     made: list[tuple[str, set[str], bytes]], between: str, upper: bool
 ) -> None:
-    """Names, scopes and digests come back, whatever stands between the entries."""
+    """Names, scopes and digests are read back, with any separator between the entries."""
     entries = []
     expected = []
     for name, granted, secret in made:
@@ -46,8 +46,8 @@ def test_what_is_written_is_read(
 
 
 @given(st.text(alphabet="ab=:+, \n.-_0\xe9" + ONE[:4]) | st.text())
-def test_rubbish_is_refused_with_a_sentence(text: str) -> None:
-    """Whatever it is; nothing else is raised."""
+def test_invalid_text_is_rejected_with_a_sentence(text: str) -> None:
+    """Invalid text raises a SettingsError that names the entry, and no other exception."""
     with pytest.raises(SettingsError, match=r"^API_KEYS: .*\bentry \d+ "):
         read_api_keys(text)
 
@@ -69,11 +69,11 @@ def test_rubbish_is_refused_with_a_sentence(text: str) -> None:
         (f"web:predict+FLY={ONE}", "entry 1 (web) has a scope that is not a word"),
         (f"web:predict++info={ONE}", "entry 1 (web) has a scope that is not a word"),
         (f"web:{ONE}={TWO}", "entry 1 (web) has a scope that is not a word"),
-        (f"a={ONE}, b:info={ONE}", "entry 2 (b) has another's digest"),
+        (f"a={ONE}, b:info={ONE}", "entry 2 (b) repeats a digest"),
     ],
 )
-def test_what_is_wrong_is_said_by_its_place(text: str, says: str) -> None:
-    """The entry is named; neither a key nor a digest is repeated."""
+def test_the_error_names_the_entry(text: str, says: str) -> None:
+    """The error names the entry, and repeats neither a key nor a digest."""
     with pytest.raises(SettingsError) as caught:
         read_api_keys(text)
 
@@ -82,8 +82,8 @@ def test_what_is_wrong_is_said_by_its_place(text: str, says: str) -> None:
         assert secret not in str(caught.value)
 
 
-def test_a_scope_that_no_function_asks_for_stops_the_start() -> None:
-    """Such a key could do nothing; the sentence names the key and the scopes that there are."""
+def test_an_unknown_scope_stops_the_start() -> None:
+    """A scope that no function requires stops the start; the error lists the known scopes."""
     gate = Gate(read_settings({"API_KEYS": f"a={ONE} web:predcit={TWO}"}), None)
     gate.check_scopes(["info", "predcit"])
 
@@ -92,7 +92,7 @@ def test_a_scope_that_no_function_asks_for_stops_the_start() -> None:
 
 
 def test_two_keys_may_have_one_name() -> None:
-    """The new one is let in while the old one still is."""
+    """Two keys may share a name, so that the old and the new one work during a rotation."""
     old, new = read_api_keys(f"web={ONE} web={TWO}")
 
     assert find_api_key((old, new), "one") is old
@@ -107,8 +107,8 @@ def test_two_keys_may_have_one_name() -> None:
         lambda scheme: st.text().map(lambda text: scheme + text)
     ),
 )
-def test_no_header_is_a_fault_of_ours(name: str, value: str) -> None:
-    """Surrogates, control characters, megabytes: a stranger, and no exception."""
+def test_no_header_raises(name: str, value: str) -> None:
+    """Surrogates, control characters and huge headers give an anonymous caller and no exception."""
     gate = Gate(read_settings({"API_KEYS": API_KEYS}), None)
     caller = gate.identify({name: value})
     huge = gate.identify({name: "Bearer " + value * 10_000})
@@ -119,8 +119,8 @@ def test_no_header_is_a_fault_of_ours(name: str, value: str) -> None:
         assert one.refusal
 
 
-def test_a_key_of_ones_own_is_taken() -> None:
-    """Any string is, if its digest is there: up to 256 characters."""
+def test_any_string_may_be_a_key() -> None:
+    """Any string of up to 256 characters is accepted as a key if its digest is listed."""
     for length in (1, 256):
         assert find_api_key(read_api_keys(f"a={digest('x' * length)}"), "x" * length)
     assert not find_api_key(read_api_keys(f"a={digest('x' * 257)}"), "x" * 257)
@@ -147,7 +147,7 @@ def test_a_key_of_ones_own_is_taken() -> None:
     ],
 )
 def test_settings_that_contradict_stop_the_start(environment: dict[str, str], says: str) -> None:
-    """One sentence says which, and repeats no password."""
+    """Settings that contradict each other stop the start; the error repeats no password."""
     with pytest.raises(SettingsError) as caught:
         read_settings(environment)
 
@@ -168,15 +168,15 @@ def test_settings_that_contradict_stop_the_start(environment: dict[str, str], sa
         ({"AWS_LAMBDA_FUNCTION_NAME": "predict", "AUTH": "None"}, "none"),
     ],
 )
-def test_who_gets_in_follows_from_what_is_set(
+def test_the_settings_decide_whether_keys_are_required(
     environment: dict[str, str], auth: str | None
 ) -> None:
-    """Open on a laptop, closed on a cloud, and asked for wherever keys or tokens are set up."""
+    """The API is open on a laptop, closed on a cloud, and needs keys where any are configured."""
     assert read_settings(environment).auth == auth
 
 
-def test_nothing_of_it_is_imported_before_it_is_needed() -> None:
-    """Neither tokens' libraries nor the rate limit's, with keys on; and no TLS."""
+def test_libraries_are_imported_only_when_needed() -> None:
+    """With API keys configured, no token, rate limit or TLS library is imported."""
     script = """
 import sys
 from serving.routes import load_functions

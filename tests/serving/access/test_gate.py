@@ -1,4 +1,4 @@
-"""Who gets in, the same on every platform; and nobody where nobody said who may."""
+"""Access control is the same on every platform, and a cloud is closed until it is configured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def send(request: pytest.FixtureRequest, credit: Path) -> Iterator[Platform]:
 
 
 def call(send: Platform, function: str, **headers: str) -> Reply:
-    """Call *function* as it wants to be called."""
+    """Call *function* with its own method and body."""
     if function == "predict":
         return post(send, ROW, **headers)
     if function == "explain":
@@ -51,13 +51,13 @@ def call(send: Platform, function: str, **headers: str) -> Reply:
 
 
 def bearer(name: str) -> dict[str, str]:
-    """Send the key of that name."""
+    """Make the header that sends the key of that name."""
     return {"Authorization": f"Bearer {KEYS[name]}"}
 
 
 @pytest.mark.parametrize("function", PROTECTED)
-def test_a_stranger_is_asked_who_it_is(send: Platform, function: str) -> None:
-    """401 with a plain challenge, which a page of a listed origin may read."""
+def test_a_request_without_credentials_is_401(send: Platform, function: str) -> None:
+    """A request without credentials gets 401 with a challenge that a listed origin may read."""
     reply = call(send, function, Origin=ORIGIN)
 
     problem = assert_problem(reply, 401, "unauthorized")
@@ -67,8 +67,8 @@ def test_a_stranger_is_asked_who_it_is(send: Platform, function: str) -> None:
 
 
 @pytest.mark.parametrize("function", PROTECTED)
-def test_a_key_that_is_none_is_refused(send: Platform, function: str) -> None:
-    """401, and the challenge says that what was sent is not valid."""
+def test_a_wrong_key_is_401(send: Platform, function: str) -> None:
+    """A wrong key gets 401, and the challenge says that the key is not valid."""
     wrong = KEYS["all"][:-1] + "x"
     for headers in ({"Authorization": f"Bearer {wrong}"}, {"X_API_Key": wrong}):
         reply = call(send, function, **headers)
@@ -79,13 +79,13 @@ def test_a_key_that_is_none_is_refused(send: Platform, function: str) -> None:
 
 
 @pytest.mark.parametrize("function", PROTECTED)
-def test_a_key_lets_in(send: Platform, function: str) -> None:
-    """In either header, the scheme in any case."""
+def test_a_valid_key_is_accepted(send: Platform, function: str) -> None:
+    """A valid key is accepted in either header, with the scheme in any case."""
     key = KEYS["all"]
     for value in (f"Bearer {key}", f"bearer {key}", f"BEARER   {key}"):
         assert call(send, function, Authorization=value).status == 200
     assert call(send, function, X_API_Key=key).status == 200
-    # The platform's own credentials may be in the other.
+    # The platform's own credentials may be in the other header.
     assert call(send, function, X_API_Key=key, Authorization="Bearer a.b.c").status == 200
 
 
@@ -97,28 +97,26 @@ def test_a_key_lets_in(send: Platform, function: str) -> None:
         ("reads", "predict", "predict"),
     ],
 )
-def test_a_key_does_what_it_is_for_alone(
-    send: Platform, name: str, function: str, lacks: str
-) -> None:
-    """403 says which scope is missing, and a page may read it."""
+def test_a_missing_scope_is_403(send: Platform, name: str, function: str, lacks: str) -> None:
+    """A key without the scope gets 403, which names the scope and which a page may read."""
     reply = call(send, function, Origin=ORIGIN, **bearer(name))
 
     problem = assert_problem(reply, 403, "forbidden")
-    assert problem["detail"] == f"It needs the scope {lacks}."
+    assert problem["detail"] == f"This request needs the scope {lacks}."
     challenge = f'{STRANGER}, error="insufficient_scope", scope="{lacks}"'
     assert reply.headers["WWW-Authenticate"] == challenge
     assert reply.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
-def test_a_key_does_what_it_is_for(send: Platform) -> None:
+def test_a_scope_opens_its_endpoints(send: Platform) -> None:
     """Each scope opens its own endpoints."""
     assert call(send, "predict", **bearer("predicts")).status == 200
     assert call(send, "model_info", **bearer("reads")).status == 200
     assert call(send, "openapi", **bearer("reads")).status == 200
 
 
-def test_health_tells_strangers_only_that_it_works(send: Platform) -> None:
-    """The version is for those who may see model_info; nobody is refused."""
+def test_health_shows_the_version_with_the_scope_info_only(send: Platform) -> None:
+    """/health answers every request, and shows the version only to a key with the scope info."""
     for headers in ({}, bearer("predicts"), {"Authorization": "Bearer nonsense"}):
         reply = call(send, "health", **headers)
         assert (reply.status, reply.json()) == (200, {"status": "ok"})
@@ -129,7 +127,7 @@ def test_health_tells_strangers_only_that_it_works(send: Platform) -> None:
 
 
 def test_a_preflight_needs_no_key(send: Platform, request: pytest.FixtureRequest) -> None:
-    """Browsers send none with it; it allows the headers that keys come in."""
+    """A preflight is answered without a key, and allows the headers that carry keys."""
     if "osls offline" in request.node.name:
         request.applymarker(pytest.mark.xfail(reason="serverless-offline answers it by itself"))
     asks = {"Access_Control_Request_Method": "POST", "Origin": ORIGIN}
@@ -162,16 +160,16 @@ def test_a_preflight_needs_no_key(send: Platform, request: pytest.FixtureRequest
         {"Cookie": f"X-API-Key={KEYS['all']}"},
     ],
 )
-def test_odd_headers_are_no_key(send: Platform, headers: dict[str, str]) -> None:
-    """Empty, doubled, of another scheme, of odd bytes: 401, and never a fault of ours."""
+def test_malformed_headers_are_401(send: Platform, headers: dict[str, str]) -> None:
+    """Empty, repeated, malformed or non-ASCII credentials get 401, never a 500."""
     reply = call(send, "model_info", **headers)
 
     assert_problem(reply, 401, "unauthorized")
     assert reply.headers["WWW-Authenticate"] in (STRANGER, REFUSED)
 
 
-def test_strangers_learn_nothing_of_the_body(send: Platform) -> None:
-    """Whatever it is, and however large, it is not looked at before the key."""
+def test_the_key_is_checked_before_the_body(send: Platform) -> None:
+    """Without a valid key the answer is 401, whatever the type, content and size of the body."""
     for body in (b"{", b" " * 20001, b"{}"):
         assert_problem(post(send, body), 401, "unauthorized")
     assert_problem(post(send, ROW, Content_Type="text/plain"), 401, "unauthorized")
@@ -179,8 +177,8 @@ def test_strangers_learn_nothing_of_the_body(send: Platform) -> None:
     assert_problem(post(send, b"{", **bearer("all")), 400, "malformed-body")
 
 
-def test_the_key_is_not_taken_from_the_body_or_the_address(credit: Path) -> None:
-    """Addresses end up in logs: a key there is no key."""
+def test_a_key_in_the_url_is_ignored(credit: Path) -> None:
+    """A key in the query string is ignored, because URLs end up in logs."""
     with serving(credit, API_KEYS=API_KEYS) as server:
         query = {"api_key": KEYS["all"], "access_token": KEYS["all"]}
         answer = requests.get(f"{server}/v0/model_info", params=query, timeout=10)
@@ -189,25 +187,25 @@ def test_the_key_is_not_taken_from_the_body_or_the_address(credit: Path) -> None
 
 
 def on_heroku(credit: Path, **said: str) -> AbstractContextManager[Server]:
-    """Start what the dyno runs, as on a dyno."""
+    """Start the server as on a Heroku dyno."""
     return serving(credit, DYNO="web.1", WEB_CONCURRENCY="2", **said)
 
 
 def on_google(credit: Path, **said: str) -> AbstractContextManager[Server]:
-    """Start one function, as on Google Cloud."""
+    """Start one function as on Google Cloud."""
     return emulator("model_info", credit, K_SERVICE="model-info", **said)
 
 
 def by_offline(credit: Path, **said: str) -> AbstractContextManager[Server]:
-    """Start serverless-offline, which sets what Lambda does."""
+    """Start serverless-offline, which sets the same variables as Lambda."""
     return offline(credit, **{"AUTH": "", **said})
 
 
 @pytest.mark.parametrize("run", [on_heroku, on_google, by_offline])
-def test_a_cloud_is_closed_unless_told_otherwise(
+def test_a_cloud_is_closed_by_default(
     run: Callable[..., AbstractContextManager[Server]], credit: Path
 ) -> None:
-    """Without keys, tokens or AUTH=none nobody gets in, whatever they send; one line says why."""
+    """Without keys, tokens or AUTH=none every request gets 401, and one log line says why."""
     with run(credit) as server:
         for headers in ({}, {"Authorization": f"Bearer {KEYS['all']}"}):
             answer = requests.get(f"{server}/v0/model_info", headers=headers, timeout=60)
@@ -215,13 +213,13 @@ def test_a_cloud_is_closed_unless_told_otherwise(
             assert answer.headers["WWW-Authenticate"].startswith(STRANGER)
         logged = server.logged()
 
-    assert logged.count("closed: nobody is let in") == 1
+    assert logged.count("closed: every request is rejected") == 1
     assert logged.count("closed: neither API_KEYS nor JWT_ISSUER is set") == 2
     assert "AUTH=none" in logged
 
 
-def test_lambda_is_closed_unless_told_otherwise(credit: Path) -> None:
-    """The same under AWS's own runtime; and health goes on."""
+def test_lambda_is_closed_by_default(credit: Path) -> None:
+    """Under AWS's own runtime, Lambda is closed too, and /health still answers."""
     with runtime({"MODEL_URI": str(credit), "AUTH": ""}) as api:
         assert api.invoke(http_event("GET", "/v0/model_info", None, {}))["statusCode"] == 401
         health = api.invoke(http_event("GET", "/health", None, {}))
@@ -229,25 +227,25 @@ def test_lambda_is_closed_unless_told_otherwise(credit: Path) -> None:
 
     assert json.loads(health["body"]) == {"status": "ok"}
     [loud] = [line for line in logged if line["level"] == "error"]
-    assert loud["message"] == "closed: nobody is let in"
+    assert loud["message"] == "closed: every request is rejected"
     assert "On AWS Lambda" in loud["reason"]
 
 
 @pytest.mark.parametrize("run", [on_heroku, on_google])
-def test_a_cloud_is_opened_by_name(
+def test_auth_none_opens_a_cloud(
     run: Callable[..., AbstractContextManager[Server]], credit: Path
 ) -> None:
-    """AUTH=none lets everybody in, and one line says so."""
+    """AUTH=none opens the API, and one log line says so."""
     with run(credit, AUTH="none") as server:
         assert requests.get(f"{server}/v0/model_info", timeout=30).status_code == 200
         logged = server.logged()
 
-    assert logged.count("open: everybody is let in") == 1
+    assert logged.count("open: AUTH=none accepts every request") == 1
     assert "closed" not in logged
 
 
-def test_a_laptop_is_open_and_says_nothing(credit: Path) -> None:
-    """The first run of the README: no key, no warning, and health names the version."""
+def test_a_laptop_is_open_without_a_warning(credit: Path) -> None:
+    """On a laptop no key is needed, nothing is logged about it, and /health names the version."""
     with serving(credit) as server:
         assert requests.get(f"{server}/health", timeout=10).json().keys() == {"status", "model"}
         assert requests.get(f"{server}/v0/model_info", timeout=10).status_code == 200
@@ -257,8 +255,10 @@ def test_a_laptop_is_open_and_says_nothing(credit: Path) -> None:
     assert "open:" not in logged
 
 
-def test_the_line_says_who_and_why(credit: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The key's name, or the reason of a refusal; never a key or a digest."""
+def test_the_log_line_names_the_caller_and_the_reason(
+    credit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log line has the key's name or the reason for the 401, never a key or a digest."""
     with direct(credit, API_KEYS=API_KEYS) as send:
         call(send, "health")
         call(send, "predict", **bearer("predicts"))
@@ -280,8 +280,8 @@ def test_the_line_says_who_and_why(credit: Path, capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_an_endpoint_that_says_nothing_is_protected(credit: Path) -> None:
-    """A new file of functions/ is closed to strangers until it says otherwise."""
+def test_a_new_endpoint_is_protected(credit: Path) -> None:
+    """A new endpoint needs a key unless it declares otherwise."""
     with direct(credit, API_KEYS=API_KEYS):
 
         @endpoint("GET", "/v0/new")

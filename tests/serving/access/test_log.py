@@ -1,4 +1,4 @@
-"""What was sent to get in is in no log: neither what is right nor what is wrong."""
+"""No log contains credentials that a client sent, neither valid nor invalid ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.aws.lambdas import http_event, runtime
 from tests.helpers.example import ROW
 from tests.helpers.servers import emulator, serving
 
-#: The password of a Redis that is not there.
+#: The password of a Redis that does not exist.
 PASSWORD = "a-password-of-redis"  # noqa: S105  # invented
 
 
@@ -29,7 +29,7 @@ def _idp() -> Iterator[Provider]:
 
 @pytest.fixture
 def sent(idp: Provider) -> list[str]:
-    """Keys and tokens: right, wrong, cut, changed, expired, of others."""
+    """List keys and tokens: valid, wrong, cut, changed, expired, and signed by others."""
     token, key = idp.token(), KEYS["all"]
     return [
         *KEYS.values(),
@@ -44,22 +44,22 @@ def sent(idp: Provider) -> list[str]:
 
 
 def secrets(sent: list[str]) -> set[str]:
-    """What must not be found: what was sent, in whole and in part, and digests."""
+    """List the strings that no log may contain: the credentials, their parts, and their digests."""
     parts = {part for one in sent for part in one.replace(",", ".").replace(" ", ".").split(".")}
     digests = {digest(key) for key in KEYS.values()}
     return {part for part in parts | digests if len(part) > 8}
 
 
 def assert_none_is_in(log: str, sent: list[str]) -> None:
-    """The log has a line for each request, and no secret."""
+    """Check that the log has a line for each request, and no secret."""
     assert log.count('"message":"request"') >= len(sent)
     for secret in (*secrets(sent), PASSWORD):
         assert secret not in log
         assert secret.lower() not in log.lower()
 
 
-def test_the_dyno_logs_no_secret(credit: Path, idp: Provider, sent: list[str]) -> None:
-    """In every header, in the address, in what is no HTTP; at every level, with all that fails."""
+def test_a_dyno_logs_no_secret(credit: Path, idp: Provider, sent: list[str]) -> None:
+    """At level debug no secret is logged from headers, URLs, malformed requests or failures."""
     environment = {
         "API_KEYS": API_KEYS,
         "JWT_ISSUER": idp.issuer,
@@ -100,7 +100,7 @@ def test_the_dyno_logs_no_secret(credit: Path, idp: Provider, sent: list[str]) -
 
 
 def test_one_function_alone_logs_no_secret(credit: Path, idp: Provider, sent: list[str]) -> None:
-    """As on Google Cloud."""
+    """On Google Cloud, where one function runs alone, no secret is logged."""
     environment = {"API_KEYS": API_KEYS, "JWT_ISSUER": idp.issuer, "JWT_AUDIENCE": AUDIENCE}
     with emulator("model_info", credit, K_SERVICE="x", LOG_LEVEL="debug", **environment) as server:
         for one in sent:
@@ -112,7 +112,7 @@ def test_one_function_alone_logs_no_secret(credit: Path, idp: Provider, sent: li
 
 
 def test_lambda_logs_no_secret(credit: Path, sent: list[str]) -> None:
-    """Under AWS's own client."""
+    """Under AWS's own runtime client no secret is logged."""
     with runtime({"MODEL_URI": str(credit), "API_KEYS": API_KEYS, "LOG_LEVEL": "debug"}) as api:
         for one in sent:
             event = http_event("GET", "/v0/model_info", None, {"Authorization": f"Bearer {one}"})
@@ -132,8 +132,8 @@ def test_lambda_logs_no_secret(credit: Path, sent: list[str]) -> None:
         lambda _: KEYS["all"],
     ],
 )
-def test_a_start_that_fails_says_no_secret(credit: Path, change: Callable[[str], str]) -> None:
-    """API_KEYS that cannot be read stop it with a sentence, without a key or a digest."""
+def test_a_failed_start_prints_no_secret(credit: Path, change: Callable[[str], str]) -> None:
+    """If API_KEYS cannot be read, the error contains neither a key nor a digest."""
     with pytest.raises(RuntimeError, match="canoa: API_KEYS: ") as caught:
         serving(credit, API_KEYS=change(API_KEYS)).__enter__()
 

@@ -1,4 +1,4 @@
-"""The rate limit: a bucket a caller, in each process or in a real Redis."""
+"""The rate limit: one sliding window per caller, kept in each process or in a real Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.servers import Server, emulator, lines, serving, start
 
 @contextlib.contextmanager
 def redis(*options: str) -> Iterator[Server]:
-    """Run Redis, in memory alone, and give its URL in place of a base."""
+    """Run Redis in memory, and yield its URL."""
     if shutil.which("redis-server") is None and "CI" not in os.environ:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
     command = ["redis-server", "--bind", "127.0.0.1", "--port", "{port}", "--save", "", *options]
@@ -44,7 +44,7 @@ def _store() -> Iterator[Server]:
 
 
 def waits(limit: RateLimit, caller: str, count: int) -> list[int]:
-    """Send *count* requests of *caller*; the Retry-After of each, 0 where it was let in."""
+    """Send *count* requests of *caller*; return each Retry-After, or 0 where it was accepted."""
     found = []
     for _ in range(count):
         try:
@@ -57,7 +57,7 @@ def waits(limit: RateLimit, caller: str, count: int) -> list[int]:
 
 @pytest.fixture(params=["memory", "redis"])
 def make_limit(request: pytest.FixtureRequest) -> Callable[[str], RateLimit]:
-    """Make limits that count in this process, or in Redis, in turn."""
+    """Make limits that count in this process, and then limits that count in Redis."""
     if request.param == "memory":
         return lambda rate: open_rate_limit(rate, None)
     url = request.getfixturevalue("store")
@@ -66,7 +66,7 @@ def make_limit(request: pytest.FixtureRequest) -> Callable[[str], RateLimit]:
 
 
 def test_a_window_moves(make_limit: Callable[[str], RateLimit]) -> None:
-    """A slot is free again when the length of the rate has passed since its own request."""
+    """A slot is free again once the window has passed since the request that took it."""
     limit = make_limit("3 per 2 seconds")
     limit.take("a")
     time.sleep(1.0)
@@ -77,8 +77,8 @@ def test_a_window_moves(make_limit: Callable[[str], RateLimit]) -> None:
     assert waits(limit, "a", 3) == [0, 0, 1]
 
 
-def test_callers_have_windows_of_their_own(make_limit: Callable[[str], RateLimit]) -> None:
-    """Retry-After is the time until the oldest request leaves the window."""
+def test_each_caller_has_its_own_window(make_limit: Callable[[str], RateLimit]) -> None:
+    """Retry-After is the time until the caller's oldest request leaves the window."""
     limit = make_limit("10/hour")
 
     assert waits(limit, "a", 12) == [0] * 10 + [3600] * 2
@@ -86,7 +86,7 @@ def test_callers_have_windows_of_their_own(make_limit: Callable[[str], RateLimit
 
 
 def test_retry_after_is_right(make_limit: Callable[[str], RateLimit]) -> None:
-    """A caller who returns after Retry-After is let in; one who returns a second before is not."""
+    """A caller is accepted after Retry-After seconds, and rejected one second before."""
     limit = make_limit("1 per 2 seconds")
     limit.take("a")
     time.sleep(0.5)
@@ -99,7 +99,7 @@ def test_retry_after_is_right(make_limit: Callable[[str], RateLimit]) -> None:
 
 
 def test_threads_share_a_window(make_limit: Callable[[str], RateLimit]) -> None:
-    """Of two hundred requests at once, exactly the rate's amount is let in."""
+    """Of 200 simultaneous requests, exactly as many as the limit allows are accepted."""
     limits = [make_limit("50/day")]
     if limits[0]._shared:  # as several processes would
         limits += [make_limit("50/day") for _ in range(3)]
@@ -115,7 +115,7 @@ def test_callers_are_forgotten() -> None:
     for number in range(5_000):
         limit.take(str(number))
     time.sleep(1.5)
-    limit.take("a")  # makes the library look for what has expired
+    limit.take("a")  # makes the library remove what has expired
     time.sleep(0.5)
     for number in range(5_001):
         limit.take(f"new {number}")
@@ -124,7 +124,7 @@ def test_callers_are_forgotten() -> None:
 
 
 def test_keys_in_redis_expire(store: str) -> None:
-    """A caller's key ends with the window, so Redis does not fill up."""
+    """A caller's key in Redis expires with the window."""
     open_rate_limit("10/minute", store).take("expiring")
     redis = storage_from_string(store).get_connection()  # type: ignore[union-attr]
     [key] = redis.keys("*expiring*")
@@ -133,13 +133,13 @@ def test_keys_in_redis_expire(store: str) -> None:
 
 
 def ask(server: str, *, path: str = "/v0/model_info", **headers: str) -> requests.Response:
-    """Ask, on a connection of its own: any worker may get it."""
+    """Send a request on a new connection, so that any worker may answer."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.get(f"{server}{path}", headers=named, timeout=10)
 
 
-def test_one_too_many_is_told_when_to_come_again(credit: Path) -> None:
-    """429 with Retry-After in whole seconds, in our form; each key has a bucket of its own."""
+def test_a_request_over_the_limit_is_429(credit: Path) -> None:
+    """A request over the limit gets 429 with Retry-After in seconds; each key has its window."""
     limits = {"RATE_LIMIT": "3 per 30 minutes", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
     with serving(credit, CORS_ORIGINS="https://shop.example", **limits) as server:
         sent = {"X_API_Key": KEYS["all"], "Origin": "https://shop.example"}
@@ -160,8 +160,8 @@ def test_one_too_many_is_told_when_to_come_again(credit: Path) -> None:
     assert (line["caller"], line["error"]) == ("all", "too-many-requests")
 
 
-def test_a_body_is_not_read_of_one_too_many(credit: Path) -> None:
-    """429 comes before anything is said of the body; and before 403."""
+def test_429_comes_before_the_body_is_read(credit: Path) -> None:
+    """The limit is checked before the body is read and before the scope is checked."""
     limits = {"RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
     with serving(credit, **limits) as server:
         sent = {"X-API-Key": KEYS["predicts"]}
@@ -174,8 +174,8 @@ def test_a_body_is_not_read_of_one_too_many(credit: Path) -> None:
     assert statuses == [200, 400, 429, 429]
 
 
-def test_guessing_is_limited_too(credit: Path) -> None:
-    """Who sends wrong keys is told first that they are wrong, then to slow down."""
+def test_wrong_keys_are_limited(credit: Path) -> None:
+    """A client that sends wrong keys gets 401, and then 429 once it reaches the limit."""
     limits = {"RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1", "API_KEYS": API_KEYS}
     with serving(credit, **limits) as server:
         guesses = [ask(server, X_API_Key=f"guess{n}").status_code for n in range(3)]
@@ -184,8 +184,8 @@ def test_guessing_is_limited_too(credit: Path) -> None:
     assert (guesses, known) == ([401, 401, 429], 200)
 
 
-def test_on_heroku_the_router_says_who_it_is(credit: Path) -> None:
-    """The last address of X-Forwarded-For; what a client writes before it changes nothing."""
+def test_on_heroku_the_router_s_address_counts(credit: Path) -> None:
+    """The last address of X-Forwarded-For counts, whatever the client writes before it."""
     cloud = {"DYNO": "web.1", "AUTH": "none", "RATE_LIMIT": "2/hour", "WEB_CONCURRENCY": "1"}
     with serving(credit, **cloud) as server:
         first = [
@@ -203,8 +203,8 @@ def test_on_heroku_the_router_says_who_it_is(credit: Path) -> None:
     assert household == [200, 200, 429]
 
 
-def test_without_a_router_the_header_is_a_claim(credit: Path) -> None:
-    """On a laptop it is not looked at."""
+def test_on_a_laptop_x_forwarded_for_is_ignored(credit: Path) -> None:
+    """Without a router, X-Forwarded-For is ignored."""
     with serving(credit, RATE_LIMIT="2/hour", WEB_CONCURRENCY="1") as server:
         statuses = [
             ask(server, X_Forwarded_For=f"203.0.113.{number}").status_code for number in range(3)
@@ -213,8 +213,8 @@ def test_without_a_router_the_header_is_a_claim(credit: Path) -> None:
     assert statuses == [200, 200, 429]
 
 
-def test_workers_share_a_bucket_in_redis(credit: Path, store: str) -> None:
-    """Three workers let through what one would; in memory each counts for itself."""
+def test_workers_share_a_window_in_redis(credit: Path, store: str) -> None:
+    """With Redis, three workers together accept only as many requests as the limit allows."""
     limits = {"RATE_LIMIT": "20/day", "RATE_LIMIT_STORAGE": store, "WEB_CONCURRENCY": "3"}
     with serving(credit, LOG_LEVEL="error", **limits) as server, ThreadPoolExecutor(8) as pool:
         statuses = [answer.status_code for answer in pool.map(lambda _: ask(server), range(60))]
@@ -224,8 +224,8 @@ def test_workers_share_a_bucket_in_redis(credit: Path, store: str) -> None:
         assert server.logged().count('"level":"error"') == 0
 
 
-def test_while_redis_is_away_requests_go_on(credit: Path) -> None:
-    """Killed under way: each worker counts for itself, and says so once, not for each request."""
+def test_the_limit_works_while_redis_is_down(credit: Path) -> None:
+    """If Redis is killed, each worker counts by itself, and logs the failure once."""
     with redis() as store:
         limits = {"RATE_LIMIT": "30/day", "RATE_LIMIT_STORAGE": store, "WEB_CONCURRENCY": "1"}
         with serving(credit, **limits) as server:
@@ -236,14 +236,14 @@ def test_while_redis_is_away_requests_go_on(credit: Path) -> None:
             logged = server.logged()
 
     assert statuses == [200] * 30 + [429] * 10
-    assert logged.count("the rate limit's Redis is away") == 1
+    assert logged.count("the rate limit's Redis is down") == 1
     assert "Connection" in logged
 
 
-def test_a_redis_that_hangs_holds_up_nobody_for_long(
+def test_a_hanging_redis_delays_one_request_only(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It takes connections and never answers: one request waits, for a moment; the rest do not."""
+    """If Redis hangs, one request waits for the timeout, and the next ones do not."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://:secret@127.0.0.1:{silent.getsockname()[1]}"
         limit = open_rate_limit("5/day", url)
@@ -254,18 +254,18 @@ def test_a_redis_that_hangs_holds_up_nobody_for_long(
         silent.settimeout(1)
         silent.accept()[0].close()
         with pytest.raises(TimeoutError):
-            silent.accept()  # it was asked by one connection
+            silent.accept()  # Only one connection was made.
 
     logged = capsys.readouterr().out
-    assert logged.count("is away") == 1
+    assert logged.count("is down") == 1
     assert "Timeout" in logged
     assert "secret" not in logged
 
 
-def test_redis_is_asked_again(
+def test_redis_is_used_again_when_it_returns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It comes back, and is used again; that is said too."""
+    """When Redis answers again, it is used again, and the log says so."""
     monkeypatch.setattr(rate_limit, "PAUSE_SECONDS", 0.0)
     with redis() as store:
         limit = open_rate_limit("5/day", store)
@@ -279,13 +279,13 @@ def test_redis_is_asked_again(
         said = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
 
     assert said == [
-        "the rate limit's Redis is away: each process counts",
-        "the rate limit's Redis is back",
+        "the rate limit's Redis is down: each process counts",
+        "the rate limit's Redis is up again",
     ]
 
 
-def test_a_password_is_never_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """A Redis that refuses ours: requests go on, and the log does not repeat it."""
+def test_a_password_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """If Redis rejects the password, requests are served, and the log does not contain it."""
     with redis("--requirepass", "right-password") as store:
         host = store.removeprefix("redis://")
         right = open_rate_limit("5/day", f"redis://:right-password@{host}")
@@ -294,7 +294,7 @@ def test_a_password_is_never_said(capsys: pytest.CaptureFixture[str]) -> None:
         open_rate_limit("5/day", f"redis://user:wrong-password@{host}").take("a")
         logged = capsys.readouterr().out
 
-    assert "is away" in logged
+    assert "is down" in logged
     assert "password@" not in logged
     assert "wrong-password" not in logged
 
@@ -311,26 +311,26 @@ def test_a_password_is_never_said(capsys: pytest.CaptureFixture[str]) -> None:
         ("x" * 10_000, "unknown"),
     ],
 )
-def test_an_address_stands_for_who_has_it(address: str, who: str) -> None:
-    """Of IPv6 a household has a /64; what is no address shares one bucket."""
+def test_an_address_maps_to_a_network(address: str, who: str) -> None:
+    """IPv6 addresses of one /64 count as one caller, and so do all invalid addresses."""
     assert network(address) == who
 
 
 @pytest.mark.parametrize("rate", ["often", "0/minute", "1/minute; 9/hour", "-1/day", "1/fortnight"])
-def test_a_rate_that_is_none_is_named(rate: str) -> None:
-    """The sentence says what one looks like."""
+def test_an_invalid_rate_is_named(rate: str) -> None:
+    """The error for an invalid RATE_LIMIT shows a valid one."""
     with pytest.raises(SettingsError, match=r"RATE_LIMIT is .* such as 100/minute"):
         open_rate_limit(rate, None)
 
 
-def test_a_rate_that_is_none_stops_the_start(credit: Path) -> None:
-    """The server does not start without the limit that was asked for."""
+def test_an_invalid_rate_stops_the_start(credit: Path) -> None:
+    """The server does not start with an invalid RATE_LIMIT."""
     with pytest.raises(RuntimeError, match="canoa: RATE_LIMIT is 'often', but must be"):
         serving(credit, RATE_LIMIT="often").__enter__()
 
 
-def test_elsewhere_it_does_nothing_but_warn(credit: Path) -> None:
-    """On Google Cloud the platform's own throttling counts; one line says so."""
+def test_on_google_cloud_the_limit_only_warns(credit: Path) -> None:
+    """On Google Cloud RATE_LIMIT has no effect, and one log line says so."""
     cloud = {"K_SERVICE": "model-info", "AUTH": "none", "RATE_LIMIT": "1/day"}
     with emulator("model_info", credit, **cloud) as server:
         assert [ask(server).status_code for _ in range(3)] == [200] * 3

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider: which are taken, and what happens while it is away."""
+"""Tokens of an identity provider: which are accepted, and what happens while it is down."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ from tests.helpers.servers import serving, wait_for
 
 @pytest.fixture(name="idp")
 def _idp() -> Iterator[Provider]:
-    """Run a provider."""
+    """Run an identity provider."""
     with provider() as one:
         yield one
 
 
 @pytest.fixture
 def send(idp: Provider, credit: Path) -> Iterator[Platform]:
-    """Yield the functions in this process, for that provider's tokens and nothing else."""
+    """Run the functions in this process, configured for the provider's tokens only."""
     with direct(credit, **trusting(idp)) as send:
         yield send
 
 
 def trusting(idp: Provider, **more: str) -> dict[str, str]:
-    """Set the server up for its tokens."""
+    """Return the settings that accept its tokens."""
     return {"JWT_ISSUER": idp.issuer, "JWT_AUDIENCE": AUDIENCE, **more}
 
 
 def ask(send: Platform, token: str) -> Reply:
-    """Ask for what wants the scope info."""
+    """Ask for an endpoint that requires the scope info."""
     return send("model_info", "GET", None, Authorization=f"Bearer {token}")
 
 
 def reason(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what the log says of the last refusal."""
+    """Return the reason that the log gives for the last 401."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return str([line for line in lines if line.get("error")][-1]["reason"])
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
-def test_a_good_token_lets_in(name: str, idp: Provider, credit: Path) -> None:
-    """Signed by RSA, an elliptic curve, or Edwards'; with what it lacks, 403; without one, 401."""
+def test_a_valid_token_is_accepted(name: str, idp: Provider, credit: Path) -> None:
+    """RSA, EC and EdDSA tokens are accepted; a missing scope gives 403, a missing token 401."""
     with PLATFORMS[name](credit, **trusting(idp)) as send:
         for kid in ("rsa", "ec", "ed"):
             sent = {"Authorization": f"Bearer {idp.token(kid, scope='predict')}"}
             assert post(send, ROW, **sent).status == 200
             problem = assert_problem(send("model_info", "GET", None, **sent), 403, "forbidden")
-            assert problem["detail"] == "It needs the scope info."
+            assert problem["detail"] == "This request needs the scope info."
             assert_problem(ask(send, idp.token(kid) + "x"), 401, "unauthorized")
         assert_problem(post(send, ROW), 401, "unauthorized")
         assert send("health", "GET").json() == {"status": "ok"}
@@ -88,8 +88,10 @@ def test_a_good_token_lets_in(name: str, idp: Provider, credit: Path) -> None:
         {"sub": "x" * 255},
     ],
 )
-def test_what_else_is_good(send: Platform, idp: Provider, claims: dict[str, Any]) -> None:
-    """A clock half a minute off, several audiences, scopes in each provider's own claim."""
+def test_other_valid_tokens_are_accepted(
+    send: Platform, idp: Provider, claims: dict[str, Any]
+) -> None:
+    """A clock 30 seconds off, several audiences and each provider's scope claim are accepted."""
     assert ask(send, idp.token(**claims)).status == 200
 
 
@@ -97,10 +99,10 @@ def test_what_else_is_good(send: Platform, idp: Provider, claims: dict[str, Any]
     "claims",
     [{"scope": None}, {"scope": ""}, {"scope": "openid infos"}, {"scope": {"info": 1}}],
 )
-def test_a_token_that_names_no_scope_may_do_nothing(
+def test_a_token_without_scopes_is_403(
     send: Platform, idp: Provider, claims: dict[str, Any]
 ) -> None:
-    """What the provider did not say, we do not guess: 403."""
+    """A token without a scope claim grants no scope, so it gets 403."""
     assert_problem(ask(send, idp.token(**claims)), 403, "forbidden")
 
 
@@ -131,14 +133,14 @@ def test_a_token_that_names_no_scope_may_do_nothing(
         ({"sub": "x" * 256}, "wrong subject"),
     ],
 )
-def test_a_claim_that_is_wrong_is_refused(
+def test_a_wrong_claim_is_rejected(
     send: Platform,
     idp: Provider,
     capsys: pytest.CaptureFixture[str],
     claims: dict[str, Any],
     why: str,
 ) -> None:
-    """The client is told that it is not valid, the log why."""
+    """The client only learns that the token is not valid; the log has the reason."""
     problem = assert_problem(ask(send, idp.token(**claims)), 401, "unauthorized")
 
     assert problem["detail"] == "The key or token that was sent is not valid."
@@ -151,7 +153,7 @@ def unsigned(idp: Provider, **header: Any) -> str:
 
 
 def by_hmac(idp: Provider, secret: bytes, **header: Any) -> str:
-    """Sign with a public key for a secret, as if the server did not look at the algorithm."""
+    """Sign by HMAC with a public key as the secret, which works if the algorithm is not checked."""
     import hashlib
     import hmac
 
@@ -160,24 +162,24 @@ def by_hmac(idp: Provider, secret: bytes, **header: Any) -> str:
 
 
 def public(idp: Provider, kid: str, encoding: Encoding) -> bytes:
-    """Write a public key as anybody may."""
+    """Encode a public key."""
     key = idp.keys[kid].public_key()
     return bytes(key.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo))
 
 
 def tampered(idp: Provider, **claims: Any) -> str:
-    """Change the claims under a good signature."""
+    """Change the claims and keep the valid signature."""
     head, _, signature = idp.token().split(".")
     return f"{head}.{idp.token(**claims).split('.')[1]}.{signature}"
 
 
 def with_header(idp: Provider, header: Any) -> str:
-    """Put any header before the rest of a good token."""
+    """Replace the header of a valid token."""
     return f"{encode(header)}.{idp.token().partition('.')[2]}"
 
 
-def signed_by_a_stranger(idp: Provider, **header: Any) -> str:
-    """Sign with a key that is not the provider's, and say where it is to be had."""
+def signed_by_another_key(idp: Provider, **header: Any) -> str:
+    """Sign with a key that is not the provider's, and add header fields that point to it."""
     return idp.token(key=idp.strangers["rsa"], headers=header)
 
 
@@ -204,21 +206,21 @@ FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
         lambda idp: with_header(idp, {"alg": "ES256", "kid": "rsa"}),
         "wrong algorithm",
     ),
-    "another's key": (signed_by_a_stranger, "wrong signature"),
+    "another's key": (signed_by_another_key, "wrong signature"),
     "another key of the provider's": (
         lambda idp: idp.token("ec", headers={"kid": "ed"}),
         "wrong algorithm",
     ),
     "jku": (
-        lambda idp: signed_by_a_stranger(idp, jku=f"{idp.issuer}/stranger"),
+        lambda idp: signed_by_another_key(idp, jku=f"{idp.issuer}/stranger"),
         "wrong signature",
     ),
     "x5u": (
-        lambda idp: signed_by_a_stranger(idp, x5u=f"{idp.issuer}/stranger"),
+        lambda idp: signed_by_another_key(idp, x5u=f"{idp.issuer}/stranger"),
         "wrong signature",
     ),
     "jwk": (
-        lambda idp: signed_by_a_stranger(idp, jwk={"kty": "oct", "k": "AA"}),
+        lambda idp: signed_by_another_key(idp, jwk={"kty": "oct", "k": "AA"}),
         "wrong signature",
     ),
     "kid of nobody": (lambda idp: idp.token(headers={"kid": "none"}), "unknown key"),
@@ -249,14 +251,14 @@ FORGED: dict[str, tuple[Callable[[Provider], str], str]] = {
 
 
 @pytest.mark.parametrize(("forge", "why"), FORGED.values(), ids=FORGED)
-def test_a_forged_token_is_refused(
+def test_a_forged_token_is_rejected(
     send: Platform,
     idp: Provider,
     capsys: pytest.CaptureFixture[str],
     forge: Callable[[Provider], str],
     why: str,
 ) -> None:
-    """Whatever it says of itself; and nothing that it names is fetched."""
+    """A forged token gets 401, and no URL in it is fetched."""
     assert ask(send, idp.token()).status == 200
 
     assert_problem(ask(send, forge(idp)), 401, "unauthorized")
@@ -265,8 +267,8 @@ def test_a_forged_token_is_refused(
     assert set(idp.asked) == {DISCOVERY, KEYS}
 
 
-def test_no_token_is_a_fault_of_ours(credit: Path, idp: Provider) -> None:
-    """Good ones with a piece changed, and parts of anything: 401 for each."""
+def test_no_token_gives_a_500(credit: Path, idp: Provider) -> None:
+    """A valid token with one character changed, or any three random parts, gets 401."""
     with direct(credit, **trusting(idp)) as send:
         good = idp.token("ed")
         odd = st.binary(max_size=30) | st.text(max_size=30).map(
@@ -287,10 +289,10 @@ def test_no_token_is_a_fault_of_ours(credit: Path, idp: Provider) -> None:
         changed()
 
 
-def test_keys_that_are_not_for_us_are_not_kept(
+def test_unusable_keys_are_dropped(
     credit: Path, idp: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Symmetric, private, for encryption, of another algorithm, without an id, or no key at all."""
+    """Symmetric, private, encryption, RSA-OAEP, nameless and malformed keys verify no token."""
     secret = encode(b"s" * 32)
     rsa_key = {"kty": "RSA", "n": encode(b"\xff" * 256), "e": "AQAB"}
     idp.listed = [
@@ -320,7 +322,7 @@ def test_keys_that_are_not_for_us_are_not_kept(
 
 
 def test_the_keys_are_fetched_once(send: Platform, idp: Provider) -> None:
-    """At the start, before any token comes; not again for however many tokens."""
+    """The keys are fetched at the start, and not again for 64 tokens."""
     assert idp.asked == [DISCOVERY, KEYS]
     token = idp.token()
     with ThreadPoolExecutor(16) as pool:
@@ -330,10 +332,10 @@ def test_the_keys_are_fetched_once(send: Platform, idp: Provider) -> None:
     assert idp.asked == [DISCOVERY, KEYS]
 
 
-def test_a_new_key_is_fetched_when_it_is_named(
+def test_a_new_key_is_fetched_when_a_token_names_it(
     send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A token with a new key is told to come again while the keys are fetched; the old key ends."""
+    """A token with a new key gets 503 until the keys are fetched; then the old key is rejected."""
     old = idp.token("rsa")
     idp.keys = {"new": idp.strangers["rsa"]}
     new = idp.token("new")
@@ -351,12 +353,12 @@ def test_a_new_key_is_fetched_when_it_is_named(
     assert idp.asked == [DISCOVERY, KEYS] * 2
 
 
-def test_unknown_keys_cannot_make_us_hammer_the_provider(
+def test_unknown_keys_cause_one_fetch(
     send: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred unknown keys cause one fetch: 503 while it runs, 401 after it, none before it."""
+    """A hundred unknown keys cause one fetch: they get 503 while it runs, and 401 afterwards."""
     tokens = [idp.token("ed", headers={"kid": f"k{number}"}) for number in range(100)]
-    assert {ask(send, token).status for token in tokens} == {401}  # fetched just now
+    assert {ask(send, token).status for token in tokens} == {401}  # The keys were fetched just now.
     assert idp.asked == [DISCOVERY, KEYS]
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
     idp.hold.clear()
@@ -371,7 +373,7 @@ def test_unknown_keys_cannot_make_us_hammer_the_provider(
 def test_no_request_waits_for_the_provider(
     credit: Path, idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it does not answer, unknown keys get 503 at once, and known callers are served."""
+    """While the provider hangs, unknown keys get 503 at once, and known callers are served."""
     with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
         good, unknown = idp.token(), idp.token(headers={"kid": "none"})
         for name in ("FRESH_SECONDS", "PAUSE_SECONDS"):
@@ -388,7 +390,7 @@ def test_no_request_waits_for_the_provider(
 
 
 def test_unknown_keys_count_against_the_rate_limit(credit: Path, idp: Provider) -> None:
-    """Tokens that name unknown keys are limited by the address that they come from."""
+    """Tokens that name unknown keys count against the limit of their address."""
     limits = {"RATE_LIMIT": "3/hour", "WEB_CONCURRENCY": "1"}
     with serving(credit, **trusting(idp, **limits)) as server:
         statuses = [
@@ -403,20 +405,20 @@ def test_unknown_keys_count_against_the_rate_limit(credit: Path, idp: Provider) 
     assert statuses == [401, 401, 401, 429, 429]
 
 
-def test_while_the_provider_is_away_its_keys_go_on(
+def test_known_keys_work_while_the_provider_is_down(
     send: Platform,
     idp: Provider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Keys that were fetched before are used; the failure is logged once; then they are renewed."""
+    """Keys fetched before still work; the failure is logged once, and the keys renewed later."""
     token = idp.token()
     for name in ("FRESH_SECONDS", "PAUSE_SECONDS"):
         monkeypatch.setattr(jwks, name, 0.0)
     idp.fault = 500
     for _ in range(20):
         asked = len(idp.asked)
-        while len(idp.asked) == asked:  # a thread asks it, not the request
+        while len(idp.asked) == asked:  # A thread fetches, not the request.
             assert ask(send, token).status == 200
     assert capsys.readouterr().out.count("keys could not be fetched") == 1
     assert_problem(ask(send, idp.token(headers={"kid": "none"})), 503, "keys-unavailable")
@@ -429,15 +431,15 @@ def test_while_the_provider_is_away_its_keys_go_on(
 def test_on_lambda_an_event_waits_for_a_new_key(
     idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread runs between events there, so one waits: for a new key, or where keys are old."""
+    """On Lambda no thread runs between events, so the event itself fetches a new or stale key."""
     keys = KeySet(idp.issuer, waits=True)
     keys.fetch()
-    assert keys.find("new") is None  # fetched just now
+    assert keys.find("new") is None  # The keys were fetched just now.
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
     idp.keys["new"] = idp.strangers["rsa"]
     assert keys.find("new") is not None
     del idp.keys["rsa"]
-    assert keys.find("rsa") is not None  # not known to be gone
+    assert keys.find("rsa") is not None  # The removal is not known yet.
     for name in ("FRESH_SECONDS", "STALE_SECONDS"):
         monkeypatch.setattr(jwks, name, 0.0)
     assert keys.find("rsa") is None
@@ -448,7 +450,7 @@ def test_on_lambda_an_event_waits_for_a_new_key(
 def test_on_lambda_no_event_waits_longer_than_the_timeout(
     idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A provider that never answers holds up one event for a moment, and the next not at all."""
+    """If the provider hangs, one event waits for the timeout, and the next does not wait."""
     keys = KeySet(idp.issuer, waits=True)
     idp.hold.clear()
     monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.5)
@@ -462,8 +464,8 @@ def test_on_lambda_no_event_waits_longer_than_the_timeout(
 
 
 @pytest.mark.timeout(20)
-def test_a_provider_that_never_answers_delays_no_start(credit: Path, idp: Provider) -> None:
-    """The start goes on after three seconds: tokens get 503, and keys of the API are taken."""
+def test_a_hanging_provider_does_not_block_the_start(credit: Path, idp: Provider) -> None:
+    """The server starts after three seconds; tokens get 503, and API keys are accepted."""
     idp.hold.clear()
     started = time.monotonic()
     with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
@@ -490,14 +492,14 @@ WRONG: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_provider_that_answers_wrongly_is_not_believed(
+def test_a_wrong_answer_of_the_provider_gives_503(
     credit: Path,
     idp: Provider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     wrong: dict[str, Any],
 ) -> None:
-    """503, and the log has the reason; once it is mended, tokens are taken without a restart."""
+    """Tokens get 503, and the log has the reason; later they are accepted without a restart."""
     unsafe = {DISCOVERY: {"issuer": idp.issuer, "jwks_uri": wrong.get("unsafe")}}
     idp.fault = wrong.get("fault")
     idp.documents = wrong.get("documents", unsafe if "unsafe" in wrong else {})
@@ -513,8 +515,8 @@ def test_a_provider_that_answers_wrongly_is_not_believed(
         wait_for(lambda: ask(send, idp.token()).status == 200)
 
 
-def test_an_odd_entry_costs_no_other_key(credit: Path, idp: Provider) -> None:
-    """A list of keys with entries of any shape still gives its good keys."""
+def test_a_malformed_entry_does_not_hide_other_keys(credit: Path, idp: Provider) -> None:
+    """The valid keys of a list are used, whatever the other entries are."""
     values: list[Any] = [None, 7, [], {}, "", "é"]
     odd = {"kid": "odd", "use": "sig", "kty": "RSA", "n": "AQAB", "e": "AQAB"}
     idp.listed = [
@@ -527,8 +529,8 @@ def test_an_odd_entry_costs_no_other_key(credit: Path, idp: Provider) -> None:
         assert ask(send, idp.token()).status == 200
 
 
-def test_a_provider_that_is_not_there(credit: Path, idp: Provider) -> None:
-    """Nobody listens: 503 at once; strangers are asked for a token as ever, and health answers."""
+def test_an_unreachable_provider_gives_503(credit: Path, idp: Provider) -> None:
+    """Tokens get 503 at once, requests without credentials 401, and /health answers."""
     away = {"JWT_ISSUER": "http://127.0.0.1:9", "JWT_AUDIENCE": AUDIENCE}
     with direct(credit, **away) as send:
         assert_problem(ask(send, idp.token()), 503, "keys-unavailable")
@@ -536,16 +538,16 @@ def test_a_provider_that_is_not_there(credit: Path, idp: Provider) -> None:
         assert send("health", "GET").json() == {"status": "ok"}
 
 
-def test_the_keys_may_be_named(credit: Path, idp: Provider) -> None:
-    """With JWT_JWKS_URL the provider is not asked where they are."""
+def test_jwt_jwks_url_replaces_discovery(credit: Path, idp: Provider) -> None:
+    """With JWT_JWKS_URL the discovery document is not fetched."""
     with direct(credit, **trusting(idp, JWT_JWKS_URL=f"{idp.issuer}{KEYS}")) as send:
         assert ask(send, idp.token()).status == 200
 
     assert idp.asked == [KEYS]
 
 
-def test_an_issuer_may_end_in_a_slash(credit: Path, idp: Provider) -> None:
-    """As Auth0's does; the token must name it as it is."""
+def test_the_issuer_must_match_exactly(credit: Path, idp: Provider) -> None:
+    """An issuer may end in a slash, as Auth0's does; a token without the slash gets 401."""
     idp.documents[DISCOVERY] = {"issuer": f"{idp.issuer}/", "jwks_uri": f"{idp.issuer}{KEYS}"}
     with direct(credit, JWT_ISSUER=f"{idp.issuer}/", JWT_AUDIENCE=AUDIENCE) as send:
         assert ask(send, idp.token(iss=f"{idp.issuer}/")).status == 200
@@ -553,7 +555,7 @@ def test_an_issuer_may_end_in_a_slash(credit: Path, idp: Provider) -> None:
 
 
 def test_keys_and_tokens_side_by_side(credit: Path, idp: Provider) -> None:
-    """Both are taken; each is told by its form."""
+    """API keys and tokens are both accepted, and told apart by their form."""
     with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
         assert ask(send, idp.token()).status == 200
         assert ask(send, API["all"]).status == 200
@@ -562,10 +564,10 @@ def test_keys_and_tokens_side_by_side(credit: Path, idp: Provider) -> None:
             assert ask(send, wrong).status == 401
 
 
-def test_one_good_credential_is_enough(
+def test_one_valid_credential_is_enough(
     credit: Path, idp: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A proxy may add its own: a wrong one hides no good one, and X-API-Key goes first."""
+    """One valid credential is enough beside a wrong one; X-API-Key comes first."""
     with direct(credit, **trusting(idp, API_KEYS=API_KEYS)) as send:
         ask(send, API["reads"])
         capsys.readouterr()
@@ -590,8 +592,8 @@ def test_one_good_credential_is_enough(
         assert send("model_info", "GET", None, **basic).status == 200
 
 
-def test_the_dyno_takes_tokens(credit: Path, idp: Provider) -> None:
-    """The keys are fetched once for all workers; lines name the subject, never the token."""
+def test_a_dyno_accepts_tokens(credit: Path, idp: Provider) -> None:
+    """The keys are fetched once for all workers; the log has the subject, never the token."""
     with serving(credit, WEB_CONCURRENCY="2", DYNO="web.1", **trusting(idp)) as server:
         token = idp.token()
         sent = {"Authorization": f"Bearer {token}"}

@@ -12,7 +12,7 @@ import pytest
 from serving.adapters.flask import create_app
 from serving.process import start
 
-#: Makes the app with the text of one function file, and with settings.
+#: Makes an app from the source of one function file and settings.
 Make = Callable[..., flask.Flask]
 
 FUNCTION = """
@@ -26,7 +26,7 @@ def mine(_):
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Make an app of one function of this path and body, with these settings."""
+    """Make an app with one function of this path and body, and with these settings."""
 
     def made(path: str, body: str = "return Answer({})", **settings: str) -> flask.Flask:
         (tmp_path / "mine.py").write_text(FUNCTION.format(path=path, body=body))
@@ -40,7 +40,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def test_a_function_that_exits_gives_our_500(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SystemExit in a function is an internal error of one request, and is logged."""
+    """SystemExit in a function gives a 500 for one request, and is logged."""
     reply = make("/mine", "raise SystemExit(3)").test_client().get("/mine")
 
     assert reply.status_code == 500
@@ -49,10 +49,10 @@ def test_a_function_that_exits_gives_our_500(
     assert (logged["status"], logged["error"]) == (500, "SystemExit")
 
 
-def test_a_failure_outside_a_function_is_no_404(
+def test_a_failure_outside_a_function_is_500(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What fails in the app itself is a 500 without its text, and the log has its place."""
+    """An error in the app itself gives a 500 without its text, and the log has its location."""
     app = make("/mine")
 
     def fail() -> None:
@@ -72,7 +72,7 @@ def test_a_failure_outside_a_function_is_no_404(
 @pytest.mark.parametrize("base", ["", "/ml"])
 @pytest.mark.parametrize("path", ["/", "/mine", "/mine/"])
 def test_no_path_is_redirected(make: Make, base: str, path: str) -> None:
-    """With a slash or without, the answer is the function's or our 404: the Host leads nowhere."""
+    """With or without a slash, the function's answer or our 404 is returned, never a redirect."""
     client = make(path, BASE_PATH=base).test_client()
     other = ("//", "/mine//", "//mine", "/%2fmine", "/other")
 

@@ -1,4 +1,4 @@
-"""Attacks on the dyno's server that once worked: others are answered meanwhile, and it lives on."""
+"""Floods that once broke the server: other clients are answered, and no worker ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMAND = [
 
 @pytest.fixture(scope="module")
 def server(credit: Path) -> Iterator[Server]:
-    """One server for all tests, so that each also meets what the others leave behind."""
+    """Run one server for all tests, so that each test also sees what the others left behind."""
     with serving(credit) as server:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
         wait_for(lambda: len(workers(server)) == 2)
@@ -38,7 +38,7 @@ def server(credit: Path) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def same_workers(server: Server) -> Iterator[None]:
-    """No worker ends, and none writes a traceback or an error."""
+    """Check that no worker ended, and that none logged a traceback or an error."""
     before = {worker.pid for worker in workers(server)}
     yield
     assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
@@ -49,7 +49,7 @@ def same_workers(server: Server) -> Iterator[None]:
 
 @contextmanager
 def files(number: int) -> Iterator[None]:
-    """Let this process open so many files, if the machine allows it."""
+    """Let this process open this many files, if the machine allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < number:
         pytest.skip(f"this needs {number} open files, and {hard} are allowed")
@@ -62,7 +62,7 @@ def files(number: int) -> Iterator[None]:
 
 @contextmanager
 def crowd(server: Server, number: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Hold so many connections open, each of which has sent these bytes."""
+    """Hold this many connections open, each of which has sent these bytes."""
     with ExitStack() as stack:
         clients = []
         for _ in range(number):
@@ -74,7 +74,7 @@ def crowd(server: Server, number: int, sent: bytes = b"") -> Iterator[list[socke
 
 
 def slowest(server: Server, number: int = 20) -> float:
-    """Return the longest of some requests in seconds, each on a connection of its own."""
+    """Return the longest of some requests in seconds, each on a new connection."""
     times = []
     for _ in range(number):
         began = time.monotonic()
@@ -84,7 +84,7 @@ def slowest(server: Server, number: int = 20) -> float:
 
 
 def test_a_reset_after_expect_ends_no_worker(server: Server) -> None:
-    """Twenty clients ask whether to go on, and reset the connection instead."""
+    """Twenty clients send `Expect: 100-continue` and then reset; every worker lives on."""
     for _ in range(20):
         client = connect(server)
         client.sendall(post(b"Expect: 100-continue", b"Content-Length: 100", body=b""))
@@ -114,14 +114,14 @@ HALVES = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-def test_requests_without_an_end_hold_up_nobody(server: Server, sent: bytes) -> None:
-    """24 clients, more than there are threads, send a part and wait."""
+def test_unfinished_requests_delay_no_other_client(server: Server, sent: bytes) -> None:
+    """If 24 clients send part of a request and wait, other clients are answered within a second."""
     with crowd(server, 24, sent):
         assert slowest(server) < 1
 
 
 def test_chunks_of_one_byte_take_linear_time(server: Server) -> None:
-    """600 kB in chunks of one byte are read within seconds, and are no more than 600 kB."""
+    """A body of 600 kB in chunks of one byte is read within seconds, and fits the size limit."""
     body = BODY[:-1] + b" " * (600_000 - len(BODY)) + b"}"
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     began = time.monotonic()
@@ -132,15 +132,15 @@ def test_chunks_of_one_byte_take_linear_time(server: Server) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_8200_idle_connections_hold_up_nobody(server: Server) -> None:
-    """More than the workers hold: the oldest make room."""
+def test_8200_idle_connections_delay_no_other_client(server: Server) -> None:
+    """With more idle connections than the workers hold, the oldest are closed."""
     with files(9000), crowd(server, 8200):
         assert slowest(server) < 1
 
 
 @pytest.mark.parametrize("sent", [b"", HALVES["a length within it"]], ids=["idle", "half sent"])
 def test_few_file_descriptors_are_enough(credit: Path, sent: bytes) -> None:
-    """With 1,024 files the workers live through 3,000 connections, and write nothing of it."""
+    """With 1,024 file descriptors the workers survive 3,000 connections, and log nothing."""
     limited = ["bash", "-c", 'ulimit -n 1024; exec "$0" "$@"', *COMMAND]
     settings = {"MODEL_URI": str(credit), "LOG_LEVEL": "warning", "WEB_CONCURRENCY": "2"}
     with files(4000), start(limited, settings) as server:
@@ -152,8 +152,8 @@ def test_few_file_descriptors_are_enough(credit: Path, sent: bytes) -> None:
         assert server.logged() == ""
 
 
-def test_the_soft_limit_of_files_is_raised(credit: Path) -> None:
-    """To the hard one, in every worker."""
+def test_the_soft_limit_of_files_is_raised_to_the_hard_one(credit: Path) -> None:
+    """Every worker raises its soft limit of open files to the hard one."""
     limited = ["bash", "-c", 'ulimit -Sn 256; exec "$0" "$@"', *COMMAND]
     with start(limited, {"MODEL_URI": str(credit)}) as server:
         wait_for(lambda: len(workers(server)) == 2)
@@ -163,8 +163,8 @@ def test_the_soft_limit_of_files_is_raised(credit: Path) -> None:
             assert soft == hard > 256
 
 
-def test_a_connection_is_kept_as_promised(server: Server) -> None:
-    """After a rejected body, whether it was read or not, `Connection` tells the truth."""
+def test_the_connection_header_is_right(server: Server) -> None:
+    """After a rejected body `Connection` says rightly whether the connection is kept."""
     small = post(b"Content-Encoding: gzip", body=b"x" * 200_000)
     with connect(server) as client:
         for _ in range(3):
@@ -184,27 +184,27 @@ CHUNKS_OVER_THE_LIMIT = post(CHUNKED, body=(b"100000\r\n" + b" " * 0x100000 + b"
 
 
 def send_quietly(client: socket.socket, data: bytes) -> None:
-    """Send, whether or not the server reads it all."""
+    """Send, and ignore that the server may close the connection first."""
     try:
         client.sendall(data)
     except OSError:
         return
 
 
-def test_headers_of_proxies_are_no_error(server: Server) -> None:
-    """X-Forwarded-Proto may stand beside X-Forwarded-Ssl, and disagree with it."""
+def test_contradicting_proxy_headers_are_accepted(server: Server) -> None:
+    """X-Forwarded-Proto may contradict X-Forwarded-Ssl."""
     proxied = (b"X-Forwarded-Proto: https", b"X-Forwarded-Ssl: off", b"Forwarded: for=unknown")
 
     check(talk(server, post(*proxied, b"Connection: close")), {200})
 
 
-def test_an_underscore_is_no_dash(server: Server) -> None:
-    """In WSGI both would be the same name; the one with the underscore is dropped."""
+def test_a_header_with_an_underscore_is_dropped(server: Server) -> None:
+    """WSGI cannot tell an underscore from a dash, so a header with an underscore is dropped."""
     check(talk(server, post(b"Content_Encoding: gzip", b"Connection: close")), {200})
 
 
 def test_an_offer_of_http2_is_declined(server: Server) -> None:
-    """Java's HttpClient makes it with every request; the body is read all the same."""
+    """Java's HttpClient offers h2c with every request; the offer is declined and the body read."""
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
     plain, whole = post(*offer), post(*offer, b"Expect: 100-continue")
     chunked = post(*offer, CHUNKED, body=b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
@@ -216,8 +216,8 @@ def test_an_offer_of_http2_is_declined(server: Server) -> None:
     assert answer.count(b"HTTP/1.1 ") == 7
 
 
-def test_a_body_behind_an_offer_is_no_request(server: Server) -> None:
-    """However it comes, a body is never read as the next request."""
+def test_a_body_after_an_upgrade_is_not_a_request(server: Server) -> None:
+    """The body of a request that offers h2c is never read as the next request."""
     inner = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     offer = post(b"Connection: Upgrade", b"Upgrade: h2c", body=inner)
     head, _, _ = offer.partition(inner)
@@ -228,7 +228,7 @@ def test_a_body_behind_an_offer_is_no_request(server: Server) -> None:
 
 
 def test_many_requests_at_once_are_bounded(server: Server) -> None:
-    """A client that sends thousands without waiting gets some answers; then the server closes."""
+    """A client that pipelines 5,000 requests gets some answers; then the connection is closed."""
     answer = talk(server, post() * 5000)
 
     assert 1 <= answer.count(b"HTTP/1.1 200 OK") < 100
@@ -236,16 +236,16 @@ def test_many_requests_at_once_are_bounded(server: Server) -> None:
     assert b"connection: close" in answer
 
 
-def test_rubbish_behind_a_request_does_not_cost_its_answer(server: Server) -> None:
-    """The request before it is answered, and then the connection closes."""
+def test_a_request_before_invalid_bytes_is_answered(server: Server) -> None:
+    """The request before the invalid bytes is answered, and then the connection is closed."""
     answer = talk(server, post() + b"\x16\x03\x01\r\n\r\n")
 
     check(answer, {200})
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_client_that_only_listens_is_answered(server: Server) -> None:
-    """It has closed its own side after the request."""
+def test_a_half_closed_connection_is_answered(server: Server) -> None:
+    """A client that shuts down its sending side after the request gets its answer."""
     with connect(server) as client:
         client.sendall(post())
         client.shutdown(socket.SHUT_WR)
@@ -258,8 +258,8 @@ def memory(server: Server) -> float:
 
 
 @pytest.mark.slow
-def test_answers_that_are_not_taken_are_bounded(server: Server) -> None:
-    """Fifty clients ask for a megabyte each and read nothing: the oldest lose their answer."""
+def test_unread_answers_are_bounded(server: Server) -> None:
+    """If fifty clients ask for a megabyte each and read nothing, the oldest lose their answers."""
     rows = json.dumps({"instances": [ROW] * 10_000}).encode()
     request = post(b"Connection: close", body=rows)
     with ExitStack() as stack:
@@ -275,19 +275,19 @@ def test_answers_that_are_not_taken_are_bounded(server: Server) -> None:
         assert slowest(server) < 1
         whole = sum(len(read(client, seconds=1)) > 1_000_000 for client in clients)
 
-    # Each of the two workers holds at most 16 MiB of them, and one more.
+    # Each of the two workers buffers at most 16 MiB of answers, and one more answer.
     assert 1 <= whole <= 36
 
 
-def test_heads_without_an_end_are_bounded(server: Server) -> None:
-    """Four thousand clients send 30 kB of a head each."""
+def test_unfinished_heads_are_bounded(server: Server) -> None:
+    """Four thousand clients send 30 kB of an unfinished head; the workers stay below 400 MB."""
     with files(5000), crowd(server, 4000, b"GET / HTTP/1.1\r\nX-A: " + b"a" * 30_000):
         assert slowest(server) < 1
         assert memory(server) < 400
 
 
-def test_gunicorn_s_own_workers_serve_too(credit: Path) -> None:
-    """Without the configuration the app is a plain WSGI app."""
+def test_gunicorn_s_own_workers_serve_the_app(credit: Path) -> None:
+    """Without our gunicorn configuration the app is a plain WSGI app."""
     command = [*(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:{port}"), COMMAND[-1]]
     with start(command, {"MODEL_URI": str(credit)}, ROOT) as server:
         answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)

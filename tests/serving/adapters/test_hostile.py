@@ -1,4 +1,4 @@
-"""What a stranger may send to the dyno, what comes back, and that others are served meanwhile."""
+"""Hostile requests to the server: each is answered with 4xx, and other clients are served."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.helpers.example import ROW
 from tests.helpers.http.wire import BODY, CHUNKED, check, connect, instances, post, read, talk
 from tests.helpers.servers import Server, serving
 
-#: Room for the tests' own side of a thousand connections is taken as given; each is two files.
+#: The tests' own side of the thousand connections needs files too: two per connection.
 CROWD = 1000
 
 
 @pytest.fixture(scope="module")
 def server(credit: Path) -> Iterator[Server]:
-    """One dyno for all: what one test leaves behind, the next would see."""
+    """Run one server for all tests, so that each test also sees what the others left behind."""
     with serving(credit) as server:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
         yield server
@@ -33,7 +33,7 @@ def server(credit: Path) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def still_serving(server: Server) -> Iterator[None]:
-    """Whatever was sent, the next request is answered, and no traceback was written."""
+    """Check that the next request is answered, and that no traceback was logged."""
     yield
     began = time.monotonic()
     answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=10)
@@ -43,13 +43,13 @@ def still_serving(server: Server) -> Iterator[None]:
 
 
 def row(**changed: object) -> bytes:
-    """Write a POST of the example's row, changed."""
+    """Write a POST of the example's row, with changes."""
     return post(body=json.dumps(ROW | changed).encode())
 
 
 DEEP = "[" * 100_000
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-#: What is sent → what may come back.
+#: Each body, and the statuses that may come back.
 JSON = {
     "nested 100,000 deep": (instances(DEEP), {400}),
     "nested in an instance": (instances('{"instances": [{"age": ' + DEEP + "}]}"), {400}),
@@ -127,17 +127,17 @@ HTTP = {
 
 
 @pytest.mark.parametrize(("sent", "statuses"), JSON.values(), ids=JSON)
-def test_rubbish_in_the_body(server: Server, sent: bytes, statuses: set[int]) -> None:
-    """Answered with a reason, in our form."""
+def test_an_invalid_body_is_rejected(server: Server, sent: bytes, statuses: set[int]) -> None:
+    """An invalid body gets a problem document with the reason."""
     check(talk(server, sent.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)), statuses)
 
 
 @pytest.mark.parametrize(("sent", "statuses"), HTTP.values(), ids=HTTP)
-def test_rubbish_around_the_body(server: Server, sent: bytes, statuses: set[int]) -> None:
-    """The client gets one answer, which repeats nothing of what it sent; nothing is smuggled in."""
+def test_an_invalid_request_is_rejected(server: Server, sent: bytes, statuses: set[int]) -> None:
+    """An invalid head or framing gets one answer, which repeats nothing of the request."""
     answer = talk(server, sent)
 
-    # Bytes that are not HTTP get uvicorn's own plain answer.
+    # Bytes that are not HTTP get uvicorn's plain-text answer.
     if b"text/plain" in answer:
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert 400 in statuses
@@ -148,8 +148,8 @@ def test_rubbish_around_the_body(server: Server, sent: bytes, statuses: set[int]
     assert b"<script" not in answer
 
 
-def test_a_hundred_megabytes(server: Server) -> None:
-    """Refused by what it says of itself, or when the limit is passed; never held in memory."""
+def test_a_hundred_megabytes_are_rejected(server: Server) -> None:
+    """100 MB get 413, from Content-Length or once the limit is passed."""
     said = talk(server, post(b"Content-Length: 104857600", body=b""), b"x" * 104_857_600)
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     found = talk(server, post(CHUNKED, body=b""), *[chunk] * 100, b"0\r\n\r\n")
@@ -158,16 +158,16 @@ def test_a_hundred_megabytes(server: Server) -> None:
     check(found, {413})
 
 
-def test_a_thousand_idle_connections(server: Server) -> None:
-    """They cost a file each, and nobody else any time."""
+def test_a_thousand_idle_connections_delay_no_other_client(server: Server) -> None:
+    """With a thousand idle connections, other clients are answered within a second."""
     with ExitStack() as stack:
         for _ in range(CROWD):
             stack.enter_context(connect(server))
         assert slowest(server) < 1
 
 
-def test_slow_clients_hold_up_nobody(server: Server) -> None:
-    """Two hundred send a byte a second: of the head, or of the body. In the end they are told."""
+def test_slow_clients_delay_no_other_client(server: Server) -> None:
+    """Two hundred clients send a byte a second; others are answered, and the slow ones get 408."""
     request = post()
     split = request.index(b"\r\n\r\n") + 4
     with ExitStack() as stack:
@@ -195,8 +195,8 @@ def test_slow_clients_hold_up_nobody(server: Server) -> None:
             dripping.join()
 
 
-def test_a_client_that_takes_no_answer_holds_up_nobody_for_long(server: Server) -> None:
-    """Many ask for large answers and never read them."""
+def test_unread_answers_delay_no_other_client(server: Server) -> None:
+    """Four clients ask for large answers and read nothing; others are answered within seconds."""
     request = post(body=json.dumps({"instances": [ROW] * 10_000}).encode())
     with ExitStack() as stack:
         for _ in range(4):
@@ -207,8 +207,8 @@ def test_a_client_that_takes_no_answer_holds_up_nobody_for_long(server: Server) 
         assert slowest(server) < 5
 
 
-def test_a_request_in_pieces_is_whole(server: Server) -> None:
-    """However it is cut, and with a body that waits to be asked for."""
+def test_a_request_in_pieces_is_answered(server: Server) -> None:
+    """A request is answered when it comes in pieces, in chunks or after `100 Continue`."""
     request = post(b"Connection: close")
     pieces = [request[n : n + 7] for n in range(0, len(request), 7)]
     chunks = b"".join(
@@ -225,15 +225,15 @@ def test_a_request_in_pieces_is_whole(server: Server) -> None:
     check(answer[answer.rindex(b"HTTP/1.1 2") :], {200})
 
 
-def test_requests_in_one_piece_are_answered_in_turn(server: Server) -> None:
-    """Three at once on one connection: three answers."""
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """Three pipelined requests get three answers."""
     answer = talk(server, post() * 2 + post(b"Connection: close"))
 
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_request_behind_another_is_waited_for_by_no_thread(server: Server) -> None:
-    """Twenty send one request whole, and in the same piece the beginning of another."""
+def test_half_a_pipelined_request_holds_no_thread(server: Server) -> None:
+    """Twenty clients send a request and half of the next; other clients are answered."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(20)]
         for client in clients:
@@ -245,22 +245,22 @@ def test_a_request_behind_another_is_waited_for_by_no_thread(server: Server) -> 
             check(client.recv(65536), {200})
 
 
-def test_more_than_there_is_room_for_is_put_off(server: Server) -> None:
-    """Whoever has taken longest to send is told to come again; others are answered meanwhile."""
+def test_bodies_over_the_buffer_get_503(server: Server) -> None:
+    """When the workers' buffers are full, the slowest clients get 503, and others are answered."""
     part = post(b"Content-Length: 4000000", body=b" " * 3_000_000)
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(60)]
         for client in clients:
             client.sendall(part)
         assert slowest(server) < 1
-        # The two workers have room for 44 of them. Chance decides which worker gets which.
+        # The two workers have room for 44 bodies. Chance decides which worker gets which.
         answered, _, _ = select.select(clients, [], [], ARRIVAL_SECONDS / 2)
         check(read(answered[0], seconds=5), {503})
         assert "overloaded" in server.logged()
 
 
 def slowest(server: Server) -> float:
-    """Return the longest of twenty requests, in seconds, each on a connection of its own."""
+    """Return the longest of twenty requests, in seconds, each on a new connection."""
     times = []
     for _ in range(20):
         began = time.monotonic()
@@ -269,8 +269,8 @@ def slowest(server: Server) -> float:
     return max(times)
 
 
-def test_a_client_that_never_closes_holds_up_nobody(server: Server) -> None:
-    """Its connection is to be closed, and it does not close its side."""
+def test_a_client_that_never_closes_delays_no_other_client(server: Server) -> None:
+    """A hundred clients ask for `Connection: close` and stay open; other clients are answered."""
     with ExitStack() as stack:
         for _ in range(100):
             client = stack.enter_context(connect(server))

@@ -1,4 +1,4 @@
-"""A dyno's memory and Lambda's hold the example, whatever is sent: under the kernel's own limit."""
+"""The example fits a dyno's memory and Lambda's, under the kernel's own limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def instances(row: bytes, count: int) -> bytes:
     return b'{"instances":[%s]}' % b",".join([row] * count)
 
 
-#: What is sent → what comes back: of the largest that may be sent, what grows most in memory.
+#: Each request, and its answer: the largest ones allowed that take the most memory.
 BODIES = {
     "one row": (json.dumps(ROW).encode(), 200),
     "10,000 rows": (ROWS, 200),
@@ -45,7 +45,7 @@ BODIES = {
 
 @contextmanager
 def limit(megabytes: int) -> Iterator[Limited]:
-    """Limit what is started in it; where that cannot be done, skip the test."""
+    """Limit the memory of what is started in it, or skip the test where that is impossible."""
     try:
         limited = memory_limit(megabytes * MIB)
         group = limited.__enter__()
@@ -63,8 +63,8 @@ def post(server: str, body: bytes) -> requests.Response:
     return requests.post(f"{server}/v0/predict", data=body, headers=headers, timeout=60)
 
 
-def test_a_dyno_s_memory_is_enough(credit: Path) -> None:
-    """512 MB, two workers, and every thread of both at work on the largest requests at once."""
+def test_a_dyno_s_memory_suffices(credit: Path) -> None:
+    """Two workers serve the largest requests on every thread at once within 512 MB."""
     assert max(len(body) for body, _ in BODIES.values()) <= BODY
     command = [
         *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
@@ -81,8 +81,8 @@ def test_a_dyno_s_memory_is_enough(credit: Path) -> None:
         assert "SIGKILL" not in server.logged()
 
 
-def test_lambda_s_memory_is_enough(credit: Path) -> None:
-    """256 MB, AWS's own runtime client, the largest requests one after the other."""
+def test_lambda_s_memory_suffices(credit: Path) -> None:
+    """AWS's own runtime client serves the largest requests, one after the other, in 256 MB."""
     settings = {"MODEL_URI": str(credit), "FUNCTION_TARGET": "predict", "LOG_LEVEL": "error"}
     headers = {name.replace("_", "-"): value for name, value in JSON.items()}
     with limit(256) as group, runtime(settings, prefix=group.prefix) as api:
@@ -93,8 +93,8 @@ def test_lambda_s_memory_is_enough(credit: Path) -> None:
         assert group.kills() == 0
 
 
-def test_the_limit_is_one() -> None:
-    """What takes more than it may is killed, and counted."""
+def test_the_memory_limit_is_enforced() -> None:
+    """A process over the limit is killed and counted, so the tests above can fail."""
     with limit(64) as group:
         hog = "held = [bytes([1]) * 1_000_000 for _ in range(200)]"
         run = subprocess.run([*group.prefix, sys.executable, "-c", hog], check=False)

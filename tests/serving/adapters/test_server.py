@@ -1,4 +1,4 @@
-"""The dyno: gunicorn with preload, real processes, real signals."""
+"""The Heroku server: gunicorn with preload, real processes and real signals."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tests.helpers.platforms import direct
 from tests.helpers.servers import ROOT, clean_environment, lines, serving, start, wait_for
 
 
-def test_nothing_is_reported_to_anyone(credit: Path, tmp_path: Path) -> None:
-    """Telemetry in onnxruntime is off: it leaves no id in the home folder, and starts no thread."""
+def test_onnxruntime_sends_no_telemetry(credit: Path, tmp_path: Path) -> None:
+    """Telemetry in onnxruntime is off: it writes no id to the home folder, and starts no thread."""
     with serving(credit, HOME=str(tmp_path), WEB_CONCURRENCY="1") as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 200
         environment = Path(f"/proc/{server.process.pid}/environ").read_text()
 
-    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must see to it itself"
+    assert "ORT_DISABLE_TELEMETRY" not in environment, "the server must set it itself"
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_sigterm_finishes_what_is_in_flight(credit: Path) -> None:
-    """Requests under way at SIGTERM are all answered, and the processes end by themselves."""
+def test_sigterm_finishes_requests_in_flight(credit: Path) -> None:
+    """Requests in flight at SIGTERM are all answered, and then the processes end."""
     rows = {"instances": [ROW] * 10_000}
     with serving(credit, LOG_LEVEL="error") as server, ThreadPoolExecutor(4) as pool:
         requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
@@ -57,10 +57,10 @@ def test_sigterm_finishes_what_is_in_flight(credit: Path) -> None:
 
 
 def test_workers_share_the_model(credit: Path) -> None:
-    """The model is loaded once, in the master, and both forked workers answer from it."""
+    """The model is loaded once, in the master; both forked workers use it."""
     with serving(credit, WEB_CONCURRENCY="2") as server:
         master = psutil.Process(server.process.pid)
-        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks them a moment apart
+        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks the workers a moment apart.
         for _ in range(20):
             assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
 
@@ -69,7 +69,7 @@ def test_workers_share_the_model(credit: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced(credit: Path) -> None:
-    """A worker that dies is forked anew from the loaded master, and answers."""
+    """A worker that dies is forked again from the loaded master."""
     with serving(credit, WEB_CONCURRENCY="1") as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 200
         [worker] = psutil.Process(server.process.pid).children()
@@ -82,7 +82,7 @@ def test_a_killed_worker_is_replaced(credit: Path) -> None:
 def test_concurrent_first_requests_load_once(
     credit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Sixteen first requests at once make one load, and sixteen right answers."""
+    """Sixteen simultaneous first requests cause one load, and all get the right answer."""
     with direct(credit) as send:
         barrier = threading.Barrier(16)
 
@@ -101,7 +101,7 @@ def test_concurrent_first_requests_load_once(
 def test_a_damaged_bundle_is_not_served(
     credit: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One byte off in a file: 503, the reason in the log only; mended, it is served again."""
+    """A bundle with one wrong byte gives 503 and a log line; once repaired it is served."""
     version = (credit / "latest").read_text().strip()
     bundle = tmp_path / version
     bundle.mkdir()
@@ -114,12 +114,14 @@ def test_a_damaged_bundle_is_not_served(
         assert send("health", "GET").status == 503
         assert name in capsys.readouterr().out
         (bundle / name).write_bytes(good)
-        time.sleep(1.1)  # the loader does not try again at once
+        time.sleep(1.1)  # the loader does not retry at once
         assert send("health", "GET").status == 200
 
 
-def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One JSON line a request, with what an operator needs, and no feature value."""
+def test_the_log_line_has_all_fields_and_no_values(
+    credit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each request writes one JSON line for the operator, without feature values."""
     with direct(credit) as send:
         row = {**ROW, "home": "zanzibar", "price": 98765.25}
         send("predict", "POST", json.dumps(row).encode(), **JSON, X_Request_Id="r-1")
@@ -139,8 +141,8 @@ def test_the_log_line_says_all_but_values(credit: Path, capsys: pytest.CaptureFi
     assert not any(value in output for value in ("zanzibar", "98765", "sixty"))
 
 
-def test_a_base_path_comes_before_every_route(credit: Path) -> None:
-    """Only paths below BASE_PATH are served, and /health without it too; the 404 lists them."""
+def test_base_path_prefixes_every_route(credit: Path) -> None:
+    """Paths are served below BASE_PATH only, apart from /health; the 404 lists them."""
     with serving(credit, BASE_PATH="/ml") as server:
         found = {
             path: requests.get(server + path, timeout=10)
@@ -177,8 +179,8 @@ load_functions("functions")
         ("STORE_TIMEOUT_SECONDS", "soon"),
     ],
 )
-def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) -> None:
-    """One sentence that names the variable and the value; no traceback."""
+def test_an_invalid_setting_stops_the_start(name: str, value: str) -> None:
+    """One sentence names the variable and its value, without a traceback."""
     run = subprocess.run(
         [sys.executable, "-c", _START],
         cwd=ROOT,
@@ -196,7 +198,7 @@ def test_a_setting_that_cannot_be_read_stops_the_start(name: str, value: str) ->
 def test_a_folder_without_functions_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sentence, whatever is the matter with it; root, too, may be denied a listing."""
+    """A missing, empty or unreadable folder, or a file, stops the start with one sentence."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "_helper.py").touch()
     (tmp_path / "file").touch()
@@ -212,8 +214,8 @@ def test_a_folder_without_functions_stops_the_start(
         load_functions(ROOT / "functions")
 
 
-def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path: Path) -> None:
-    """Changed under its feet into what contradicts itself, and told to reload: it serves on."""
+def test_a_server_survives_a_contradictory_bundle(credit: Path, tmp_path: Path) -> None:
+    """A live bundle is changed to contradict itself and reloaded; the server goes on serving."""
     folder = tmp_path / "credit"
     shutil.copytree(credit, folder)
     version = (folder / "latest").read_text().split()[0]
@@ -221,10 +223,10 @@ def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path:
     good = path.read_text()
     with serving(folder) as server:
         status = requests.get(f"{server}/health", timeout=10).status_code
-        assert status == 200  # it has the good one
+        assert status == 200  # The server has the good model.
         path.write_text(good.replace('"name": "seniority"', '"name": "home"'))
         server.process.send_signal(signal.SIGHUP)
-        said = "contradicts itself: the feature 'home' stands there twice"
+        said = "contradicts itself: the feature 'home' appears twice"
         wait_for(lambda: said in server.logged())
         time.sleep(1)
 
@@ -234,7 +236,7 @@ def test_a_server_outlives_a_bundle_that_no_code_foresaw(credit: Path, tmp_path:
 
 
 def test_a_read_only_root_is_enough(credit: Path) -> None:
-    """Only /dev/shm can be written: the server starts, answers, and counts."""
+    """If only /dev/shm is writable, the server starts, answers and counts."""
     script = (
         "mount --rbind / / && mount -o remount,ro,bind / && mount -t tmpfs none /dev/shm"
         " && for at in $(awk '$2 != \"/dev/shm\" {{print $2}}' /proc/mounts); do"
@@ -255,7 +257,7 @@ def test_a_read_only_root_is_enough(credit: Path) -> None:
 
 
 def bound(**environment: str) -> list[str]:
-    """Return where the configuration listens, in a process of its own."""
+    """Return the addresses on which the configuration listens, from a new process."""
     run = subprocess.run(
         [sys.executable, "-c", "import serving.adapters.gunicorn as c; print(*c.bind)"],
         cwd=ROOT,
@@ -268,7 +270,7 @@ def bound(**environment: str) -> list[str]:
 
 
 def test_a_laptop_listens_on_loopback(credit: Path) -> None:
-    """On both families, and on no other address."""
+    """On a laptop the server listens on both loopback addresses only."""
     command = [sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"]
     command.append("serving.adapters.flask:create_app()")
     with start(command, {"MODEL_URI": str(credit)}) as server:
@@ -283,13 +285,13 @@ def test_a_laptop_listens_on_loopback(credit: Path) -> None:
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has an IPv6 loopback."""
+    """Return whether this machine has an IPv6 loopback."""
     addresses = [one for every in psutil.net_if_addrs().values() for one in every]
     return any(one.address == "::1" for one in addresses)
 
 
-def test_host_says_where_to_listen() -> None:
-    """On a cloud it is every address; HOST changes either."""
+def test_host_sets_the_address() -> None:
+    """A cloud listens on every address, a laptop on loopback; HOST overrides both."""
     everywhere = "[::]:8123" if has_ipv6() else "0.0.0.0:8123"
     assert bound(DYNO="web.1", AUTH="none") == [everywhere]
     assert bound(DYNO="web.1", AUTH="none", HOST="127.0.0.1") == ["127.0.0.1:8123"]
@@ -297,7 +299,7 @@ def test_host_says_where_to_listen() -> None:
     assert bound(HOST="::1") == ["[::1]:8123"]
 
 
-OPEN = "open: everybody who reaches this address is let in"
+OPEN = "open: this address accepts every request"
 
 
 @pytest.mark.parametrize(
@@ -312,17 +314,17 @@ OPEN = "open: everybody who reaches this address is let in"
         (["192.0.2.1"], {"DYNO": "web.1"}, False),
     ],
 )
-def test_an_open_server_that_others_reach_says_so(
+def test_an_open_server_on_a_public_address_warns(
     hosts: list[str], settings: dict[str, str], warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Unless keys close it, or AUTH=none opens it on purpose."""
+    """A warning is due unless keys close the API or AUTH=none opens it on purpose."""
     Process(settings).listen((host, 8000) for host in hosts)
 
     assert (OPEN in capsys.readouterr().out) is warned
 
 
-def test_an_open_server_says_so_at_the_start(credit: Path, tmp_path: Path) -> None:
-    """The log has a warning with what to set; a proxy may stand before the second socket."""
+def test_the_warning_is_logged_at_the_start(credit: Path, tmp_path: Path) -> None:
+    """The warning says what to set, also if others can only reach the second socket."""
     command = [sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"]
     command += ["--bind", "127.0.0.1:{port}", "--bind", f"unix:{tmp_path}/socket"]
     command.append("serving.adapters.flask:create_app()")

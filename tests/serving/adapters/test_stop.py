@@ -1,4 +1,4 @@
-"""What a stop loses, and a kill: workers and whole servers ended under load, by real signals."""
+"""Workers and servers are stopped and killed under load, by real signals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ROUNDS = 5
 
 
 @pytest.mark.slow
-def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:
-    """Clients that do not retry, on connections that they keep, get every answer."""
+def test_sigterm_to_a_worker_loses_no_request(credit: Path) -> None:
+    """Clients with kept-alive connections and no retries get every answer."""
     with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
         clients = Clients(server)
         with clients.asking():
@@ -39,8 +39,8 @@ def test_sigterm_to_a_worker_loses_nothing(credit: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sigkill_loses_nothing_that_is_sent_again(credit: Path) -> None:
-    """A client that sends again after a closed connection gets every answer."""
+def test_sigkill_loses_no_request_that_is_retried(credit: Path) -> None:
+    """A client that retries after a closed connection gets every answer."""
     retry = Retry(3, allowed_methods=None, backoff_factor=0.05)
     with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
         clients = Clients(server, retry)
@@ -51,12 +51,12 @@ def test_sigkill_loses_nothing_that_is_sent_again(credit: Path) -> None:
             time.sleep(1)
 
     assert clients.outcomes.keys() == {"200"}
-    # What the dead worker had in hand: of each client one request at most, each time.
+    # A dying worker loses at most one request of each client.
     assert clients.retried <= ROUNDS * CLIENTS
 
 
-def test_a_worker_that_stops_answers_who_is_connected(credit: Path) -> None:
-    """However far the request is: kept alive and idle, not begun, half sent, or in pieces."""
+def test_a_stopping_worker_answers_its_connections(credit: Path) -> None:
+    """A stopping worker answers connections that are idle, new, half sent or in pieces."""
     request = post()
     with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
@@ -79,8 +79,8 @@ def test_a_worker_that_stops_answers_who_is_connected(credit: Path) -> None:
             assert b"connection: close" in answer
 
 
-def test_a_client_that_comes_while_the_only_worker_stops_is_answered(credit: Path) -> None:
-    """The worker that takes its place answers, though another client holds up the old one."""
+def test_a_new_client_is_answered_while_the_only_worker_stops(credit: Path) -> None:
+    """The next worker answers new clients while the old one still waits for a client."""
     request = post()
     with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
@@ -101,8 +101,8 @@ def test_a_client_that_comes_while_the_only_worker_stops_is_answered(credit: Pat
         worker.wait(10)
 
 
-def test_sigterm_to_the_server_finishes_what_is_under_way(credit: Path) -> None:
-    """Under load every client is answered, and told to close; nobody is cut off."""
+def test_sigterm_to_the_server_finishes_requests_in_flight(credit: Path) -> None:
+    """Under load every client gets its answer, with `Connection: close`."""
     lost: list[str] = []
     told = threading.Semaphore(0)
 
@@ -131,8 +131,8 @@ def test_sigterm_to_the_server_finishes_what_is_under_way(credit: Path) -> None:
     assert all(told.acquire(blocking=False) for _ in range(CLIENTS))
 
 
-def test_who_waits_to_be_accepted_when_the_server_stops_is_answered(credit: Path) -> None:
-    """Connections that no worker has taken yet are answered too."""
+def test_unaccepted_connections_are_answered_at_a_stop(credit: Path) -> None:
+    """Connections that no worker has accepted yet are answered before the server stops."""
     body = json.dumps({"instances": [ROW] * 10_000}).encode()
     with serving(credit, WEB_CONCURRENCY="1") as server, ExitStack() as stack:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
@@ -151,8 +151,8 @@ def test_who_waits_to_be_accepted_when_the_server_stops_is_answered(credit: Path
         check(answer, {422})
 
 
-def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
-    """A worker that is not yet listening for signals hears of it as soon as it does."""
+def test_a_stop_reaches_workers_that_are_starting(credit: Path) -> None:
+    """A worker that starts while the server stops ends as soon as it handles signals."""
     script = (
         "import serving.adapters.gunicorn as config, sys, time\n"
         "from gunicorn.app.wsgiapp import run\n"
@@ -164,14 +164,14 @@ def test_a_stop_while_workers_begin_is_heeded(credit: Path) -> None:
         while len(workers(server)) < 2:
             time.sleep(0.05)
         server.process.terminate()
-        # Unheard, it would be killed after gunicorn's 25 s.
+        # If the worker missed the signal, gunicorn would kill it after 25 s.
         assert server.process.wait(15) == 0
         assert "SIGKILL" not in server.logged()
 
 
 @pytest.mark.slow
 def test_a_server_stops_before_it_is_killed(credit: Path) -> None:
-    """Slow bodies, heads that never end, and answers that are not taken: within Heroku's 30 s."""
+    """Slow bodies, unfinished heads and unread answers do not delay a stop beyond 26 s."""
     large = json.dumps({"instances": [ROW] * 10_000}).encode()
     with serving(credit) as server, ExitStack() as stack:
         requests.get(f"{server}/health", timeout=30).raise_for_status()
@@ -185,7 +185,7 @@ def test_a_server_stops_before_it_is_killed(credit: Path) -> None:
 
 
 def test_ctrl_c_ends_the_server_at_once(credit: Path) -> None:
-    """Also where the workers do not get the signal themselves."""
+    """Ctrl+C ends the server also if only the master gets the signal."""
     with serving(credit) as server, connect(server):
         requests.get(f"{server}/health", timeout=30).raise_for_status()
         server.process.send_signal(signal.SIGINT)

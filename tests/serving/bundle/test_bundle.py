@@ -1,4 +1,4 @@
-"""The artifact: what is written can be read again, or is not written at all."""
+"""The bundle: everything that can be written can be read back."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from serving.errors import BundleError
 from serving.stores.folder import FolderStore
 
 
-def test_a_manifest_that_json_cannot_hold_is_not_written(credit: Path, tmp_path: Path) -> None:
-    """No folder appears, and `latest` stays where it was."""
+def test_a_manifest_that_is_not_json_is_not_written(credit: Path, tmp_path: Path) -> None:
+    """If JSON cannot hold the manifest, no folder appears and `latest` does not move."""
     manifest = open_bundle(FolderStore(credit)).manifest
     write_bundle(tmp_path, manifest, {})
     importances = msgspec.structs.replace(manifest.importances, permutation={"age": float("nan")})
     broken = msgspec.structs.replace(manifest, version="broken", importances=importances)
 
-    with pytest.raises(BundleError, match="no manifest"):
+    with pytest.raises(BundleError, match="not a manifest"):
         write_bundle(tmp_path, broken, {})
 
     assert {path.name for path in tmp_path.iterdir()} == {"latest", manifest.version}
@@ -34,7 +34,7 @@ def test_a_manifest_that_json_cannot_hold_is_not_written(credit: Path, tmp_path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: {"features": [*m.features, m.features[0]]}, "stands there twice"),
+        (lambda m: {"features": [*m.features, m.features[0]]}, "appears twice"),
         (lambda m: {"features": [msgspec.structs.replace(m.features[0], name='a"')]}, "JSON field"),
         (lambda _: {"features": []}, "no features"),
         (lambda _: {"classes": ["good"]}, "its classes are"),
@@ -42,10 +42,10 @@ def test_a_manifest_that_json_cannot_hold_is_not_written(credit: Path, tmp_path:
         (lambda _: {"task": "regression"}, "it is a regression"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_none(
+def test_a_manifest_that_contradicts_itself_is_rejected(
     credit: Path, change: Callable[[Manifest], dict[str, Any]], words: str
 ) -> None:
-    """What decodes, and yet no model can be so: refused where it is read, in a sentence."""
+    """A manifest that decodes but describes no possible model is rejected with a sentence."""
     manifest = open_bundle(FolderStore(credit)).manifest
     raw = msgspec.json.encode(msgspec.structs.replace(manifest, **change(manifest)))
 
@@ -53,7 +53,7 @@ def test_a_manifest_that_contradicts_itself_is_none(
         decode_manifest(raw, "here")
 
 
-def test_a_manifest_that_nests_absurdly_is_none() -> None:
-    """No deeper than the decoder goes."""
-    with pytest.raises(BundleError, match="here is no manifest"):
+def test_a_deeply_nested_manifest_is_rejected() -> None:
+    """A manifest that nests deeper than the decoder allows is rejected with a sentence."""
+    with pytest.raises(BundleError, match="here is not a manifest"):
         decode_manifest(b'{"format": 1, "metrics": ' + b'{"a":' * 100_000, "here")

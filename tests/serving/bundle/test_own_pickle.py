@@ -1,4 +1,4 @@
-"""A server that only this machine reaches opens its user's own pickles, and no other does."""
+"""A server that only this machine can reach opens its user's own pickles; no other does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers.stores import Bucket
 from training.export.build import build_bundle
 
 OPENING = "opening your own pickle"
-#: The server that the helper starts listens on 127.0.0.1; these settings say that more reach it.
+#: The helper's server listens on 127.0.0.1; with these settings others may reach it.
 AWAY: dict[str, dict[str, str]] = {
     "every IPv4 address": {"HOST": "0.0.0.0"},  # noqa: S104
     "another address": {"HOST": "192.0.2.1"},
@@ -34,7 +34,7 @@ AWAY: dict[str, dict[str, str]] = {
     "Lambda": {"AWS_LAMBDA_FUNCTION_NAME": "predict"},
     "closed by its user": {"ALLOW_PICKLE": "0"},
 }
-#: Options that the helper's server has beside `--bind 127.0.0.1:PORT`.
+#: Options of the helper's server beside `--bind 127.0.0.1:PORT`.
 OPTIONS = {"another socket": ["--bind", "unix:{socket}"], "unknown sockets": ["--reuse-port"]}
 SERVER = [
     *(sys.executable, "-m", "gunicorn", "--config", "python:serving.adapters.gunicorn"),
@@ -44,13 +44,13 @@ SERVER = [
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
-    """The file that is there once the pickle was opened."""
+    """Return the file that exists once the pickle was opened."""
     return tmp_path / "opened"
 
 
 @pytest.fixture
 def model(credit: Path, tmp_path: Path, mark: Path) -> Path:
-    """A model of the user's own, which runs on scikit-learn, with a trap in its pickle."""
+    """Make a model of the user's own that runs on scikit-learn, with a trap in its pickle."""
     copied(credit, tmp_path / "mine", version="v1", **trap(mark))
     return tmp_path / "mine"
 
@@ -60,8 +60,8 @@ def _rounded(values: Any) -> Any:
 
 
 @pytest.mark.parametrize("host", [{}, {"HOST": "127.0.0.1"}])
-def test_at_home_it_is_served_at_once(host: dict[str, str], tmp_path: Path) -> None:
-    """Nothing is set, or a loopback address is; one line a worker says that a pickle is opened."""
+def test_on_a_laptop_it_is_served(host: dict[str, str], tmp_path: Path) -> None:
+    """A loopback address or none is set: the pickle is opened, and each worker logs it."""
     rows = [[1.0, 9.0], [21.0, 2.0], [33.0, 5.0]]
     pipeline = make_pipeline(FunctionTransformer(_rounded), LinearRegression()).fit(rows, [1, 2, 3])
     build_bundle(
@@ -85,19 +85,17 @@ def test_at_home_it_is_served_at_once(host: dict[str, str], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("settings", AWAY.values(), ids=AWAY.keys())
-def test_where_more_may_reach_it_it_stays_closed(
-    settings: dict[str, str], model: Path, mark: Path
-) -> None:
-    """Whether the address, the platform or the user says so."""
+def test_a_reachable_server_rejects_it(settings: dict[str, str], model: Path, mark: Path) -> None:
+    """The pickle stays closed if the address, the platform or the user exposes the server."""
     with serving(model, AUTH="none", **settings) as server:
         _check_closed(server, mark)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_the_sockets_decide_and_not_the_settings(
+def test_the_bound_sockets_count_more_than_the_settings(
     options: list[str], model: Path, mark: Path, tmp_path: Path
 ) -> None:
-    """HOST is unset, and the command line has the last word on where the server listens."""
+    """HOST is unset, but the command line makes the server listen on more addresses."""
     more = [option.format(socket=tmp_path / "socket") for option in options]
     command = [*SERVER, "--bind", "127.0.0.1:{port}", *more]
     with start(command, {"MODEL_URI": str(model)}) as server:
@@ -111,21 +109,23 @@ def _check_closed(server: Server, mark: Path) -> None:
     assert not mark.exists()
 
 
-def test_functions_framework_opens_none(model: Path, mark: Path) -> None:
-    """Its command listens on every address unless told otherwise, and we cannot ask it."""
+def test_functions_framework_opens_no_pickle(model: Path, mark: Path) -> None:
+    """functions-framework listens on every address by default, so it opens no pickle."""
     with emulator("health", model, HOST="127.0.0.1") as server:
         _check_closed(server, mark)
 
 
-def test_a_bucket_is_not_ones_own(model: Path, mark: Path, bucket: Bucket) -> None:
-    """Whoever can write there could have written it."""
+def test_a_bucket_is_not_the_user_s_own(model: Path, mark: Path, bucket: Bucket) -> None:
+    """A pickle in a bucket is not opened, because anyone with access could have written it."""
     uri = upload_folder(model, bucket)
     with serving(uri, **bucket.location.environment) as server:
         _check_closed(server, mark)
 
 
-def test_a_new_version_of_ones_own_is_swapped_in(credit: Path, tmp_path: Path, mark: Path) -> None:
-    """The trap shows that the tests above can fail: at home, it opens."""
+def test_a_new_version_of_the_user_s_own_is_swapped_in(
+    credit: Path, tmp_path: Path, mark: Path
+) -> None:
+    """On a laptop the trap opens, which shows that the tests above can fail."""
     copied(credit, tmp_path / "mine", version="v1")
     with serving(tmp_path / "mine", MODEL_REFRESH_SECONDS="0.2", WEB_CONCURRENCY="1"):
         copied(credit, tmp_path / "mine", version="v2", **trap(mark))
@@ -133,10 +133,10 @@ def test_a_new_version_of_ones_own_is_swapped_in(credit: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("part", ["", "manifest.json", "model.joblib"])
-def test_what_another_user_wrote_is_not_ones_own(
+def test_a_pickle_of_another_user_is_rejected(
     part: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder, the manifest and the pickle must all be the user's, and for others to read."""
+    """The folder, the manifest and the pickle must belong to the user."""
     trust, version = Trust(at_home=True), model / "v1"
     assert trust.opens_own(FolderStore(version))
     assert not Trust().opens_own(FolderStore(version))
@@ -158,7 +158,7 @@ def test_what_another_user_wrote_is_not_ones_own(
 
 @pytest.fixture
 def sockets() -> Iterator[dict[str, socket.socket]]:
-    """Sockets that are bound, and take no connections."""
+    """Yield bound sockets that accept no connections."""
     made = {}
     for host, family in (("127.0.0.1", socket.AF_INET), ("0.0.0.0", socket.AF_INET)):  # noqa: S104
         made[host] = socket.socket(family)
@@ -169,7 +169,7 @@ def sockets() -> Iterator[dict[str, socket.socket]]:
 
 
 def test_every_socket_counts(sockets: dict[str, socket.socket], model: Path) -> None:
-    """One that more can reach is enough, in any order; and the last word holds after a reload."""
+    """If one of several sockets is public, no pickle opens; a reload checks again."""
     home, away = (sockets[host].getsockname() for host in ("127.0.0.1", "0.0.0.0"))  # noqa: S104
     process = Process({"MODEL_URI": str(model)})
     found = [process.model.trust.at_home]

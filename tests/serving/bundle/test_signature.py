@@ -1,4 +1,4 @@
-"""Signed bundles: who is taken, who is not, on every path from a store to a request."""
+"""Signed bundles: which signatures are accepted, on every path from a store to a request."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from serving.stores.location import open_store
 from tests.helpers.aws.lambdas import http_event
 from tests.helpers.bundles import copied, new_signer, public_keys, upload_folder
 from tests.helpers.example import ROW
+from tests.helpers.http.proxy import Asked
 from tests.helpers.platforms import lambda_process
-from tests.helpers.proxy import Asked
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
 from training.registry.signing_key import Signer
@@ -34,17 +34,17 @@ US, THEM = new_signer(), new_signer()
 
 
 def unsigned(credit: Path, folder: Path) -> Path:
-    """Nobody signed it."""
+    """Leave the bundle unsigned."""
     return copied(credit, folder, version="bad", promote=False)
 
 
 def signed_by_another(credit: Path, folder: Path) -> Path:
-    """Somebody else did."""
+    """Sign the bundle with another key."""
     return copied(credit, folder, version="bad", sign=THEM, promote=False)
 
 
 def changed_since(credit: Path, folder: Path) -> Path:
-    """The manifest is another than was signed."""
+    """Change the manifest after signing."""
     path = copied(credit, folder, version="bad", sign=US, promote=False)
     manifest = path / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"good"', b'"fine"'))
@@ -52,7 +52,7 @@ def changed_since(credit: Path, folder: Path) -> Path:
 
 
 def another_s_signature(credit: Path, folder: Path) -> Path:
-    """The file of our key holds what another signed."""
+    """Store another key's signature in the file of our key."""
 
     def sign(manifest: bytes) -> tuple[str, bytes]:
         return signature_file(US.public), THEM(manifest)[1]
@@ -61,14 +61,14 @@ def another_s_signature(credit: Path, folder: Path) -> Path:
 
 
 def no_signature(credit: Path, folder: Path) -> Path:
-    """The file of our key holds something else."""
+    """Store text that is no signature in the file of our key."""
     return copied(
         credit, folder, version="bad", sign=lambda raw: (US(raw)[0], b"%%%\n"), promote=False
     )
 
 
 def huge_signature(credit: Path, folder: Path) -> Path:
-    """The file of our key is too large for a signature."""
+    """Store a signature file over the size limit."""
     return copied(
         credit,
         folder,
@@ -79,26 +79,26 @@ def huge_signature(credit: Path, folder: Path) -> Path:
 
 
 def old_one_in_its_place(credit: Path, folder: Path) -> Path:
-    """What we signed as v0 lies where bad would."""
+    """Put v0, which our key signed, in the folder of version bad."""
     old = copied(credit, folder, version="v0", sign=US, promote=False)
     return old.rename(folder / "bad")
 
 
 def another_model_s(credit: Path, folder: Path) -> Path:
-    """What we signed as another model's lies where this one's would."""
+    """Put another model, which our key signed, in this model's folder."""
     return copied(credit, folder, name="debit", version="bad", sign=US, promote=False)
 
 
 Fault = Callable[[Path, Path], Path]
 FAULTS: dict[Fault, str] = {
-    unsigned: "is not signed, and MODEL_PUBLIC_KEYS asks for it",
+    unsigned: "is not signed, but MODEL_PUBLIC_KEYS requires it",
     signed_by_another: f"is signed by another key ({THEM.key_id}), which is not in",
-    changed_since: "does not fit the manifest",
-    another_s_signature: "does not fit the manifest",
-    no_signature: "does not fit the manifest",
+    changed_since: "does not match the manifest",
+    another_s_signature: "does not match the manifest",
+    no_signature: "does not match the manifest",
     huge_signature: "but at most 200 are read",
-    old_one_in_its_place: "holds credit v0, and was asked for bad",
-    another_model_s: "a signed bundle is only taken from a location that ends in",
+    old_one_in_its_place: "holds credit v0, but bad was requested",
+    another_model_s: "a signed bundle is only accepted at a location that ends in",
 }
 #: A server is started for each of these.
 SOME_FAULTS = pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def point(folder: Path, version: str) -> None:
 
 
 def reasons(server: Server, message: str) -> list[str]:
-    """Why, each time it was said."""
+    """Return the reason of each log line with this message."""
     return [line["reason"] for line in lines(server, message)]
 
 
@@ -133,7 +133,7 @@ def ask(server: str) -> requests.Response:
 def test_a_signed_bundle_is_served(
     credit: Path, tmp_path: Path, bucket: Bucket, remote: bool
 ) -> None:
-    """By the dyno's server, from either kind of location, by its pointer or its own address."""
+    """The server serves a signed bundle from both kinds of location, by `latest` or by version."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=US)
     uri = upload_folder(folder, bucket) if remote else str(folder)
@@ -144,10 +144,10 @@ def test_a_signed_bundle_is_served(
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
 @SOME_FAULTS
-def test_what_is_not_ours_is_503(
+def test_a_bundle_without_a_valid_signature_is_503(
     fault: Fault, remote: bool, credit: Path, tmp_path: Path, bucket: Bucket
 ) -> None:
-    """The client is told nothing; the operator, in the log, which of the reasons it is."""
+    """The client gets 503 without details; the log has the reason."""
     folder = tmp_path / "credit"
     point(fault(credit, folder).parent, "bad")
     uri = upload_folder(folder, bucket) if remote else str(folder)
@@ -161,10 +161,10 @@ def test_what_is_not_ours_is_503(
 
 
 @EVERY_FAULT
-def test_lambda_refuses_it_too(
+def test_lambda_rejects_it(
     fault: Fault, credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The handler answers 503, and says why in its log."""
+    """The handler answers 503, and logs the reason."""
     folder = tmp_path / "credit"
     point(fault(credit, folder).parent, "bad")
     event = http_event("GET", "/health", None, {})
@@ -179,7 +179,7 @@ def test_lambda_refuses_it_too(
 
 @SOME_FAULTS
 def test_a_running_server_does_not_swap_to_it(fault: Fault, credit: Path, tmp_path: Path) -> None:
-    """The version there was goes on, health says degraded, and the log why."""
+    """The old version stays live, /health says degraded, and the log has the reason."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=US)
     fault(credit, folder)
@@ -196,7 +196,7 @@ def test_a_running_server_does_not_swap_to_it(fault: Fault, credit: Path, tmp_pa
 
 
 def test_keys_rotate(credit: Path, tmp_path: Path) -> None:
-    """A bundle signed by the old key and by the new is taken by who knows either."""
+    """A bundle signed by the old and the new key is accepted by a server that trusts either."""
     folder = tmp_path / "credit"
     path = copied(credit, folder, version="v1", sign=US)
     before = {file.name: file.read_bytes() for file in path.iterdir()}
@@ -213,8 +213,8 @@ def test_keys_rotate(credit: Path, tmp_path: Path) -> None:
     assert THEM.key_id in str(refused.value)
 
 
-def test_one_good_signature_is_enough(credit: Path, tmp_path: Path) -> None:
-    """That another trusted key's file was damaged changes nothing."""
+def test_one_valid_signature_is_enough(credit: Path, tmp_path: Path) -> None:
+    """A damaged signature of another trusted key does not matter."""
     folder = tmp_path / "credit"
     path = copied(credit, folder, version="v1", sign=US)
     (path / signature_file(THEM.public)).write_bytes(b"rubbish")
@@ -223,10 +223,10 @@ def test_one_good_signature_is_enough(credit: Path, tmp_path: Path) -> None:
     assert open_bundle(FolderStore(folder), trust=Trust(tuple(keys))).signer == US.key_id
 
 
-def test_signatures_are_fetched_beside_the_manifest(
+def test_signatures_are_fetched_with_the_manifest(
     credit: Path, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more round trip is not waited for, and one of the keys may have no file."""
+    """Signatures are fetched at the same time as the manifest, and one may be missing."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=US)
     uri = upload_folder(folder, bucket)
@@ -236,7 +236,7 @@ def test_signatures_are_fetched_beside_the_manifest(
 
     def together(asked: Asked) -> None:
         if not asked.path.endswith("/latest"):
-            barrier.wait()  # none is answered before all are asked
+            barrier.wait()  # No request is answered before all have been sent.
 
     bucket.proxy.before = together
     bundle = open_bundle(open_store(uri, timeout=20), trust=Trust((THEM.public, US.public)))
@@ -246,10 +246,10 @@ def test_signatures_are_fetched_beside_the_manifest(
     assert sorted(bucket.asked("GET")[1:]) == sorted(names)
 
 
-def test_without_the_right_to_list_it_is_refused_all_the_same(
+def test_a_signature_is_required_without_the_right_to_list(
     credit: Path, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 then says 403 of a signature that is not there, and nobody knows which there are."""
+    """Without the right to list, S3 answers 403 for a missing signature, and that is rejected."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1", sign=THEM)
     uri = upload_folder(folder, bucket)
@@ -263,18 +263,18 @@ def test_without_the_right_to_list_it_is_refused_all_the_same(
         open_bundle(open_store(uri, timeout=10), trust=Trust((US.public,)))
 
 
-def test_an_unsigned_version_is_the_one_that_was_asked_for(credit: Path, tmp_path: Path) -> None:
-    """Keys or none: what the pointer calls v2 and calls itself v1 is refused."""
+def test_the_manifest_must_name_the_version_of_its_folder(credit: Path, tmp_path: Path) -> None:
+    """An unsigned version whose manifest names another version is rejected."""
     folder = tmp_path / "credit"
     copied(credit, folder, version="v1").rename(folder / "v2")
     point(folder, "v2")
 
-    with pytest.raises(BundleError, match=r"v2 holds credit v1, and was asked for v2"):
+    with pytest.raises(BundleError, match=r"v2 holds credit v1, but v2 was requested"):
         open_bundle(FolderStore(folder))
 
 
-def test_without_keys_a_place_may_be_called_anything(credit: Path, tmp_path: Path) -> None:
-    """A renamed folder of an unsigned model is served; and a signed one without keys."""
+def test_without_keys_the_folder_may_have_any_name(credit: Path, tmp_path: Path) -> None:
+    """Without MODEL_PUBLIC_KEYS a renamed folder is served, signed or not."""
     copied(credit, tmp_path / "other", version="v1", sign=US)
 
     assert open_bundle(FolderStore(tmp_path / "other")).signer is None
@@ -282,10 +282,10 @@ def test_without_keys_a_place_may_be_called_anything(credit: Path, tmp_path: Pat
     assert open_bundle(FolderStore(tmp_path / "flat")).manifest.version == "v1"
 
 
-def test_a_link_is_followed_to_the_place_it_names(
+def test_a_link_to_the_folder_is_followed(
     credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator may call a model's folder as he likes, by a link, or by a dot."""
+    """A signed model's folder may be reached by a symbolic link or as `.`."""
     copied(credit, tmp_path / "credit", version="v1", sign=US)
     (tmp_path / "current").symlink_to(tmp_path / "credit")
     monkeypatch.chdir(tmp_path / "credit")
@@ -294,8 +294,8 @@ def test_a_link_is_followed_to_the_place_it_names(
         assert open_bundle(FolderStore(folder), trust=Trust((US.public,))).signer == US.key_id
 
 
-def test_a_signature_is_over_a_manifest_and_nothing_else() -> None:
-    """What the key signs elsewhere is no signature of a bundle."""
+def test_a_signature_of_something_else_is_rejected() -> None:
+    """A signature that the key made over other bytes does not sign a bundle."""
     key = Ed25519PrivateKey.generate()
     bare = base64.b64encode(key.sign(b"{}"))
     signer = Signer(key)
@@ -305,8 +305,8 @@ def test_a_signature_is_over_a_manifest_and_nothing_else() -> None:
     assert not is_valid(signer.public, signer(b"{}")[1], b"{} ")
 
 
-def test_keys_that_are_none_stop_the_start() -> None:
-    """The sentence says which, and shows none: it may be a private one."""
+def test_invalid_keys_stop_the_start() -> None:
+    """The error says which key is invalid, and does not print it: it may be a private key."""
     good = public_keys(US)["MODEL_PUBLIC_KEYS"]
     assert read_settings({"MODEL_PUBLIC_KEYS": f"{good}, {good}"}).model_public_keys == (
         US.public,

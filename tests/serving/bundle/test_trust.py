@@ -1,4 +1,4 @@
-"""A pickle runs what is in it: when it is opened, and that it is not on any other path."""
+"""Opening a pickle runs its code: a server opens one only when it is trusted."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ ALLOWED = {"ALLOW_PICKLE": "1"}
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
-    """The file that is there once the pickle was opened."""
+    """Return the file that exists once the pickle was opened."""
     return tmp_path / "opened"
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Where the model with the trap goes."""
+    """Return the folder for the model with the trap."""
     return tmp_path / "credit"
 
 
 def of_another_version(model: Path, version: str | None) -> None:
-    """Have the live version be trained with another scikit-learn, the pickle the same."""
+    """Make live a version whose manifest names another scikit-learn, with the same pickle."""
     manifest = manifest_of(model)
     versions = {k: v for k, v in manifest.lineage.versions.items() if k != "scikit-learn"}
     if version is not None:
@@ -56,13 +56,13 @@ def of_another_version(model: Path, version: str | None) -> None:
 
 
 def with_another_pickle(model: Path) -> None:
-    """Change a byte of the live version's pickle that does not disarm it."""
+    """Change one byte of the live version's pickle; the trap still works."""
     path = model / manifest_of(model).version / "model.joblib"
     path.write_bytes(path.read_bytes()[:-1] + b"1")
 
 
 Case = tuple[Callable[[Path], None], dict[str, str], str]
-#: What is done to the bundle that we signed, the settings, and what is said.
+#: The change to the bundle that we signed, the settings, and the expected message.
 REFUSED: dict[str, Case] = {
     "not configured": (lambda _: None, {}, "set ALLOW_PICKLE=1"),
     "not allowed": (lambda _: None, {"ALLOW_PICKLE": "0"}, "Sign the bundle"),
@@ -88,10 +88,10 @@ EVERY_REFUSAL = pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.ke
 
 
 @EVERY_REFUSAL
-def test_a_refused_pickle_is_not_opened_by_lambda(
+def test_lambda_does_not_open_a_rejected_pickle(
     case: Case, credit: Path, model: Path, mark: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """503, the reason in the log, and nothing ran."""
+    """Lambda answers 503 and logs the reason; no code runs."""
     change, settings, said = case
     copied(credit, model, version="v1", sign=US, **trap(mark))
     change(model)
@@ -103,10 +103,10 @@ def test_a_refused_pickle_is_not_opened_by_lambda(
 
 
 @EVERY_REFUSAL
-def test_a_refused_pickle_is_not_opened_by_check(
+def test_check_does_not_open_a_rejected_pickle(
     case: Case, credit: Path, model: Path, mark: Path
 ) -> None:
-    """`check` opens what the server would, and nothing else."""
+    """`check` rejects the same pickles as the server."""
     change, settings, said = case
     copied(credit, model, version="v1", sign=US, **trap(mark))
     change(model)
@@ -121,7 +121,7 @@ def test_a_refused_pickle_is_not_opened_by_check(
 def test_the_trap_works(
     settings: dict[str, str], credit: Path, model: Path, mark: Path, bucket: Bucket
 ) -> None:
-    """Allowed, or signed and verified, the server opens the pickle: these tests can fail."""
+    """If the pickle is allowed, or signed and verified, it opens: these tests can fail."""
     copied(credit, model, version="v1", sign=US, **trap(mark))
     uri = upload_folder(model, bucket)
     with serving(uri, **settings, **bucket.location.environment):
@@ -129,13 +129,13 @@ def test_the_trap_works(
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "bucket"])
-def test_a_server_does_not_open_what_nobody_answers_for(
+def test_a_server_does_not_open_an_untrusted_pickle(
     remote: bool, credit: Path, model: Path, mark: Path, bucket: Bucket
 ) -> None:
-    """Ahead of the fork, in the workers, or at a request: nothing runs; and it is not fetched."""
+    """An untrusted pickle is neither fetched nor opened, in the master, a worker or a request."""
     copied(credit, model, version="v1", sign=US, **trap(mark))
     uri = upload_folder(model, bucket) if remote else str(model)
-    # A bucket is nobody's home, even under a server on loopback.
+    # A bucket is never trusted, even for a server on loopback.
     away = {} if remote else {"HOST": "0.0.0.0"}  # noqa: S104  # the helper binds to loopback
     with serving(uri, **away, **bucket.location.environment) as server:
         assert requests.get(f"{server}/health", timeout=10).status_code == 503
@@ -146,7 +146,7 @@ def test_a_server_does_not_open_what_nobody_answers_for(
 
 
 def test_a_running_server_does_not_swap_to_a_pickle(credit: Path, model: Path, mark: Path) -> None:
-    """A graph is live; a pickle that nobody answers for is made live, and is not opened."""
+    """If an untrusted pickle becomes live after a graph, it is not opened."""
     copied(credit, model, version="v1")
     copied(credit, model, version="v2", promote=False, **trap(mark))
     settings = {"MODEL_REFRESH_SECONDS": "0.2", "WEB_CONCURRENCY": "1", "ALLOW_PICKLE": "0"}
@@ -161,10 +161,10 @@ def test_a_running_server_does_not_swap_to_a_pickle(credit: Path, model: Path, m
     assert not mark.exists()
 
 
-def test_no_command_opens_it_on_its_way(
+def test_no_command_opens_a_pickle_on_its_way(
     credit: Path, model: Path, mark: Path, tmp_path: Path
 ) -> None:
-    """`sign` and `publish` move bytes, and whoever lists versions reads manifests."""
+    """`sign` and `publish` copy bytes, and listing versions reads manifests only."""
     copied(credit, model, version="v1", **trap(mark))
     private = tmp_path / "key.pem"
     assert run_in(ROOT, "keygen", str(private)).returncode == 0
@@ -177,10 +177,10 @@ def test_no_command_opens_it_on_its_way(
     assert not mark.exists()
 
 
-def test_in_the_deployed_package_it_is_opened(
+def test_a_pickle_in_the_deployed_package_is_opened(
     credit: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On each platform that has one, and nowhere else; links are followed first."""
+    """A pickle in a cloud's deployed package is opened, after following links; no other is."""
     package = tmp_path / "package"
     inside = package / "models" / "credit"
     outside = tmp_path / "writable" / "credit"
@@ -208,16 +208,16 @@ def test_in_the_deployed_package_it_is_opened(
             assert opens(Path("models/credit")), name
             for folder in (outside, package / "linked", Path("../writable/credit"), partly):
                 assert not opens(folder), name
-    # A container that starts in "/" has no package: everything would be in it.
+    # A container that starts in "/" has no package: every file would be inside it.
     monkeypatch.chdir("/")
     monkeypatch.setenv("K_SERVICE", "x")
     assert not opens(inside)
 
 
-def test_without_scikit_learn_it_says_what_to_install(
+def test_without_joblib_the_error_says_what_to_install(
     credit: Path, model: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the dyno and in the layer for graphs it is not there: a sentence, and 503."""
+    """Without joblib, as on the dyno, the error names the package to install."""
     copied(credit, model, version="v1", **trap(mark))
     monkeypatch.delitem(sys.modules, "serving.model.engines.sklearn", raising=False)
     monkeypatch.setitem(sys.modules, "joblib", None)

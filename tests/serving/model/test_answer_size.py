@@ -1,4 +1,4 @@
-"""The size of an answer is bounded before any row is scored, on each platform by its own limit."""
+"""The size of an answer is bounded before any row is scored, by each platform's own limit."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="model")
 def _model(folder: Path) -> Model:
-    """Open it with room for a hundred thousand bytes."""
+    """Open the model with a limit of 100,000 bytes per answer."""
     return open_model(open_bundle(FolderStore(folder), trust=Trust()), Limits(10_000, 100_000))
 
 
 def body(rows: int, home: str = "own") -> bytes:
-    """Make a request of that many rows."""
+    """Make a request with this many rows."""
     return json.dumps({"instances": [[-0.123456789, home]] * rows}).encode()
 
 
 def number(detail: str) -> int:
-    """Read how many instances fit."""
+    """Read from the message how many instances fit."""
     return int(detail.split("at most ")[1].split(maxsplit=1)[0])
 
 
 def test_more_rows_than_fit_are_rejected_unscored(model: Model) -> None:
-    """413 says how many rows fit, and so many do: their answer is within the limit."""
+    """413 says how many rows fit, and the answer to that many stays within the limit."""
     with pytest.raises(TooLarge, match=r"at most \d+ instances") as caught:
         model.decode(body(10_000))
     fits = number(caught.value.detail)
@@ -87,8 +87,8 @@ def test_more_rows_than_fit_are_rejected_unscored(model: Model) -> None:
     assert 40_000 < len(json.dumps(msgspec.json.encode(predictions).decode())) < 100_000
 
 
-def test_a_request_may_have_less_room(model: Model) -> None:
-    """The smaller limit counts: the process's or the request's."""
+def test_a_request_may_have_a_smaller_limit(model: Model) -> None:
+    """The smaller of the process's and the request's limit counts."""
     assert model.decode(body(60), max_answer_bytes=1_000_000).rows == 60
     with pytest.raises(TooLarge, match="at most 15 instances"):
         model.decode(body(60), max_answer_bytes=20_000)
@@ -122,7 +122,7 @@ def test_explain_is_bounded_too(credit: Path) -> None:
     "value", [0.1 + 0.2, 1 / 3, 5e-324, 2.2250738585072014e-308, float(np.float32(0.3))]
 )
 def test_no_prediction_is_larger_than_estimated(model: Model, value: float) -> None:
-    """Whatever its numbers are, also as a string within an event, where quotes are escaped."""
+    """No prediction is larger than estimated, also as a JSON string within a Lambda event."""
     scores = Scores([*range(26)], [[value] * 26] * 26)
     for prediction in to_predictions(model.manifest, scores):
         inside = json.dumps(msgspec.json.encode(prediction).decode())[1:-1]
@@ -131,7 +131,7 @@ def test_no_prediction_is_larger_than_estimated(model: Model, value: float) -> N
 
 @pytest.mark.parametrize("build", EVENTS.values(), ids=EVENTS)
 def test_on_lambda_every_answer_fits(folder: Path, build: Any) -> None:
-    """As many rows as are accepted: 6 MB for a gateway, 1 MB for a load balancer."""
+    """The largest accepted request gets an answer within 6 MB, or 1 MB behind a load balancer."""
     limit = 1_000_000 if "elb" in json.dumps(build("GET", "/", None, {})) else 6_000_000
     with lambda_process(folder, AWS_LAMBDA_FUNCTION_NAME="f", AUTH="none") as handler:
         many = handler(build("POST", "/v0/predict", body(10_000), JSON))
@@ -143,8 +143,8 @@ def test_on_lambda_every_answer_fits(folder: Path, build: Any) -> None:
     assert 0.4 * limit < len(json.dumps(answer)) < limit
 
 
-def test_warnings_count_too(model: Model) -> None:
-    """Warnings are in the answer, and so they take room from the rows."""
+def test_warnings_count_towards_the_size(model: Model) -> None:
+    """Warnings are part of the answer, so fewer rows with warnings fit."""
     with pytest.raises(TooLarge) as plain:
         model.decode(body(10_000))
     with pytest.raises(TooLarge) as warned:
@@ -153,8 +153,8 @@ def test_warnings_count_too(model: Model) -> None:
     assert 0 < number(warned.value.detail) < number(plain.value.detail)
 
 
-def test_the_default_is_the_platform_s() -> None:
-    """32 MiB; on AWS Lambda 6 MB, which is as much as it returns; or what is set."""
+def test_the_default_limit_is_the_platform_s() -> None:
+    """The default is 32 MiB, and 6 MB on AWS Lambda; MAX_ANSWER_BYTES overrides it."""
     on_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "f"}
 
     assert read_settings({}).max_answer_bytes == 32 * 1024 * 1024

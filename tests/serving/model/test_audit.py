@@ -1,4 +1,4 @@
-"""What a graph may hold, said of graphs that onnx itself writes; and bytes read as protobuf."""
+"""The graph audit, tested on graphs that onnx itself writes; and the protobuf reader."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ REFUSED: dict[str, tuple[ModelProto | bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_pipeline_holds_is_refused(name: str) -> None:
-    """One sentence says what was found."""
+def test_a_disallowed_graph_is_rejected(name: str) -> None:
+    """A graph outside the allow-list is rejected with one sentence that says what was found."""
     graph, said = REFUSED[name]
     raw = graph if isinstance(graph, bytes) else graph.SerializeToString()
 
@@ -145,8 +145,8 @@ def test_what_no_pipeline_holds_is_refused(name: str) -> None:
         trees([0], [1], ([1], [1])),
     ],
 )
-def test_the_rest_is_opened(graph: ModelProto) -> None:
-    """What is allowed is opened by onnxruntime too, at the limits as well."""
+def test_an_allowed_graph_is_opened(graph: ModelProto) -> None:
+    """A graph that the audit allows is opened by onnxruntime, also at the limits."""
     raw = graph.SerializeToString()
     audit_graph(raw)
 
@@ -155,8 +155,8 @@ def test_the_rest_is_opened(graph: ModelProto) -> None:
 
 
 @pytest.mark.parametrize("graph", [chain(30_000), older_chain(100_000)], ids=["new", "older"])
-def test_a_deep_tree_does_crash_onnxruntime(graph: ModelProto) -> None:
-    """Why trees are followed: opened without the check, these end the process."""
+def test_a_deep_tree_crashes_onnxruntime(graph: ModelProto) -> None:
+    """Without the audit these deep trees crash the process, so the audit bounds their depth."""
     script = (
         "import resource, sys, onnxruntime as ort\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
@@ -174,14 +174,14 @@ def test_a_deep_tree_does_crash_onnxruntime(graph: ModelProto) -> None:
 
 @pytest.fixture
 def credit_graph(credit: Path) -> bytes:
-    """The example's graph."""
+    """Return the example's graph."""
     return open_bundle(FolderStore(credit)).read("model.onnx")
 
 
-def test_another_format_is_not_opened(
+def test_onnxruntime_s_own_format_is_rejected(
     credit: Path, credit_graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Onnxruntime knows one of its own by its first bytes; nobody looks into that here."""
+    """The audit and the session's options both reject onnxruntime's own format."""
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "model.ort")
     options.add_session_config_entry("session.save_model_format", "ORT")
@@ -199,18 +199,18 @@ def test_another_format_is_not_opened(
 
 
 @pytest.mark.parametrize("name", DEADLY)
-def test_a_graph_that_ends_its_process_ends_another(name: str, credit: Path) -> None:
-    """Where a model is being served, and for `training check`, it is opened apart first."""
+def test_a_deadly_graph_ends_the_sandbox_only(name: str, credit: Path) -> None:
+    """A graph that crashes onnxruntime ends the sandbox process, and is rejected."""
     graph, said = DEADLY[name]
 
     with pytest.raises(SandboxFailed, match=said):
         try_in_sandbox(with_four_numbers(credit), graph.SerializeToString(), max_model_bytes=LIMIT)
 
 
-def test_a_trial_that_says_nothing_came_to_no_good(
+def test_a_sandbox_without_a_result_is_a_failure(
     credit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ended it."""
+    """If the sandbox exits without a result, the graph is rejected."""
     monkeypatch.setattr(sys, "executable", "/bin/true")
     bundle = open_bundle(FolderStore(credit))
 
@@ -250,8 +250,8 @@ MINUS_ONE = numpy_helper.from_array(np.array([-1]), "minus")
     ],
     ids=lambda nodes: nodes[-1].op_type,
 )
-def test_whole_numbers_are_not_divided(division: str, before: list[NodeProto]) -> None:
-    """The least of them by -1 is a signal that ends the process; wherever they come from."""
+def test_a_division_of_integers_is_rejected(division: str, before: list[NodeProto]) -> None:
+    """Dividing integers may crash (-2**63 / -1), so it is rejected wherever they come from."""
     nodes = [
         *before,
         helper.make_node("Concat", ["a", "a"], ["b"], axis=0),
@@ -259,12 +259,12 @@ def test_whole_numbers_are_not_divided(division: str, before: list[NodeProto]) -
         helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
     ]
 
-    with pytest.raises(BundleError, match=f"has {division} of whole numbers"):
+    with pytest.raises(BundleError, match=f"has {division} of integers"):
         audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
 
 
-def test_whole_numbers_out_of_a_scan_are_not_divided() -> None:
-    """What its graph answers is what it is said to answer: onnxruntime sees to that."""
+def test_a_division_of_integers_from_a_scan_is_rejected() -> None:
+    """The audit trusts a Scan's declared output types, because onnxruntime checks them."""
     inner = helper.make_graph(
         [helper.make_node("Cast", ["z"], ["r"], to=TensorProto.INT64)],
         "inner",
@@ -277,7 +277,7 @@ def test_whole_numbers_out_of_a_scan_are_not_divided() -> None:
         helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
     ]
 
-    with pytest.raises(BundleError, match="has Div of whole numbers"):
+    with pytest.raises(BundleError, match="has Div of integers"):
         audit_graph(model(nodes).SerializeToString())
 
 
@@ -285,8 +285,8 @@ def test_whole_numbers_out_of_a_scan_are_not_divided() -> None:
     ("divisor", "good"), [([2], True), ([2, 7], True), ([2, -1], False), ([0], False), ([], False)]
 )
 @pytest.mark.parametrize("raw", [True, False])
-def test_a_constant_that_divides_anything_may(divisor: list[int], good: bool, raw: bool) -> None:
-    """As where a quantile's place is halved."""
+def test_a_safe_constant_divisor_is_allowed(divisor: list[int], good: bool, raw: bool) -> None:
+    """Integers may be divided by a constant without 0 and -1, as a quantile's index is halved."""
     if raw:
         two = numpy_helper.from_array(np.array(divisor, np.int64), "two")
     else:
@@ -300,12 +300,12 @@ def test_a_constant_that_divides_anything_may(divisor: list[int], good: bool, ra
     if good:
         audit_graph(raw_graph)
     else:
-        with pytest.raises(BundleError, match="has Div of whole numbers"):
+        with pytest.raises(BundleError, match="has Div of integers"):
             audit_graph(raw_graph)
 
 
-def test_a_divisor_that_is_cut_short_is_refused() -> None:
-    """Its bytes are no whole number of numbers."""
+def test_a_truncated_divisor_is_rejected() -> None:
+    """A divisor whose bytes are cut short is rejected."""
     two = numpy_helper.from_array(np.array([2]), "two")
     two.raw_data = two.raw_data[:-1]
     nodes = [helper.make_node("Div", ["least", "two"], ["y"])]
@@ -314,8 +314,8 @@ def test_a_divisor_that_is_cut_short_is_refused() -> None:
         audit_graph(model(nodes, LEAST, two).SerializeToString())
 
 
-def test_a_divisor_of_another_graph_s_says_nothing() -> None:
-    """Within a Scan a name may stand for something else than outside."""
+def test_a_divisor_of_an_inner_graph_does_not_count() -> None:
+    """A constant inside a Scan does not make an outer divisor of the same name safe."""
     inner = helper.make_graph(
         [helper.make_node("Neg", ["z"], ["r"])],
         "inner",
@@ -329,12 +329,12 @@ def test_a_divisor_of_another_graph_s_says_nothing() -> None:
         helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
     ]
 
-    with pytest.raises(BundleError, match="has Div of whole numbers"):
+    with pytest.raises(BundleError, match="has Div of integers"):
         audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
 
 
-def test_fractions_are_divided() -> None:
-    """Of a cast too, and of what whole numbers chose."""
+def test_floats_may_be_divided() -> None:
+    """Floats may be divided, also those cast from integers or selected by integers."""
     nodes = [
         helper.make_node("Cast", ["least"], ["a"], to=TensorProto.FLOAT),
         helper.make_node("Gather", ["x", "minus"], ["b"], axis=1),
@@ -344,10 +344,8 @@ def test_fractions_are_divided() -> None:
     audit_graph(model(nodes, LEAST, MINUS_ONE).SerializeToString())
 
 
-def test_what_takes_too_long_apart_is_refused(
-    credit: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is a limit for all of it, not only for the example."""
+def test_a_slow_sandbox_is_rejected(credit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limit covers opening the graph as well as the example."""
     monkeypatch.setattr(sandbox, "SECONDS", 0.01)
     bundle = open_bundle(FolderStore(credit))
 
@@ -355,18 +353,18 @@ def test_what_takes_too_long_apart_is_refused(
         try_in_sandbox(bundle.manifest, bundle.read_model(), max_model_bytes=LIMIT)
 
 
-def test_a_good_graph_is_good_apart(credit: Path) -> None:
-    """And nothing is said."""
+def test_a_good_graph_passes_the_sandbox(credit: Path) -> None:
+    """A good graph passes the sandbox without an error."""
     bundle = open_bundle(FolderStore(credit))
 
     try_in_sandbox(bundle.manifest, bundle.read_model(), max_model_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_graph_that_cannot_answer_is_refused_as_it_is_opened(
+def test_a_graph_that_cannot_answer_is_rejected_when_opened(
     name: str, credit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The example is tried once, with a limit of memory and of time: never a client's request."""
+    """Opening a graph runs the example once, with a limit on memory and on time."""
     if name == "much time":
         monkeypatch.setattr(engine, "TRIAL_SECONDS", 0.5)
     graph, said = HOSTILE[name]
@@ -375,10 +373,10 @@ def test_a_graph_that_cannot_answer_is_refused_as_it_is_opened(
         open_graph(with_four_numbers(credit), graph.SerializeToString(), max_model_bytes=LIMIT)
 
 
-def test_a_file_is_read_by_who_does_not_check(
+def test_external_data_is_rejected(
     credit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Why other files are refused: onnxruntime would read one of the folder that it runs in."""
+    """Without the audit onnxruntime would read a tensor from a file in the working directory."""
     (tmp_path / "w").write_bytes(np.array([1, 2, 3, 4], np.float32).tobytes())
     monkeypatch.chdir(tmp_path)
     add = helper.make_node("Add", ["x", "w"], ["s"])
@@ -403,10 +401,10 @@ def test_a_file_is_read_by_who_does_not_check(
         ('"instance":{', '"instance":{"more":1,'),
     ],
 )
-def test_a_manifest_that_its_graph_does_not_fit_is_refused(
+def test_a_manifest_that_contradicts_its_graph_is_rejected(
     old: str, new: str, credit: Path, credit_graph: bytes
 ) -> None:
-    """By one sentence, whichever of the two is wrong."""
+    """If manifest and graph disagree, one sentence rejects the bundle."""
     manifest = open_bundle(FolderStore(credit)).manifest
     raw = msgspec.json.encode(manifest).decode()
     assert old in raw
@@ -421,7 +419,7 @@ def test_a_manifest_that_its_graph_does_not_fit_is_refused(
 
 
 def read(data: bytes, *, runs: bool) -> list[tuple[int, Any]]:
-    """Read a message: each field's number, and numbers as one list, texts as bytes."""
+    """Read a message's fields: integers as lists, texts as bytes."""
     found: list[tuple[int, Any]] = []
     for number, value in Reader(data).fields(slice(0, len(data)), runs=runs):
         if isinstance(value, slice):
@@ -447,7 +445,7 @@ whole = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-3, 300))
 def test_fields_are_read_as_onnx_wrote_them(
     ints: list[int], times: int, floats: list[float], strings: list[bytes], name: str
 ) -> None:
-    """One by one or in runs, packed or not: the numbers are the same, and in order."""
+    """Fields are read in order, with the values that onnx wrote, packed or not, in runs or not."""
     written = AttributeProto(name=name, floats=floats, ints=ints * times, strings=strings)
     data = written.SerializeToString()
     tensor = TensorProto(int64_data=ints).SerializeToString()  # packed
@@ -463,8 +461,8 @@ def test_fields_are_read_as_onnx_wrote_them(
 
 @settings(deadline=None)
 @given(st.binary(max_size=600), st.booleans())
-def test_no_bytes_raise_anything_else(data: bytes, runs: bool) -> None:
-    """Whatever they are, they are read, or are no message."""
+def test_any_bytes_are_read_or_rejected(data: bytes, runs: bool) -> None:
+    """Any bytes are read or rejected with WireError or BundleError; nothing else is raised."""
     with suppress(WireError):
         read(data, runs=runs)
     with suppress(WireError):
@@ -473,8 +471,8 @@ def test_no_bytes_raise_anything_else(data: bytes, runs: bool) -> None:
         audit_graph(data)
 
 
-def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short runs are read one by one, and so many fields in all; long ones count as one."""
+def test_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of fields is limited; a long run of equal fields counts as one."""
     monkeypatch.setattr(protobuf, "MAX_FIELDS", 10_000)
 
     assert len(read(b"\x40\x01" * 1_000_000, runs=True)) < 1000

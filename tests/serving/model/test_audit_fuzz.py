@@ -1,4 +1,4 @@
-"""Thousands of graphs that went wrong, as if with digests that fit: no process ends of one."""
+"""Thousands of mutated graphs with valid digests: none ends the process that opens it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.helpers.stores import Bucket
 from training.export.build import build_bundle
 
 MUTANTS = 10_000
-#: So that every operator that our compiler writes is among them, and each graph is small.
+#: Small pipelines that together use every operator that our compiler writes.
 PIPELINES = {
     "iris, strings",
     "iris, one tree",
@@ -50,7 +50,7 @@ PIPELINES = {
     "mixed with gaps, logistic",
 }
 
-#: Opens one graph after another as a server does, and says what came of each.
+#: Opens one graph after another as a server does, and reports the outcome of each.
 OPENER = """
 import os, resource, struct, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -79,20 +79,20 @@ while header := given.read(8):
 
 
 class Graph(NamedTuple):
-    """A graph, and the manifest that fits it."""
+    """A graph and the manifest that belongs to it."""
 
     content: bytes
     manifest: bytes
 
 
 class Opener:
-    """A process that opens graphs, and is started again when it ends of one."""
+    """A process that opens graphs, and is restarted when one crashes it."""
 
     def __init__(self) -> None:
         self._process = self._start()
 
     def open(self, graph: Graph) -> str:
-        """Say how it ended: served, refused, failed later, or the process's own end."""
+        """Return the outcome: served, refused, failed later, or how the process ended."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -109,7 +109,7 @@ class Opener:
         return f"ended with {process.returncode}" if ready else "did not end"
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         process = self._process
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -134,7 +134,7 @@ class Opener:
 
 @pytest.fixture
 def opener() -> Iterator[Opener]:
-    """One process to begin with."""
+    """Start one process."""
     opener = Opener()
     yield opener
     opener.close()
@@ -168,7 +168,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
 
 @pytest.mark.slow
 def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None:
-    """Each is opened and scores rows, or is refused; none crashes, hangs, or raises otherwise."""
+    """Each mutant is served or rejected; none crashes, hangs, or raises another exception."""
     chance = random.Random(4)
     contents = [graph.content for graph in graphs]
     for graph in graphs:
@@ -181,14 +181,14 @@ def test_no_mutant_ends_the_process(graphs: list[Graph], opener: Opener) -> None
         assert said in ("served", "refused", "failed later"), f"mutant {number} {said}"
         came[said] += 1
 
-    # They are near enough to what is right that some still answer.
+    # The mutants are close enough to valid graphs that some still answer.
     assert came["refused"] > MUTANTS / 2
     assert came["served"] > MUTANTS / 20
 
 
 @pytest.mark.slow
-def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: without the check, a deep tree ends the process."""
+def test_the_opener_detects_a_crash(graphs: list[Graph], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the audit a deep tree ends the process, so the test above can fail."""
     unchecked = OPENER.replace(
         "given, told", "from serving.model.engines import onnx; onnx.audit_graph = len\ngiven, told"
     )
@@ -202,8 +202,8 @@ def test_the_opener_tells_a_crash(graphs: list[Graph], monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) -> None:
-    """Each is made live, and refused; the same process goes on answering from the one before."""
+def test_a_running_server_survives_hostile_graphs(credit: Path, tmp_path: Path) -> None:
+    """Each hostile graph is made live and rejected; the same process serves the old one."""
     manifest = with_four_numbers(credit)
     axes = numpy_helper.from_array(np.array([1]), "axes")
     total = model([helper.make_node("ReduceSum", ["x", "axes"], ["y"])], axes)
@@ -238,10 +238,8 @@ def test_a_running_server_outlives_hostile_graphs(credit: Path, tmp_path: Path) 
         assert requests.get(f"{server}/health", timeout=10).json()["status"] == "degraded"
 
 
-def test_a_server_starts_beside_a_deadly_graph(
-    credit: Path, tmp_path: Path, bucket: Bucket
-) -> None:
-    """In a store, which others may write to: it answers 503, and no process ends."""
+def test_a_server_starts_with_a_deadly_graph(credit: Path, tmp_path: Path, bucket: Bucket) -> None:
+    """A graph in a store that would crash onnxruntime gives 503, and no process ends."""
     manifest = msgspec.structs.replace(with_four_numbers(credit), version="deadly")
     deadly, _ = DEADLY["much text"]
     files = {"model.onnx": deadly.SerializeToString()}
@@ -250,7 +248,7 @@ def test_a_server_starts_beside_a_deadly_graph(
     with serving(f"{bucket.location.uri}/credit", **settings) as server:
         wait_for(lambda: requests.get(f"{server}/health", timeout=10).status_code == 503)
         master = psutil.Process(server.process.pid)
-        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks them a moment apart
+        wait_for(lambda: len(master.children()) == 2)  # gunicorn forks the workers a moment apart
         before = master.children()
         for _ in range(10):
             assert requests.get(f"{server}/health", timeout=10).status_code == 503

@@ -1,4 +1,4 @@
-"""CSV over HTTP: the same verdicts as for JSON, answered in either."""
+"""CSV requests are checked as JSON requests are, and answered in either format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def send(kinds: Path) -> Iterator[Platform]:
-    """Call the functions over that model."""
+    """Call the functions with that model."""
     with direct(kinds, LOG_LEVEL="error", MAX_INSTANCES="100") as send:
         yield send
 
@@ -50,10 +50,10 @@ def to_body(*rows: dict[str, Any]) -> bytes:
     ("feature", "text", "value"),
     [*CASES, ("level", "9" * 20, "9" * 20), ("price", "9" * 400, "9" * 400)],
 )
-def test_a_value_gets_the_verdict_of_json(
+def test_a_csv_value_is_checked_like_a_json_value(
     send: Platform, feature: str, text: str, value: str
 ) -> None:
-    """The status, the answer and every fault are the same, whichever way the value comes."""
+    """A value in CSV gets the same status, answer and errors as in JSON."""
     fields = ", ".join(f'"{n}": {v}' for n, v in {**USUAL, feature: value}.items())
     by_json = send("predict", "POST", f'{{"instances": [{{{fields}}}]}}'.encode(), **JSON)
     by_csv = send("predict", "POST", to_body(as_row(feature, text)), **CSV)
@@ -67,7 +67,7 @@ def test_a_value_gets_the_verdict_of_json(
 
 
 def column_of(values: list[Any], kind: type) -> Column:
-    """Make a column of values as they come from a file: None is no value, others may be strays."""
+    """Make a column as read from a file: None is a missing value; other types become strays."""
     missing = np.array([value is None for value in values])
     fits = (float, int) if kind is float else (kind,)
     held = [
@@ -82,8 +82,8 @@ def column_of(values: list[Any], kind: type) -> Column:
     return Column(array, missing, strays)
 
 
-def test_columns_get_the_verdict_of_json(send: Platform, kinds: Path) -> None:
-    """All values in one table of arrays: each row has HTTP's answer, or HTTP's sentences."""
+def test_columns_are_checked_like_json(send: Platform, kinds: Path) -> None:
+    """Each row of a table gets the answer or the errors that it would get over HTTP."""
     model = open_model(open_bundle(FolderStore(kinds)))
     rows = [
         {name: json.loads(value) for name, value in {**USUAL, feature: value}.items()}
@@ -114,8 +114,8 @@ def test_columns_get_the_verdict_of_json(send: Platform, kinds: Path) -> None:
     assert found.unseen == {"town": 6}
 
 
-def test_faults_are_pointed_to_by_row_and_field(send: Platform) -> None:
-    """Columns that are missing or unknown count, as in JSON; rows begin at 0."""
+def test_csv_errors_point_to_row_and_field(send: Platform) -> None:
+    """Errors point to row (from 0) and field; missing and unknown columns are errors."""
     good = as_row("price", "1")
     rows = [good, as_row("price", "x"), as_row("level", "9")]
     problem = assert_problem(
@@ -145,8 +145,8 @@ def test_faults_are_pointed_to_by_row_and_field(send: Platform) -> None:
         "price\n1\n".encode("utf-16"),
     ],
 )
-def test_a_body_that_is_no_csv_is_malformed(send: Platform, body: bytes) -> None:
-    """Ragged rows, open quotes, double names and other encodings: 400."""
+def test_a_body_that_is_not_csv_is_malformed(send: Platform, body: bytes) -> None:
+    """Ragged rows, open quotes, repeated names and other encodings get 400."""
     assert_problem(send("predict", "POST", body, **CSV), 400, "malformed-body")
 
 
@@ -162,8 +162,8 @@ def test_another_separator_is_named(send: Platform, separator: str, said: str) -
     assert "commas" in problem["detail"]
 
 
-def test_limits_are_those_of_json(send: Platform) -> None:
-    """No row is 422, and too many are 413."""
+def test_csv_has_the_limits_of_json(send: Platform) -> None:
+    """A body without rows gets 422, and one with too many 413."""
     header = to_body(as_row("price", "1")).splitlines()[0]
     assert_problem(send("predict", "POST", header, **CSV), 422, "invalid-instances")
     assert_problem(send("predict", "POST", b"", **CSV), 422, "invalid-instances")
@@ -171,8 +171,8 @@ def test_limits_are_those_of_json(send: Platform) -> None:
     assert_problem(send("predict", "POST", many, **CSV), 413, "too-large")
 
 
-def test_accept_chooses_the_answer(send: Platform) -> None:
-    """JSON or CSV, whatever the body is; the numbers are the same, and a warning has a column."""
+def test_accept_chooses_the_format_of_the_answer(send: Platform) -> None:
+    """Accept chooses JSON or CSV, with the same numbers; CSV has a column for warnings."""
     rows = [as_row("price", "1"), as_row("town", "new"), as_row("price", "70")]
     plain = send("predict", "POST", to_body(*rows), **CSV).json()["predictions"]
     reply = send("predict", "POST", to_body(*rows), **CSV, Accept="text/csv")
@@ -190,7 +190,7 @@ def test_accept_chooses_the_answer(send: Platform) -> None:
 
 
 def test_the_example_answers_csv(credit: Path) -> None:
-    """The example's row, as CSV and as JSON, gets the same answer."""
+    """The example's row gets the same answer from CSV and from JSON."""
     with direct(credit, LOG_LEVEL="error") as send:
         by_csv = send("predict", "POST", to_body(ROW), **CSV).json()
         by_json = send("predict", "POST", json.dumps({"instances": [ROW]}).encode(), **JSON).json()
@@ -198,8 +198,8 @@ def test_the_example_answers_csv(credit: Path) -> None:
     assert by_csv == by_json
 
 
-def test_arrays_are_scored_as_lists_are(credit: Path) -> None:
-    """The engine's two ways out agree to the bit, labels at ties included."""
+def test_arrays_are_scored_like_lists(credit: Path) -> None:
+    """Both output paths of the engine agree to the bit, also on labels at ties."""
     model: Model = open_model(open_bundle(FolderStore(credit)))
     rows = [{**ROW, "age": age, "income": income} for age in range(20, 60) for income in (50, 150)]
     instances = model.decode(json.dumps({"instances": rows}).encode())

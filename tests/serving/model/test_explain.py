@@ -1,4 +1,4 @@
-"""Reasons add up to the answer, agree with shap, and are refused where they make no sense."""
+"""Explanations add up to the answer, agree with shap, and are rejected where none can be made."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LABEL = np.where(np.median(VALUE) < VALUE, "yes", "no")
 
 
 def built(folder: Path, pipeline: Any) -> tuple[Model, Explainer]:
-    """Write a pipeline's bundle, open it, and make its explainer."""
+    """Build a pipeline's bundle, open it, and make its explainer."""
     path = build_bundle(
         folder / "model",
         "model",
@@ -63,7 +63,7 @@ def built(folder: Path, pipeline: Any) -> tuple[Model, Explainer]:
 def explained(
     made: tuple[Model, Explainer], rows: pd.DataFrame, **parameters: str
 ) -> list[dict[str, Any]]:
-    """Explain *rows*, with every feature among the reasons unless *parameters* say otherwise."""
+    """Explain *rows*, with every feature listed unless *parameters* say otherwise."""
     model, explainer = made
     body = json.dumps({"instances": rows.to_dict("records")}).encode()
     question = read_question(model.manifest, {"top": "99", **parameters})
@@ -75,8 +75,8 @@ def contributions(explanation: dict[str, Any]) -> dict[str, float]:
     return {reason["feature"]: reason["contribution"] for reason in explanation["reasons"]}
 
 
-def test_the_reasons_of_a_forest_are_those_of_shap(tmp_path: Path) -> None:
-    """Against shap's exact interventional values: errors under 0.02, 19 of 20 first reasons."""
+def test_contributions_of_a_forest_agree_with_shap(tmp_path: Path) -> None:
+    """Compared with shap's exact values, errors are below 0.02; 19 of 20 top features agree."""
     shap = pytest.importorskip("shap", reason="shap is in tests/requirements.txt")
     forest = RandomForestClassifier(60, max_depth=8, random_state=0).fit(DATA, LABEL)
     made = built(tmp_path, forest)
@@ -95,8 +95,8 @@ def test_the_reasons_of_a_forest_are_those_of_shap(tmp_path: Path) -> None:
     assert [one["base"] for one in found] == pytest.approx([found[0]["base"]] * 20)
 
 
-def test_the_reasons_of_a_linear_model_are_exact(tmp_path: Path) -> None:
-    """Each is the coefficient times the distance from the background's mean."""
+def test_contributions_of_a_linear_model_are_exact(tmp_path: Path) -> None:
+    """Each contribution is the coefficient times the distance from the background's mean."""
     line = LinearRegression().fit(DATA, VALUE)
     made = built(tmp_path, line)
     path = next((tmp_path / "model").glob(f"*/{BACKGROUND_FILE}"))
@@ -127,10 +127,10 @@ def test_the_reasons_of_a_linear_model_are_exact(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_reasons_add_up_to_the_answer(
+def test_contributions_add_up_to_the_answer(
     tmp_path: Path, pipeline: Any, parameters: dict[str, str]
 ) -> None:
-    """The base, the reasons and the others are the number that is explained, to 1e-9."""
+    """Base, contributions and others add up to the explained number, to 1e-9."""
     target: Any = LABEL if hasattr(pipeline, "classes_") else VALUE
     if isinstance(pipeline, RandomForestClassifier) or "logistic" in str(pipeline).lower():
         target = LABEL
@@ -154,8 +154,8 @@ def test_reasons_add_up_to_the_answer(
         assert len(sizes) == min(5, int(parameters.get("top", "99")))
 
 
-def test_the_same_request_gets_the_same_reasons(credit: Path) -> None:
-    """The orders come from the manifest's seed, so two processes agree to the last bit."""
+def test_the_same_request_gets_the_same_explanation(credit: Path) -> None:
+    """The sampling uses the manifest's seed, so two processes agree to the last bit."""
     answers = []
     for _ in range(2):
         with serving(credit, LOG_LEVEL="error") as server:
@@ -168,8 +168,8 @@ def test_the_same_request_gets_the_same_reasons(credit: Path) -> None:
 @pytest.mark.parametrize(
     "pipeline", [LinearSVC(), KMeans(3, random_state=0, n_init=1)], ids=["labels", "clusters"]
 )
-def test_labels_alone_are_not_explained(tmp_path: Path, pipeline: Any) -> None:
-    """Such a model gets no background, and a question about it is refused."""
+def test_a_model_of_labels_alone_is_not_explained(tmp_path: Path, pipeline: Any) -> None:
+    """A model without numbers has no background, and a request to explain it is rejected."""
     path = build_bundle(
         tmp_path,
         "model",
@@ -199,8 +199,8 @@ def test_labels_alone_are_not_explained(tmp_path: Path, pipeline: Any) -> None:
         {"more": "1"},
     ],
 )
-def test_parameters_without_meaning_are_refused(credit: Path, parameters: dict[str, str]) -> None:
-    """Each gets a sentence that names the parameter."""
+def test_invalid_parameters_are_rejected(credit: Path, parameters: dict[str, str]) -> None:
+    """The error names the parameter."""
     manifest = open_bundle(FolderStore(credit)).manifest
 
     with pytest.raises(InvalidQuery, match=next(iter(parameters))):
@@ -232,16 +232,16 @@ def send(credit: Path) -> Iterator[Platform]:
         yield platform
 
 
-def test_rows_beyond_the_limit_are_too_many(send: Platform) -> None:
-    """MAX_EXPLAINED is 10 by default, and below MAX_INSTANCES."""
+def test_rows_over_the_limit_are_413(send: Platform) -> None:
+    """MAX_EXPLAINED is 10 by default; one more row gets 413."""
     body = json.dumps({"instances": [ROW] * 11}).encode()
     reply = send("explain", "POST", body, Content_Type="application/json")
 
     assert "at most 10" in assert_problem(reply, 413, "too-large")["detail"]
 
 
-def test_a_fault_in_the_body_is_named(send: Platform) -> None:
-    """Explain refuses what predict refuses, with the same pointers."""
+def test_an_error_in_the_body_is_named(send: Platform) -> None:
+    """Explain rejects the same bodies as predict, with the same pointers."""
     body = json.dumps({"instances": [{**ROW, "age": "30"}]}).encode()
     problem = assert_problem(send("explain", "POST", body), 422, "invalid-instances")
 
@@ -249,8 +249,8 @@ def test_a_fault_in_the_body_is_named(send: Platform) -> None:
 
 
 def test_without_a_background_the_answer_is_404(credit: Path, tmp_path: Path) -> None:
-    """A bundle without background.json predicts as ever, and explains nothing."""
-    copied(credit, tmp_path / "credit")  # the graph alone
+    """A bundle without background.json answers predict, and 404 for explain."""
+    copied(credit, tmp_path / "credit")  # the graph only
     with direct(tmp_path / "credit") as send:
         body = json.dumps(ROW).encode()
 
@@ -259,8 +259,8 @@ def test_without_a_background_the_answer_is_404(credit: Path, tmp_path: Path) ->
         assert "background" in problem["detail"]
 
 
-def test_a_changed_background_is_refused(credit: Path, tmp_path: Path) -> None:
-    """The manifest has the file's digest: other rows get 503, and their values stay unread."""
+def test_a_changed_background_is_rejected(credit: Path, tmp_path: Path) -> None:
+    """A background whose digest differs from the manifest gives 503."""
     bundle = open_bundle(FolderStore(credit))
     files = {name: bundle.read(name) for name in ("model.onnx", BACKGROUND_FILE)}
     path = copied(credit, tmp_path / "credit", files=files) / BACKGROUND_FILE
@@ -272,7 +272,7 @@ def test_a_changed_background_is_refused(credit: Path, tmp_path: Path) -> None:
 
 
 def test_the_background_is_never_served(credit: Path, send: Platform) -> None:
-    """No row of it is in any answer."""
+    """No answer contains a row of the background."""
     rows = msgspec.json.decode(open_bundle(FolderStore(credit)).read(BACKGROUND_FILE))["instances"]
     names = list(ROW)
     answers = [send("model_info", "GET").body, send("openapi", "GET").body]

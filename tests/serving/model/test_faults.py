@@ -1,4 +1,4 @@
-"""What a client reads of a body that does not fit: short, and about the real mistake."""
+"""Errors about an invalid body are short, and name the real mistake."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def send(credit: Path) -> Iterator[Platform]:
 
 
 @pytest.mark.parametrize("character", ["/", "~", "\x00", "k", "\u00e9", "\U0001f600"])
-def test_an_answer_is_not_larger_than_what_was_sent(send: Platform, character: str) -> None:
-    """A key of 600,000 characters is cut in the pointer to it."""
+def test_a_long_key_is_cut(send: Platform, character: str) -> None:
+    """A key of 600,000 characters is cut in the pointer."""
     body = json.dumps({**ROW, character * 600_000: 1}, ensure_ascii=False).encode()
     reply = post(send, body)
 
@@ -34,8 +34,8 @@ def test_an_answer_is_not_larger_than_what_was_sent(send: Platform, character: s
     assert len(reply.body) < 5000
 
 
-def test_many_long_keys_are_cut_too(send: Platform) -> None:
-    """However many faults there are, the answer stays far below what any platform returns."""
+def test_many_long_keys_are_cut(send: Platform) -> None:
+    """A hundred errors about long keys stay below every platform's limit."""
     body = json.dumps({"instances": [{"\x00" * 6000: 1}] * 100}).encode()
     reply = post(send, body)
 
@@ -55,14 +55,14 @@ def test_many_long_keys_are_cut_too(send: Platform) -> None:
     ],
 )
 def test_another_encoding_is_named(send: Platform, encoding: str, name: str) -> None:
-    """400 says which encoding it is, with a byte order mark or without."""
+    """400 names the encoding, with or without a byte order mark."""
     problem = assert_problem(post(send, json.dumps(ROW).encode(encoding)), 400, "malformed-body")
 
     assert problem["detail"] == f"The body is {name}; send UTF-8."
 
 
 def test_a_byte_order_mark_is_named(send: Platform) -> None:
-    """Before UTF-8 it has no meaning, and JSON does not allow it."""
+    """A byte order mark before UTF-8 gets 400, because JSON does not allow it."""
     problem = assert_problem(post(send, json.dumps(ROW).encode("utf-8-sig")), 400, "malformed-body")
 
     assert problem["detail"] == (
@@ -71,8 +71,8 @@ def test_a_byte_order_mark_is_named(send: Platform) -> None:
 
 
 @pytest.mark.parametrize("body", [b"\x00", b"\xff", b"\xfe\xff", b"{\x00", b"\xef\xbb\xbf", b"0"])
-def test_a_body_of_a_few_odd_bytes_is_answered(send: Platform, body: bytes) -> None:
-    """Whatever the first bytes are, the answer is about the body."""
+def test_a_short_invalid_body_is_rejected(send: Platform, body: bytes) -> None:
+    """A body of one to three odd bytes gets 400 or 422."""
     assert post(send, body).status in (400, 422)
 
 
@@ -90,8 +90,8 @@ def features(*names: str) -> list[Feature]:
         ("\ud55c", "\u1112\u1161\u11ab", "NFC"),
     ],
 )
-def test_two_unicode_forms_of_a_name_are_one_fault(ours: str, sent: str, form: str) -> None:
-    """The names look alike, so the answer says that they differ only in Unicode form."""
+def test_two_unicode_forms_of_a_name_are_one_error(ours: str, sent: str, form: str) -> None:
+    """The names look alike, so the error says that they differ in Unicode form only."""
     detail = f"the model's feature {ours!r} has this name in another Unicode form; send it in "
 
     assert find_faults({sent: 1.0, "age": 2.0}, features(ours, "age")) == [
@@ -100,14 +100,14 @@ def test_two_unicode_forms_of_a_name_are_one_fault(ours: str, sent: str, form: s
 
 
 def test_a_name_in_a_mixed_form_is_explained() -> None:
-    """A feature may be in no normal form; its name is then to be copied."""
+    """If the name is in no normal form, the error says where to copy it from."""
     [fault] = find_faults({"\u00e9\u00e9": 1.0}, features("e\u0301\u00e9"))
 
     assert fault.detail.endswith("send it as /v0/model_info has it")
 
 
-def test_one_spelling_stands_for_one_feature() -> None:
-    """Where a feature is there in its own form, the other spelling is just unknown."""
+def test_each_feature_matches_one_spelling() -> None:
+    """If the feature is sent under its own name, the other spelling is an unknown field."""
     faults = find_faults({"\u00e9": 1.0, "e\u0301": 1.0}, features("\u00e9"))
 
     assert [(fault.pointer, fault.detail[:13]) for fault in faults] == [
@@ -117,7 +117,7 @@ def test_one_spelling_stands_for_one_feature() -> None:
 
 @pytest.mark.timeout(10)
 def test_a_long_name_is_not_normalised() -> None:
-    """Normalising takes quadratic time where combining characters are out of order."""
+    """A long name is not normalised, because that can take quadratic time."""
     faults = find_faults({"\u00e9" + "\u0301\u0323" * 500_000: 1.0}, features("\u00e9"))
 
     assert len(faults) == 2

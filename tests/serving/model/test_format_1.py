@@ -17,7 +17,7 @@ FOLDER = ROOT / "tests" / "data" / "format-1"
 
 
 def test_a_bundle_of_format_1_answers_as_it_did() -> None:
-    """Its graph takes float32; the answers are those that scikit-learn gave when it was written."""
+    """Its graph takes float32, and the answers are those of scikit-learn when it was written."""
     model = open_model(open_bundle(FolderStore(FOLDER)))
     answers = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
     body = msgspec.json.encode({"instances": answers["instances"]})
@@ -29,8 +29,8 @@ def test_a_bundle_of_format_1_answers_as_it_did() -> None:
         assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_bundle_of_format_1_takes_what_float32_holds() -> None:
-    """A larger number is rejected, at its place."""
+def test_a_bundle_of_format_1_rejects_what_float32_cannot_hold() -> None:
+    """A number that float32 cannot hold is rejected, with a pointer to it."""
     model = open_model(open_bundle(FolderStore(FOLDER)))
     instance = {**model.manifest.example.instance, "price": 1e39}
 

@@ -1,4 +1,4 @@
-"""A row's answer depends on its own values, and on no other row of its request."""
+"""A row's answer depends on its own values only, not on the other rows of the request."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def as_texts(data: Any) -> Any:
     ],
 )
 @pytest.mark.parametrize("arrays", [False, True])
-def test_a_fraction_leaves_the_other_rows_alone(model: Any, target: Any, arrays: bool) -> None:
-    """A row of whole numbers stays one of integers beside a fraction or a number too large."""
+def test_a_fraction_does_not_change_other_rows(model: Any, target: Any, arrays: bool) -> None:
+    """A row of integers is read as integers beside a row with a fraction or a huge number."""
     letters = np.tile(["a", "b"], 20)
     data = pd.DataFrame({"floor": FLOORS.astype("int8"), "letter": letters, "rooms": FLOORS})
     texts = FunctionTransformer(as_texts)

@@ -42,10 +42,10 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, pd.DataFrame]
     return model, data
 
 
-def test_a_deep_forest_s_probabilities_are_probabilities(
+def test_a_deep_forest_s_probabilities_are_valid(
     deep: tuple[Model, pd.DataFrame],
 ) -> None:
-    """Each is in [0, 1], and those of a row add up to 1."""
+    """Each probability is in [0, 1], and those of a row add up to 1."""
     model, data = deep
     columns = [data[name].tolist() for name in data]
     rows = [list(p["probabilities"].values()) for p in model.predict(columns)]
@@ -58,8 +58,8 @@ near = st.floats(-1e-3, 1.001) | st.sampled_from([-2.4e-7, 0.0, 1.0, 1.0000002])
 
 
 @given(st.lists(st.lists(near, min_size=1, max_size=5), max_size=3))
-def test_a_row_outside_the_bounds_is_clipped_and_scaled(rows: list[list[float]]) -> None:
-    """A row within [0, 1] stays as it is; another is clipped, and adds up to 1 where it can."""
+def test_a_row_out_of_bounds_is_clipped_and_scaled(rows: list[list[float]]) -> None:
+    """Rows outside [0, 1] are clipped and scaled to 1 if possible; others are left alone."""
     for row, found in zip(rows, bounded(rows), strict=True):
         if 0 <= min(row) <= max(row) <= 1:
             assert found == row
@@ -71,14 +71,14 @@ def test_a_row_outside_the_bounds_is_clipped_and_scaled(rows: list[list[float]])
 
 
 @pytest.mark.parametrize("row", [[-0.1, 1.1], [2.0, 0.0]])
-def test_what_rounding_does_not_explain_is_an_error(row: list[float]) -> None:
-    """A graph that answers 2.0 is wrong; clipping must not hide that from the parity proof."""
+def test_a_large_excess_is_an_error(row: list[float]) -> None:
+    """An answer of 2.0 is an error, so that clipping cannot hide it from the parity check."""
     with pytest.raises(ValueError, match="outside"):
         bounded([[0.5, 0.5], row])
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_a_row_that_is_not_finite_stays_so(odd: float) -> None:
-    """Clipping hides no infinity and no NaN: the model rejects such a row later."""
+def test_clipping_keeps_infinity_and_nan(odd: float) -> None:
+    """Clipping keeps infinity and NaN, so that the model rejects such a row later."""
     for row in ([odd, 0.5], [0.5, odd], [odd, 1.0000002], [1.0000002, odd], [-1e-9, odd]):
         assert not all(map(math.isfinite, bounded([row])[0]))

@@ -1,4 +1,4 @@
-"""The compiled decoder against a slow, plain reference."""
+"""The compiled decoder agrees with a slow and simple reference."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FEATURES = [
 
 
 def make_manifest(features: list[Feature]) -> Manifest:
-    """Make a manifest that is of no model, but has *features*."""
+    """Make a manifest with these *features*, and no model."""
     return Manifest(
         format=1,
         name="none",
@@ -64,7 +64,7 @@ SCHEMA = Schema(make_manifest(FEATURES))
 
 
 def reference(body: bytes) -> tuple[str, Any]:
-    """Decode and check with json and plain loops; return what is right, or the kind of fault."""
+    """Decode and check with json and plain loops; return the columns, or the kind of error."""
 
     def constant(name: str) -> None:
         raise ValueError(name)
@@ -87,7 +87,7 @@ def reference(body: bytes) -> tuple[str, Any]:
             values = row
         else:
             return "invalid", None
-        if not all(right(value, f) for value, f in zip(values, FEATURES, strict=True)):
+        if not all(accepts(value, f) for value, f in zip(values, FEATURES, strict=True)):
             return "invalid", None
         decoded.append(
             [
@@ -98,8 +98,8 @@ def reference(body: bytes) -> tuple[str, Any]:
     return "valid", [list(column) for column in zip(*decoded, strict=True)]
 
 
-def right(value: Any, feature: Feature) -> bool:
-    """Say whether *value* is one that *feature* takes."""
+def accepts(value: Any, feature: Feature) -> bool:
+    """Return whether *feature* accepts *value*."""
     if value is None:
         return feature.nullable
     if feature.kind == "boolean":
@@ -148,7 +148,7 @@ bodies = st.one_of(
 @settings(max_examples=1500, deadline=None)
 @given(bodies)
 def test_the_decoder_agrees_with_the_reference(data: Any) -> None:
-    """What the reference takes is decoded to its values; what it refuses is refused, and why."""
+    """The decoder accepts and rejects the same bodies as the reference, with the same values."""
     body = json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass")
     verdict, columns = reference(body)
 
@@ -164,8 +164,8 @@ def test_the_decoder_agrees_with_the_reference(data: Any) -> None:
         assert found.rows == len(columns[0])
 
 
-def test_a_category_never_seen_is_warned_of_or_refused() -> None:
-    """Only a feature whose pipeline answers for new categories takes one."""
+def test_an_unseen_category_gets_a_warning_or_an_error() -> None:
+    """Only a feature whose pipeline handles unseen categories accepts one."""
     body = json.dumps([1, None, True, "new", "x"])
     found = SCHEMA.decode(b'{"instances": [' + body.encode() + b"]}", 10)
 
@@ -175,22 +175,22 @@ def test_a_category_never_seen_is_warned_of_or_refused() -> None:
     assert [error.detail for error in caught.value.errors] == ["expected one of 'x', 'y'"]
 
 
-def test_too_many_instances_are_refused_before_their_faults_are_sought() -> None:
-    """The limit counts first, right or wrong as the rows may be."""
+def test_the_limit_is_checked_before_the_rows() -> None:
+    """Too many rows get 413, whether they are valid or not."""
     for body in (b'{"instances": [1, 2, 3]}', b'{"instances": [' + b"[],[],[]" + b"]}"):
         with pytest.raises(TooLarge):
             SCHEMA.decode(body, 2)
 
 
-def test_one_feature_alone_works() -> None:
+def test_a_model_of_one_feature_works() -> None:
     """A model of one feature decodes both forms of a row."""
     schema = Schema(make_manifest(FEATURES[:1]))
 
     assert schema.decode(b'{"instances": [{"age": 1}, [2]]}', 10).columns == [(1.0, 2.0)]
 
 
-def test_a_refused_category_is_found_behind_any_number_of_warnings() -> None:
-    """What the pipeline cannot take never reaches it, however many rows it may warn of before."""
+def test_an_error_after_many_warnings_is_found() -> None:
+    """An invalid category is rejected, also after 150 rows with warnings."""
     rows: list[list[object]] = [[1, None, True, "new", "x"]] * 150
     body = json.dumps({"instances": [*rows, [1, None, True, "a", "new"]]}).encode()
     with pytest.raises(InvalidInstances) as caught:

@@ -1,4 +1,4 @@
-"""Memory: many texts over a large vocabulary are scored in chunks."""
+"""Memory: many texts with a large vocabulary are scored in chunks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 
 @pytest.mark.slow
 def test_many_texts_over_a_large_vocabulary_take_little_memory(tmp_path: Path) -> None:
-    """A process that scores 10,000 texts over 50,000 words stays under 500 MB."""
+    """A process that scores 10,000 texts over 50,000 words stays below 500 MB."""
     import msgspec
 
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Texts are split into the terms that scikit-learn's vectorizers find."""
+"""Texts are split into the same terms as by scikit-learn's vectorizers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def rule(vectorizer: CountVectorizer) -> TextRule:
-    """Write a vectorizer's options as a manifest has them."""
+    """Write a vectorizer's options in the manifest's form."""
     return TextRule(
         analyzer=vectorizer.analyzer,
         lowercase=vectorizer.lowercase,
@@ -49,8 +49,8 @@ def rule(vectorizer: CountVectorizer) -> TextRule:
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @given(text=st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40)))
-def test_terms_are_scikit_learns(options: dict[str, Any], text: str) -> None:
-    """Each as often, whatever the text."""
+def test_terms_are_those_of_scikit_learn(options: dict[str, Any], text: str) -> None:
+    """Each text gives the same terms and counts as in scikit-learn."""
     vectorizer = CountVectorizer(**options)
 
     assert sorted(terms(text, rule(vectorizer))) == sorted(vectorizer.build_analyzer()(text))
@@ -70,14 +70,14 @@ def test_terms_are_scikit_learns(options: dict[str, Any], text: str) -> None:
         (r"(?=(.*))\1x", False),
     ],
 )
-def test_a_pattern_is_one_set_of_characters(pattern: str, linear: bool) -> None:
-    """No other is served: some take for ever on a short text."""
+def test_only_simple_patterns_are_served(pattern: str, linear: bool) -> None:
+    """Only one repeated set of characters is allowed, as other patterns may take forever."""
     assert is_linear(pattern) == linear
 
 
 @pytest.mark.parametrize("pattern", [r"(?u)\b\w\w+\b", r"\w+\w+", r"\b\w{2,}\w{3,}\b"])
-def test_a_long_text_takes_no_time(pattern: str) -> None:
-    """100 kB of one word, and of none."""
+def test_a_long_text_is_split_quickly(pattern: str) -> None:
+    """100 kB of one word, or of no word, are split quickly."""
     for text in ("a" * 100_000, "a " * 50_000, "!" * 100_000):
         start = time.perf_counter()
         terms(

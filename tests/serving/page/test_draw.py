@@ -1,4 +1,4 @@
-"""The page is drawn from the manifest alone, quickly, for every kind of model."""
+"""The page is drawn from the manifest alone, quickly, and for every kind of model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def test_the_example_s_page_is_small_and_quick(credit: Path) -> None:
-    """Under 60 kB, and under 5 ms of CPU: the best of 20."""
+    """The example's page takes under 60 kB, and under 5 ms of CPU in the best of 20 runs."""
     manifest = manifest_of(credit)
     seconds = []
     for _ in range(20):
@@ -43,8 +43,8 @@ def test_the_example_s_page_is_small_and_quick(credit: Path) -> None:
 
 @pytest.mark.parametrize("changes", CHANGES)
 @pytest.mark.parametrize("place", [Place(), Place("live", asks=True), Place("degraded")])
-def test_what_is_missing_leaves_a_page(credit: Path, changes: Any, place: Place) -> None:
-    """Bundles without plots, metrics or a purpose have a page; a file has no form and no script."""
+def test_a_bundle_with_parts_missing_has_a_page(credit: Path, changes: Any, place: Place) -> None:
+    """A bundle without plots, metrics or purpose has a page; a file has no form or script."""
     manifest: Manifest = msgspec.structs.replace(manifest_of(credit), **changes)
     page = render(manifest, place).decode()
 
@@ -54,7 +54,7 @@ def test_what_is_missing_leaves_a_page(credit: Path, changes: Any, place: Place)
 
 
 def test_a_plot_is_svg_with_a_title() -> None:
-    """Each is well-formed, named for screen readers, and takes curves of one point."""
+    """Each plot is well-formed SVG with a label for screen readers, also with one point."""
     curves = {"a<b": Curve([0, 0.5, 1], [0, 0.7, 1]), "c": Curve([3], [4])}
     drawn = [
         draw.lines("Lines & more", curves, "x", "y", guide=True),
@@ -68,7 +68,7 @@ def test_a_plot_is_svg_with_a_title() -> None:
 
 
 def test_no_bar_shows_fewer_than_five_rows() -> None:
-    """Small cells are merged with their neighbours, and no row is lost."""
+    """Cells below five rows are merged with their neighbours, and no row is lost."""
     values = np.random.default_rng(0).lognormal(0, 2, 300).tolist()
     words = ["often"] * 20 + ["rare"] * 4 + ["rarer"] + [None] * 5
     features = [
@@ -91,8 +91,8 @@ def test_no_bar_shows_fewer_than_five_rows() -> None:
 @pytest.mark.parametrize(
     ("low", "width"), [(2**53, 6), (1_700_000_000, 3600), (-1e17, 64), (0, 1e-320), (0, 1e-300)]
 )
-def test_a_narrow_range_far_from_zero_has_its_bars(low: float, width: float) -> None:
-    """The edges are told apart where a float allows it, and lie between the lowest and highest."""
+def test_a_narrow_range_far_from_zero_has_bars(low: float, width: float) -> None:
+    """The edges differ where a float allows it, and lie between the minimum and the maximum."""
     values = np.linspace(low, low + width, 300)
     feature = Feature(name="n", kind="number", dtype="float64", nullable=False)
     shape = draw_shapes([feature], [values.tolist()])["n"]
@@ -112,8 +112,8 @@ def test_a_narrow_range_far_from_zero_has_its_bars(low: float, width: float) -> 
     ET.fromstring(draw.histogram("n", shape.histogram, "n"))  # noqa: S314
 
 
-def test_curves_are_those_of_the_answers() -> None:
-    """Perfect answers have a perfect curve; a regression has residuals, and no ROC."""
+def test_curves_fit_the_answers() -> None:
+    """Perfect answers give a perfect curve; a regression has residuals and no ROC."""
     truth = np.array(["a", "b"] * 50)
     sure = np.column_stack([truth == "a", truth == "b"]).astype(float)
     perfect = draw_curves(truth, Answers(truth, sure, np.array(["a", "b"])))

@@ -1,4 +1,4 @@
-"""Credentials of a Lambda with SnapStart: a real HTTP address for them, and moto as the store."""
+"""Credentials of a Lambda with SnapStart, from a real HTTP address, with moto as the store."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Credentials:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 

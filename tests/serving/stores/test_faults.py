@@ -1,4 +1,4 @@
-"""Serving from a bucket: how little is fetched, and what is said when the store fails."""
+"""Serving from a bucket: few requests are made, and a failing store gives 503."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from serving.stores.store import Store
 
 from tests.helpers.bundles import upload
 from tests.helpers.example import ROW
-from tests.helpers.proxy import Answer, Asked
+from tests.helpers.http.proxy import Answer, Asked
 from tests.helpers.servers import ROOT, clean_environment, serving
 from tests.helpers.stores import SECRETS, Bucket
 
 
 @pytest.fixture
 def published(credit: Path, bucket: Bucket) -> Bucket:
-    """A bucket with the example in it."""
+    """Make a bucket that holds the example."""
     upload(open_bundle(FolderStore(credit)), bucket)
     return bucket
 
 
 def version(bucket: Bucket) -> str:
-    """Which version is live."""
+    """Return the live version."""
     return (bucket.get("credit/latest") or b"").decode()
 
 
@@ -58,7 +58,7 @@ assert status == 200, body
 
 
 def cold(bucket: Bucket, **environment: str) -> None:
-    """Answer one request in a new process that cannot write a byte to any file."""
+    """Answer one request in a new process that cannot write to any file."""
     subprocess.run(
         [sys.executable, "-c", COLD],
         cwd=ROOT,
@@ -76,14 +76,14 @@ def cold(bucket: Bucket, **environment: str) -> None:
     )
 
 
-def test_a_cold_function_fetches_what_it_runs_and_no_more(published: Bucket) -> None:
-    """Latest, then manifest and graph at the same time; no disk is written to."""
+def test_a_cold_start_fetches_only_what_it_needs(published: Bucket) -> None:
+    """A cold start fetches `latest`, then manifest and graph together, and writes no file."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
     barrier = threading.Barrier(2, timeout=4)
 
     def together(asked: Asked) -> None:
         if not asked.path.endswith("/latest"):
-            barrier.wait()  # neither is answered before both are asked
+            barrier.wait()  # Neither is answered before both are requested.
 
     published.proxy.before = together
     cold(published)
@@ -93,10 +93,10 @@ def test_a_cold_function_fetches_what_it_runs_and_no_more(published: Bucket) -> 
     assert sorted(asked[1:]) == ["manifest.json", "model.onnx"]
 
 
-def test_a_cold_function_fetches_the_pipeline_where_that_runs(
+def test_a_cold_start_fetches_the_pickle_for_scikit_learn(
     credit: Path, bucket: Bucket, tmp_path: Path
 ) -> None:
-    """The sklearn engine: the pickle is fetched, and only if pickles are allowed."""
+    """With the sklearn engine the pickle is fetched, but only if pickles are allowed."""
     bundle = open_bundle(FolderStore(credit))
     manifest = msgspec.structs.replace(bundle.manifest, engine=EngineRecord(name="sklearn"))
     files = {"model.joblib": bundle.read("model.joblib")}
@@ -109,8 +109,8 @@ def test_a_cold_function_fetches_the_pipeline_where_that_runs(
     assert bucket.asked("GET")[-1] == "model.joblib"
 
 
-def test_workers_share_what_was_fetched_once(published: Bucket) -> None:
-    """One fetch and one load, ahead of the fork, answer from both workers."""
+def test_workers_share_one_fetch(published: Bucket) -> None:
+    """The model is fetched and loaded once, before the fork, for both workers."""
     uri = f"{published.location.uri}/credit"
     with serving(uri, **published.location.environment, WEB_CONCURRENCY="2") as server:
         for _ in range(20):
@@ -123,7 +123,7 @@ Fault = Callable[[Bucket], Callable[[], None]]
 
 
 def answering(change: Callable[[Answer], Answer], suffix: str = "") -> Fault:
-    """Make a fault of what the store answers for keys with *suffix*."""
+    """Make a fault that changes the store's answers for keys with *suffix*."""
 
     def begin(bucket: Bucket) -> Callable[[], None]:
         def fault(asked: Asked, answer: Answer) -> Answer:
@@ -140,26 +140,26 @@ def answering(change: Callable[[Answer], Answer], suffix: str = "") -> Fault:
 
 
 def denied(_: Answer) -> Answer:
-    """Answer as S3 does to whom it does not know; it quotes the key."""
+    """Answer as S3 does for an unknown access key, which quotes the key."""
     body = f"<Error><Code>InvalidAccessKeyId</Code><AWSAccessKeyId>{SECRETS['AWS_ACCESS_KEY_ID']}"
     body += "</AWSAccessKeyId></Error>"
     return Answer(403, {"Content-Length": str(len(body))}, body.encode())
 
 
 def no_bucket(_: Answer) -> Answer:
-    """Answer as S3 does for a bucket that is not there."""
+    """Answer as S3 does for a missing bucket."""
     body = b"<Error><Code>NoSuchBucket</Code></Error>"
     return Answer(404, {"Content-Length": str(len(body))}, body)
 
 
 def away(bucket: Bucket) -> Callable[[], None]:
-    """Nobody listens."""
+    """Stop the store, so that connections are refused."""
     bucket.proxy.stop()
     return bucket.proxy.start
 
 
 def slow(bucket: Bucket) -> Callable[[], None]:
-    """It takes the request, and is silent."""
+    """Accept requests and send no answer."""
     held = threading.Event()
 
     def hold(_: Asked) -> None:
@@ -175,12 +175,12 @@ def slow(bucket: Bucket) -> Callable[[], None]:
 
 
 def dripping(bucket: Bucket) -> Callable[[], None]:
-    """It sends the head of an answer, and half of the body, over and over."""
+    """Send the head of an answer and half of the body, each time."""
     return answering(lambda a: a._replace(cut=len(a.body) // 2), ".onnx")(bucket)
 
 
 def stored(name: str, change: Callable[[bytes], bytes | None]) -> Fault:
-    """Make a fault of what lies in the bucket."""
+    """Make a fault that changes an object in the bucket."""
 
     def begin(bucket: Bucket) -> Callable[[], None]:
         key = f"credit/{version(bucket)}/{name}" if name != "latest" else "credit/latest"
@@ -206,11 +206,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "truncated": (stored("model.onnx", lambda c: c[:-1]), r"/model\.onnx is not .* size differs"),
     "corrupted": (
         stored("model.onnx", lambda c: bytes([c[0] ^ 1]) + c[1:]),
-        r"/model\.onnx is not the file its manifest means: the sha256 differs",
+        r"/model\.onnx is not the file that its manifest describes: the sha256 differs",
     ),
     "file missing": (stored("model.onnx", lambda _: None), r"/model\.onnx is not there"),
     "manifest missing": (stored("manifest.json", lambda _: None), r"/manifest\.json is not there"),
-    "manifest cut": (stored("manifest.json", lambda c: c[1:]), r"/manifest\.json is no manifest"),
+    "manifest cut": (stored("manifest.json", lambda c: c[1:]), r"\.json is not a manifest"),
     "pointer missing": (stored("latest", lambda _: None), r"neither 'latest' nor manifest\.json"),
     "pointer astray": (
         stored("latest", lambda _: b"../x"),
@@ -228,8 +228,8 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         for name in FAULTS
     ],
 )
-def test_a_failing_store_is_503_until_it_is_well(published: Bucket, name: str) -> None:
-    """The client is told nothing but to come again; the operator, what failed and where."""
+def test_a_failing_store_gives_503_until_it_recovers(published: Bucket, name: str) -> None:
+    """The client gets 503 with Retry-After and no details; the log says what failed and where."""
     begin, said = FAULTS[name]
     location = published.location
     uri = f"{location.uri}/credit"
@@ -258,14 +258,14 @@ def test_a_failing_store_is_503_until_it_is_well(published: Bucket, name: str) -
 
 
 def reasons(logged: str) -> Iterator[str]:
-    """Why there was no model, each time it was said."""
+    """Yield the reason of each log line that has one."""
     for line in logged.splitlines():
         if line.startswith("{") and "reason" in (entry := json.loads(line)):
             yield entry["reason"]
 
 
 def until_ok(server: str) -> int:
-    """Ask until it is answered, as a client that heeds Retry-After does; the last status."""
+    """Send requests once a second until one succeeds; return the last status."""
     status = 0
     for _ in range(12):
         status = requests.post(f"{server}/v0/predict", json=ROW, timeout=30).status_code
@@ -275,8 +275,8 @@ def until_ok(server: str) -> int:
     return status
 
 
-def test_a_model_that_is_loaded_outlives_its_store(published: Bucket) -> None:
-    """A worker that was forked later answers too, with the store away."""
+def test_a_loaded_model_is_served_without_its_store(published: Bucket) -> None:
+    """A worker that is forked later serves the loaded model, even if the store is down."""
     uri = f"{published.location.uri}/credit"
     with serving(uri, **published.location.environment, WEB_CONCURRENCY="1") as server:
         assert until_ok(server) == 200
@@ -295,10 +295,10 @@ def opened(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Store:
     return open_store(bucket.location.uri, timeout=10)
 
 
-def test_two_writes_at_once_of_which_neither_was_done(
+def test_a_conditional_write_is_retried_after_409(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 then answers 409, and the object is not there: it is written again, and not given up."""
+    """S3 may answer 409 to two writes at once and store neither; the write is repeated."""
     refused = iter([True, True])
 
     def fault(asked: Asked, answer: Answer) -> Answer:
@@ -315,10 +315,8 @@ def test_two_writes_at_once_of_which_neither_was_done(
     assert bucket.asked("PUT") == ["x"] * 3
 
 
-def test_a_write_that_always_collides_is_a_conflict(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After three times whoever publishes is told."""
+def test_three_conflicts_end_the_write(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After three answers of 409 the write raises Conflict."""
 
     def fault(asked: Asked, answer: Answer) -> Answer:
         if asked.method != "PUT":

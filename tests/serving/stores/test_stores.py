@@ -1,4 +1,4 @@
-"""Stores as a location for bundles: folders and real object stores alike, over HTTP."""
+"""Folders and real object stores, over HTTP, behave alike as locations for bundles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.helpers.stores import SECRETS, Bucket
 
 
 def test_what_is_written_is_read(location: Store) -> None:
-    """An object comes back whole; a location within a location has its own."""
+    """An object is read back as it was written; a nested location has its own objects."""
     location.at("a").create("x", b"one" * 1_000_000)
     location.create("x", b"two")
 
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(location: Store) -> None:
 
 
 def test_an_object_is_created_once(location: Store) -> None:
-    """The second to create one is told, and the first's stays; of eight at once, one does."""
+    """A second create raises Conflict and changes nothing; one of eight at once succeeds."""
     location.create("x", b"first")
     with pytest.raises(Conflict, match=r"x is there already\.$"):
         location.create("x", b"second")
@@ -62,7 +62,7 @@ def test_an_object_is_created_once(location: Store) -> None:
 
 
 def test_an_object_is_replaced_if_it_has_the_tag(location: Store) -> None:
-    """A tag allows one replacement; new content has a new tag."""
+    """A tag allows one replacement, and new content has a new tag."""
     location.create("x", b"one")
     seen = location.read("x")
     location.replace("x", b"two", seen.tag)
@@ -74,8 +74,8 @@ def test_an_object_is_replaced_if_it_has_the_tag(location: Store) -> None:
     assert location.read("x").content == b"two"
 
 
-def test_what_is_not_there_is_named(location: Store) -> None:
-    """A missing object, and one of the wrong size, are errors that say which."""
+def test_a_missing_object_is_named(location: Store) -> None:
+    """The error for a missing object, or for one of the wrong size, names it."""
     location.create("x", b"one")
 
     with pytest.raises(ObjectMissing, match=r"y is not there\.$"):
@@ -87,8 +87,8 @@ def test_what_is_not_there_is_named(location: Store) -> None:
         begun()
 
 
-def test_what_is_too_large_is_not_read(location: Store) -> None:
-    """No size is known ahead: then there is a limit, the same for who begins early."""
+def test_an_object_over_the_limit_is_not_read(location: Store) -> None:
+    """Without a known size a limit applies, also to a read that was begun early."""
     location.create("x", b"four")
 
     assert location.read("x", limit=4).content == b"four"
@@ -101,10 +101,10 @@ def test_what_is_too_large_is_not_read(location: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["latest", "manifest.json"])
-def test_a_huge_manifest_is_not_even_fetched(
+def test_a_huge_manifest_is_not_fetched(
     name: str, credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may write to the bucket cannot fill a server's memory with one object."""
+    """A huge object in the bucket cannot fill a server's memory."""
     for variable, value in bucket.location.environment.items():
         monkeypatch.setenv(variable, value)
     bucket.put("v1/manifest.json", open_bundle(FolderStore(credit)).raw)
@@ -115,8 +115,8 @@ def test_a_huge_manifest_is_not_even_fetched(
         open_bundle(open_store(bucket.location.uri, timeout=10))
 
 
-def test_a_manifest_that_nobody_would_read_is_not_written(credit: Path, tmp_path: Path) -> None:
-    """The writer has the reader's limit."""
+def test_a_manifest_over_the_limit_is_not_written(credit: Path, tmp_path: Path) -> None:
+    """The writer has the same limit as the reader."""
     manifest = open_bundle(FolderStore(credit)).manifest
     metrics = {"held_out": {"note": "x" * READ_LIMIT}}
 
@@ -125,10 +125,10 @@ def test_a_manifest_that_nobody_would_read_is_not_written(credit: Path, tmp_path
     assert not (tmp_path / "credit").exists()
 
 
-def test_a_large_model_needs_a_setting(
+def test_a_large_model_needs_max_model_bytes(
     credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over MAX_MODEL_BYTES it is not opened; whoever only copies it may."""
+    """A model over MAX_MODEL_BYTES is not opened, but can be copied."""
     for variable, value in bucket.location.environment.items():
         monkeypatch.setenv(variable, value)
     store = open_store(bucket.location.uri, timeout=10)
@@ -140,8 +140,8 @@ def test_a_large_model_needs_a_setting(
     assert len(bundle.read("model.onnx")) > 1000
 
 
-def test_a_pointer_moves_only_from_where_it_was_seen(location: Store) -> None:
-    """Two who saw the same pointer: one moves it, the other is told where it went."""
+def test_latest_moves_only_if_it_did_not_change(location: Store) -> None:
+    """If `latest` has moved since it was read, moving it raises Conflict."""
     with pytest.raises(ObjectMissing):
         read_latest(location)
     move_latest(location, "v1", None)
@@ -149,7 +149,7 @@ def test_a_pointer_moves_only_from_where_it_was_seen(location: Store) -> None:
     move_latest(location, "v2", seen)
 
     assert read_latest(location).version == "v2"
-    move_latest(location, "v2", seen)  # as when the answer to the first try was lost
+    move_latest(location, "v2", seen)  # as if the answer to the first try was lost
     with pytest.raises(Conflict, match=r"latest was moved to v2 in the meantime"):
         move_latest(location, "v3", seen)
     with pytest.raises(Conflict):
@@ -157,8 +157,8 @@ def test_a_pointer_moves_only_from_where_it_was_seen(location: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["../v1", "..", "/etc", "a/b", "", "v1\x00", ".hidden", "v" * 200])
-def test_a_pointer_leads_nowhere_else(tmp_path: Path, name: str) -> None:
-    """What a pointer holds is a version's name, or is refused."""
+def test_latest_holds_a_version_s_name(tmp_path: Path, name: str) -> None:
+    """If `latest` holds anything but a version's name, it is rejected."""
     (tmp_path / "latest").write_text(name)
 
     with pytest.raises(BundleError, match=r"latest does not name a version") as caught:
@@ -166,20 +166,20 @@ def test_a_pointer_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     assert not name or name not in str(caught.value).replace(str(tmp_path), "")
 
 
-def test_a_manifest_names_only_files_of_its_own(credit: Path, tmp_path: Path) -> None:
-    """A file's name that is a path is refused before anything is read from there."""
+def test_a_manifest_names_only_files_in_its_folder(credit: Path, tmp_path: Path) -> None:
+    """A path as a file's name is rejected before anything is read from it."""
     bundle = open_bundle(FolderStore(credit))
     for name in ("../model.onnx", "/etc/passwd", "a/b", ".."):
         raw = bundle.raw.replace(b'"model.onnx"', b'"%s"' % name.encode())
         assert raw != bundle.raw
         (tmp_path / "manifest.json").write_bytes(raw)
 
-        with pytest.raises(BundleError, match=r"manifest\.json is no manifest: .*files"):
+        with pytest.raises(BundleError, match=r"manifest\.json is not a manifest: .*files"):
             Bundle(FolderStore(tmp_path))
 
 
-def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
-    """Of eight who saw the same file, one replaces it: a file system has no such write itself."""
+def test_only_one_writer_replaces_a_file(tmp_path: Path) -> None:
+    """Of eight writers with the same tag one replaces the file, although file systems lack this."""
     store = FolderStore(tmp_path)
     store.create("x", b"seen")
     tag = store.read("x").tag
@@ -206,7 +206,7 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
 def test_a_file_that_is_not_regular_is_rejected(
     kind: str, name: str, credit: Path, tmp_path: Path
 ) -> None:
-    """Neither a FIFO, which would block for ever, nor a device is opened."""
+    """A FIFO, a device, a socket and a folder are rejected without opening them."""
     model = tmp_path / "credit"
     shutil.copytree(credit, model)
     version = read_latest(FolderStore(model)).version
@@ -230,14 +230,14 @@ def test_a_file_that_is_not_regular_is_rejected(
 
 
 @pytest.mark.parametrize("uri", ["http://x/y", "s3://", "s3:///x", "s4://bucket", "gs://a b/c"])
-def test_an_address_that_is_none_is_refused(uri: str) -> None:
-    """A typing error is said, not taken for a folder."""
+def test_an_invalid_uri_is_rejected(uri: str) -> None:
+    """An invalid URI is not taken for a folder."""
     with pytest.raises(BundleError, match=r"is neither a folder nor s3://"):
         open_store(uri, timeout=1)
 
 
-def test_a_store_that_lacks_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Azure without an account's name is refused before anything is asked."""
+def test_a_missing_setting_of_the_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure without an account name is rejected before any request."""
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_USE_EMULATOR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -245,10 +245,8 @@ def test_a_store_that_lacks_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -
         open_store("az://models/x", timeout=1)
 
 
-def test_credentials_that_are_not_there_are_missed(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With none in the environment, and no machine's own, it is not the store that is blamed."""
+def test_missing_credentials_are_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no credentials are found, the error says so, and does not blame the store."""
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     for name in SECRETS:
@@ -259,10 +257,10 @@ def test_credentials_that_are_not_there_are_missed(
         open_bundle(open_store(bucket.location.uri, timeout=5))
 
 
-def test_s3_may_hide_what_is_not_there(
+def test_s3_may_hide_a_missing_latest(
     credit: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may not list is told 403 for a missing pointer: a version's own prefix still opens."""
+    """Without the right to list, S3 answers 403 for a missing `latest`; a version still opens."""
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     bucket.proxy.fault = lambda _, answer: (
@@ -284,8 +282,8 @@ def test_s3_may_hide_what_is_not_there(
         *("s3://b/./a", "s3://b/a\tb", "az://c/m?sv=1&sig=SECRET", "s3://KEY:SECRET@b/m"),
     ],
 )
-def test_an_address_that_is_none_is_no_folder(uri: str) -> None:
-    """A slip of the finger makes no folder of that name, and no secret in it is repeated."""
+def test_an_invalid_uri_makes_no_folder(uri: str) -> None:
+    """A mistyped URI creates no folder, and the error repeats no secret in it."""
     with pytest.raises(BundleError, match="neither a folder nor") as caught:
         open_store(uri, timeout=1)
 
@@ -296,10 +294,10 @@ def test_an_address_that_is_none_is_no_folder(uri: str) -> None:
     ("name", "value"),
     [("AWS_ENDPOINT_URL", "127.0.0.1:9000"), ("AWS_ACCESS_KEY_ID", "AKIDUMMY\n")],
 )
-def test_what_makes_obstore_panic_is_a_sentence(
+def test_a_panic_in_obstore_is_a_bundle_error(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """A panic is no Exception, and would end the process."""
+    """A panic is no Exception and would end the process, so it becomes a BundleError."""
     for variable, content in (
         ("AWS_ACCESS_KEY_ID", "a"),
         ("AWS_SECRET_ACCESS_KEY", "b"),

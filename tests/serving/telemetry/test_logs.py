@@ -1,4 +1,4 @@
-"""A server's whole log: lines of JSON from start to stop, and nothing that a client sent."""
+"""A server's whole log is JSON lines, from start to stop, without anything that a client sent."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.helpers.versions import versions_of
 
 
 def log_of(server: Server) -> list[dict[str, Any]]:
-    """Decode every line; one that is no JSON object fails the test."""
+    """Decode every line; a line that is not a JSON object fails the test."""
     decoded = [json.loads(line) for line in server.logged().splitlines()]
     assert all(line.keys() >= {"time", "level", "message"} for line in decoded)
     return decoded
 
 
 @pytest.mark.parametrize("level", ["info", pytest.param("debug", marks=pytest.mark.slow)])
-def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
-    """Every line of it is JSON, through traffic, refusals, a swap, a crash and the stop."""
+def test_every_line_of_the_log_is_json(credit: Path, tmp_path: Path, level: str) -> None:
+    """Every line is JSON through traffic, errors, a swap, a crash and the stop."""
     model = versions_of(credit, tmp_path / "models", ["1", "2", "3"])
     graph = model / "3" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
@@ -66,15 +66,15 @@ def test_a_whole_log(credit: Path, tmp_path: Path, level: str) -> None:
     statuses = {line["status"] for line in log if line["message"] == "request"}
     assert statuses >= {200, 400, 404, 414, 415, 422, 431}
     assert all("model_version" in line for line in log if line.get("status") in {200, 422})
-    # What gunicorn tells of its doings is for who debugs; its alarms are for all.
+    # gunicorn's own messages are for debugging; its errors are logged at every level.
     theirs = {line["level"] for line in log if line.get("logger") == "gunicorn.error"}
     assert theirs == ({"debug", "error"} if level == "debug" else {"error"})
 
 
-def test_a_load_says_where_its_time_went(
+def test_a_load_logs_its_times(
     credit: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fetching, verifying and opening add up to the whole, from a folder and from a bucket."""
+    """The times for fetching, verifying and opening add up, from a folder and from a bucket."""
     from training.registry.publish import publish
 
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def test_a_load_says_where_its_time_went(
 
 
 def test_the_start_line_holds_no_secret(tmp_path: Path) -> None:
-    """Neither what an address carries beside the location, nor any variable that is not listed."""
+    """The start line has neither the query of MODEL_URI nor variables that are not listed."""
     uri = f"{tmp_path}/{WORD}@models?sig={WORD}"
     with serving(uri, AWS_SECRET_ACCESS_KEY=WORD) as server:
         first = log_of(server)[0]
@@ -106,8 +106,8 @@ def test_the_start_line_holds_no_secret(tmp_path: Path) -> None:
     assert "AWS" not in json.dumps(first)
 
 
-def test_a_server_that_gives_up_says_why(credit: Path) -> None:
-    """A start that fails in the workers ends in a stop line with the reason."""
+def test_a_failed_start_logs_the_reason(credit: Path) -> None:
+    """If the workers fail to start, the stop line has the reason."""
     script = (
         "import serving.adapters.gunicorn as config\n"
         "from gunicorn.app.wsgiapp import run\n"
@@ -117,7 +117,7 @@ def test_a_server_that_gives_up_says_why(credit: Path) -> None:
         "import sys; sys.argv[1:] = ['--config', 'python:serving.adapters.gunicorn',"
         " '--bind', '127.0.0.1:{port}', 'serving.adapters.flask:create_app()']; run()"
     )
-    # Two that fail at once are too much for gunicorn.
+    # gunicorn cannot handle two workers that fail at once.
     settings = {"MODEL_URI": str(credit), "WEB_CONCURRENCY": "1"}
     with start([sys.executable, "-c", script], settings) as server:
         server.process.wait(30)
@@ -126,8 +126,8 @@ def test_a_server_that_gives_up_says_why(credit: Path) -> None:
     assert [line["reason"] for line in log] == ["Worker failed to boot."]
 
 
-def test_functions_framework_writes_lines_on_standard_output(credit: Path) -> None:
-    """One JSON line a request, and nothing else; its own server writes to standard error."""
+def test_functions_framework_logs_to_standard_output(credit: Path) -> None:
+    """Only JSON lines go to standard output; functions-framework's server writes to stderr."""
     command = [
         *("sh", "-c", 'exec "$@" 2> /dev/null', "sh"),
         *(sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", "{port}"),
@@ -144,8 +144,8 @@ def test_functions_framework_writes_lines_on_standard_output(credit: Path) -> No
     assert not any(canary.lower() in text for canary in CANARIES)
 
 
-def test_a_line_is_written_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Half a surrogate pair cannot be UTF-8; its line is written all the same, and read."""
+def test_a_line_with_a_lone_surrogate_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """A lone surrogate cannot be UTF-8, so the line is written with a replacement."""
     with line_fields(location="here"):
         log("error", "plain", count=3, nothing=None)
         log("error", "strange", count=3, name="\ud800x")

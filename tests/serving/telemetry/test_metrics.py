@@ -1,4 +1,4 @@
-"""GET /metrics: what the workers count together, in a form that Prometheus reads."""
+"""GET /metrics: the counts of all workers together, in Prometheus's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def parse(text: str) -> Samples:
-    """Read every sample; each is there once."""
+    """Read every sample, and check that each occurs once."""
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
         assert family.documentation
@@ -33,7 +33,7 @@ def parse(text: str) -> Samples:
 
 
 def scrape(server: Server) -> Samples:
-    """Ask on a connection of its own, so that any worker may answer."""
+    """Fetch the metrics on a new connection, so that any worker may answer."""
     answer = requests.get(f"{server}/metrics", timeout=10)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -50,7 +50,7 @@ def total(samples: Samples, name: str, /, **labels: str) -> float:
 
 
 def ask(server: Server, count: int) -> None:
-    """Send requests at once, each on a connection of its own, three rows each."""
+    """Send this many requests of three rows each, in parallel, on new connections."""
     rows = {"instances": [ROW] * 3}
 
     def one(_: int) -> None:
@@ -60,8 +60,8 @@ def ask(server: Server, count: int) -> None:
         list(pool.map(one, range(count)))
 
 
-def test_the_workers_count_together(credit: Path) -> None:
-    """Whichever of two answers, it knows of every request, every row and how long it took."""
+def test_metrics_add_up_all_workers(credit: Path) -> None:
+    """Either worker reports every request, every row and the time they took."""
     with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="warning") as server:
         wait_for(lambda: len(workers(server)) == 2)
         ask(server, 200)
@@ -90,8 +90,8 @@ def test_the_workers_count_together(credit: Path) -> None:
     assert version == (credit / "latest").read_text().strip()
 
 
-def test_counts_outlive_their_workers(credit: Path) -> None:
-    """However many die, nothing that was counted goes, and there are no more files than places."""
+def test_counts_survive_their_workers(credit: Path) -> None:
+    """Counts are kept when workers die, and the number of files stays the number of workers."""
     with serving(credit, WEB_CONCURRENCY="2", LOG_LEVEL="error") as server:
         wait_for(lambda: len(workers(server)) == 2)
         folder = metrics_folder(server)
@@ -116,7 +116,7 @@ def test_counts_outlive_their_workers(credit: Path) -> None:
 
 
 def metrics_folder(server: Server) -> Path:
-    """Find the folder that a server's workers write to, by what they have mapped."""
+    """Find the workers' metrics folder by the files that they have mapped."""
     maps = Path(f"/proc/{workers(server)[0].pid}/maps").read_text()
     [folder] = {
         line.split()[-1]
@@ -126,8 +126,8 @@ def metrics_folder(server: Server) -> Path:
     return Path(folder).parent
 
 
-def test_labels_are_few_whatever_is_asked(credit: Path) -> None:
-    """Every unknown path is one label, and so is every method that no function has."""
+def test_labels_are_bounded(credit: Path) -> None:
+    """All unknown paths share one label, and so do all unsupported methods."""
     with serving(credit, WEB_CONCURRENCY="1", LOG_LEVEL="error") as server:
         for n, method in enumerate(("PROPFIND", "MKCOL", "REPORT", "PURGE", "SEARCH", "LOCK")):
             requests.request(method, f"{server}/path/{n}?{n}", timeout=10)
@@ -143,8 +143,8 @@ def test_labels_are_few_whatever_is_asked(credit: Path) -> None:
     }
 
 
-def test_a_swap_and_a_refusal_are_counted(credit: Path, tmp_path: Path) -> None:
-    """Every worker serves the new version, none the old; one that is refused is counted."""
+def test_a_swap_and_a_rejected_model_are_counted(credit: Path, tmp_path: Path) -> None:
+    """After a swap both workers report the new version; a rejected version is counted."""
     model = versions_of(credit, tmp_path / "models", ["1", "2", "3"])
     graph = model / "3" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
@@ -159,8 +159,8 @@ def test_a_swap_and_a_refusal_are_counted(credit: Path, tmp_path: Path) -> None:
         wait_for(lambda: total(scrape(server), "canoa_model_loads_total", outcome="refused") == 2)
 
 
-def test_one_process_counts_by_itself(credit: Path) -> None:
-    """The app alone, under whatever server, has the same page."""
+def test_one_process_has_metrics(credit: Path) -> None:
+    """The app alone, under any server, has the same page."""
     with direct(credit):
         client = create_app().test_client()
         client.post("/v0/predict", json=ROW)

@@ -1,4 +1,4 @@
-"""An answer never depends on the log: its reader may stall or go away, and its disk may be full."""
+"""An answer never depends on the log: its reader may stall or exit, and its disk may be full."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ DROPPED = "log lines were dropped"
 
 
 class Reader:
-    """The other end of a server's standard output. It reads only when it is told to."""
+    """The other end of a server's standard output, which reads only when told to."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._received = b""
 
     def read(self) -> list[dict[str, Any]]:
-        """Read what there is, and return all whole lines so far."""
+        """Read what has arrived, and return all whole lines so far."""
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._descriptor, 65536):
                 self._received += more
         return [json.loads(line) for line in self._received.split(b"\n")[:-1]]
 
     def shrink(self) -> None:
-        """Leave room for two pages of memory only."""
+        """Shrink the pipe to two pages."""
         self.read()
         fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, 8192)
 
     def close(self) -> None:
-        """Go away."""
+        """Close the pipe."""
         os.close(self._descriptor)
 
 
@@ -72,7 +72,7 @@ def children(server: Server) -> set[int]:
 
 
 def ask(server: Server, count: int) -> list[float]:
-    """Ask so often, each time with an answer; return the seconds that each took."""
+    """Send this many requests and check each answer; return the seconds that each took."""
     seconds = []
     with requests.Session() as session:
         for _ in range(count):
@@ -83,8 +83,10 @@ def ask(server: Server, count: int) -> list[float]:
 
 
 @pytest.mark.parametrize("command", [GUNICORN, ONE_FUNCTION], ids=["gunicorn", "one function"])
-def test_a_reader_that_stalls_or_leaves(command: list[str], credit: Path, tmp_path: Path) -> None:
-    """Every request is answered in time, by the same processes, and the lost lines are counted."""
+def test_a_stalled_or_closed_reader_delays_no_answer(
+    command: list[str], credit: Path, tmp_path: Path
+) -> None:
+    """Requests are answered in time by the same processes, and the lost lines are counted."""
     with piped(command, tmp_path, credit, WEB_CONCURRENCY="1") as (server, reader):
         ask(server, 20)
         pids = children(server)
@@ -114,8 +116,8 @@ def test_a_reader_that_stalls_or_leaves(command: list[str], credit: Path, tmp_pa
 
 
 @pytest.mark.parametrize("command", [GUNICORN, ONE_FUNCTION], ids=["gunicorn", "one function"])
-def test_a_full_disk(command: list[str], credit: Path) -> None:
-    """Where nothing can be written, requests are answered all the same."""
+def test_a_full_disk_stops_no_answer(command: list[str], credit: Path) -> None:
+    """If the log cannot be written, requests are still answered."""
     redirected = ["sh", "-c", 'exec "$@" > /dev/full', "sh", *command]
     with start(redirected, {"MODEL_URI": str(credit), "WEB_CONCURRENCY": "1"}) as server:
         ask(server, 5)
@@ -128,14 +130,14 @@ def test_a_full_disk(command: list[str], credit: Path) -> None:
 
 
 def python(script: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Run *script* as a process that can log."""
+    """Run *script* in a process that can log."""
     path = {"PYTHONPATH": str(ROOT / "layer" / "python")}
     script = "from serving.telemetry.logs import log\n" + script
     return subprocess.Popen([sys.executable, "-c", script], env=path, **options)
 
 
-def test_a_slow_reader_loses_nothing() -> None:
-    """A reader that takes its time, but reads, gets every line whole: long ones too."""
+def test_a_slow_reader_gets_every_line() -> None:
+    """A slow reader gets every line whole, also long ones."""
     script = "for n in range(300): log('info', 'line', n=n, text='x' * 9000)"
     received = b""
     with python(script, stdout=subprocess.PIPE) as process:
@@ -148,8 +150,8 @@ def test_a_slow_reader_loses_nothing() -> None:
     assert [json.loads(line)["n"] for line in received.splitlines()] == [*range(300)]
 
 
-def test_a_file_is_appended_to(tmp_path: Path) -> None:
-    """What a redirected file held before is still there."""
+def test_a_log_file_is_appended_to(tmp_path: Path) -> None:
+    """The earlier content of a redirected file is kept."""
     file = tmp_path / "log"
     with file.open("wb") as output:
         output.write(b"before\n")
@@ -161,8 +163,8 @@ def test_a_file_is_appended_to(tmp_path: Path) -> None:
     assert json.loads(after)["message"] == "after"
 
 
-def test_a_line_that_was_cut_is_completed(tmp_path: Path) -> None:
-    """A disk that fills in the middle of a line, and has room again later, holds whole lines."""
+def test_a_cut_line_is_completed(tmp_path: Path) -> None:
+    """If the disk fills in the middle of a line and has room later, all lines are whole."""
     script = """
 import resource
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -182,8 +184,8 @@ log("info", "line", n=30)
     assert len(found) - 2 + found[-2]["count"] == 30
 
 
-def test_a_socket_that_is_not_read() -> None:
-    """Systemd's journal reads from a socket: a stalled one loses lines, and nobody waits."""
+def test_an_unread_socket_blocks_no_writer() -> None:
+    """A stalled socket reader, such as systemd's journal, loses lines and blocks no writer."""
     import socket
 
     ours, theirs = socket.socketpair()
@@ -200,15 +202,15 @@ def test_a_socket_that_is_not_read() -> None:
 
 @pytest.mark.parametrize("close", ["os.close(1)", "sys.stdout = None"])
 def test_without_standard_output(close: str) -> None:
-    """A process without one logs nothing, and goes on."""
+    """A process without standard output logs nothing, and runs on."""
     process = python(f"import os, sys; {close}; log('info', 'line')", stderr=subprocess.PIPE)
 
     assert process.communicate(timeout=10)[1] == b""
     assert process.returncode == 0
 
 
-def test_no_line_goes_into_a_file_that_became_descriptor_1(tmp_path: Path) -> None:
-    """A process that starts with standard output closed drops and counts its lines."""
+def test_no_line_is_written_to_another_file_on_descriptor_1(tmp_path: Path) -> None:
+    """If standard output is closed at the start, lines are dropped and counted."""
     file = tmp_path / "model"
     script = f"""
 import os

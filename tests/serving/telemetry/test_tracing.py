@@ -1,4 +1,4 @@
-"""OpenTelemetry: what a collector sees of requests, and that it costs nothing where it is off."""
+"""OpenTelemetry: a collector gets the spans and metrics, and without one nothing is done."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def named(received: Received, name: str) -> list[Any]:
     return [span for _, span in received.spans if span.name == name]
 
 
-def test_a_request_is_a_span_with_its_parts_in_it(credit: Path) -> None:
-    """From each of two forked workers; nothing is lost at the stop, and no value is sent."""
+def test_a_request_is_a_span_with_child_spans(credit: Path) -> None:
+    """Both workers send their spans before they stop, without any value of the request."""
     with collector() as received:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "LOG_LEVEL": "warning"}
         with serving(credit, WEB_CONCURRENCY="2", **settings) as server:
@@ -47,7 +47,7 @@ def test_a_request_is_a_span_with_its_parts_in_it(credit: Path) -> None:
     traced = [span for span in named(received, "POST /v0/predict") if span.trace_id.hex() == TRACE]
     assert len(traced) == 20
     assert {span.parent_span_id.hex() for span in traced} == {PARENT}
-    assert {span.kind for span in traced} == {2}  # a server's
+    assert {span.kind for span in traced} == {2}  # a server's span
     for one in traced:
         assert attributes(one) == {
             "http.request.method": "POST",
@@ -70,8 +70,8 @@ def test_a_request_is_a_span_with_its_parts_in_it(credit: Path) -> None:
     assert statuses >= {200, 400, 404, 415, 422}
 
 
-def test_the_metrics_count_every_request(credit: Path) -> None:
-    """Workers apart, their sum is what was sent."""
+def test_the_metrics_of_all_workers_add_up(credit: Path) -> None:
+    """Each worker sends its own metrics, and their sum is the number of requests."""
     with collector() as received:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_SERVICE_NAME": "loans"}
         with serving(credit, WEB_CONCURRENCY="2", **settings) as server:
@@ -100,8 +100,8 @@ def test_the_metrics_count_every_request(credit: Path) -> None:
     assert sum(rows) == 60
 
 
-def test_an_unreachable_collector_disturbs_nobody(credit: Path) -> None:
-    """Requests are answered, the log says what fails, line by line, and the stop is in time."""
+def test_an_unreachable_collector_delays_no_answer(credit: Path) -> None:
+    """Requests are answered, each failure is one log line, and the server stops in time."""
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
@@ -126,8 +126,8 @@ os._exit(0)  # as good as frozen
 """
 
 
-def test_on_lambda_all_is_sent_by_the_end_of_an_invocation(credit: Path) -> None:
-    """The process may never run again."""
+def test_on_lambda_everything_is_sent_before_the_answer(credit: Path) -> None:
+    """On Lambda all is sent by the end of an invocation, as the process may never run again."""
     headers = {name.replace("_", "-"): value for name, value in JSON.items()}
     event = http_event("POST", "/v0/predict", json.dumps(ROW).encode(), headers)
     with collector() as received:
@@ -146,8 +146,8 @@ def test_on_lambda_all_is_sent_by_the_end_of_an_invocation(credit: Path) -> None
     assert "http.server.request.duration" in {metric.name for _, metric in received.metrics}
 
 
-def test_without_the_packages_there_is_one_warning(credit: Path, tmp_path: Path) -> None:
-    """It says what to install; and the server serves."""
+def test_missing_packages_give_one_warning(credit: Path, tmp_path: Path) -> None:
+    """The warning says what to install, and the server runs."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").touch()
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(tmp_path)}
@@ -162,8 +162,8 @@ def test_without_the_packages_there_is_one_warning(credit: Path, tmp_path: Path)
     assert "./layer[otel]" in warning["message"]
 
 
-def test_where_it_is_off_a_span_is_nothing() -> None:
-    """One object for all, which does nothing."""
+def test_without_tracing_a_span_does_nothing() -> None:
+    """Without tracing all spans are one object, which does nothing."""
     assert span("decode") is span("encode")
     with span("decode") as nothing:
         assert nothing is None

@@ -9,15 +9,15 @@ import pytest
 from tests.census.shapes import SHAPES, Shape
 from tests.census.take import take
 
-#: Shapes that scikit-learn serves; every other is served from the graph.
+#: Shapes that scikit-learn serves; the graph serves all others.
 BY_SCIKIT_LEARN = {"KNN imputer", "SVC with probabilities"}
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.kind}: {shape.name}")
-def test_a_shape_is_served_as_it_was_fitted(shape: Shape, tmp_path: Path) -> None:
-    """From the graph, if that is what is known of it; the answers are the pipeline's own."""
+def test_a_shape_is_served_by_the_expected_engine(shape: Shape, tmp_path: Path) -> None:
+    """Each shape runs on the expected engine, and its answers equal the pipeline's."""
     entry = take(shape, tmp_path / "model")
 
     assert entry.engine == ("sklearn" if shape.name in BY_SCIKIT_LEARN else "onnx"), entry.reason
@@ -25,8 +25,8 @@ def test_a_shape_is_served_as_it_was_fitted(shape: Shape, tmp_path: Path) -> Non
     assert entry.difference < (1e-9 if entry.precision == "float64" else 1e-5)
 
 
-def test_there_are_enough_shapes() -> None:
-    """Of sixty and more, at least four of five are served from the graph."""
+def test_there_are_sixty_shapes() -> None:
+    """There are at least sixty shapes, and four of five are served from the graph."""
     names = [shape.name for shape in SHAPES]
 
     assert len(names) >= 60

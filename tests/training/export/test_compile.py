@@ -1,4 +1,4 @@
-"""Compiling: the same pipeline gives the same graph, and few nodes for what is simple."""
+"""Compiling: the same pipeline gives the same graph, and simple steps take few nodes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ print(hashlib.sha256((path / "model.onnx").read_bytes()).hexdigest())
 
 
 def test_the_same_pipeline_gives_the_same_graph(tmp_path: Path) -> None:
-    """A version's name holds the graph's digest: the same model is then seen to be the same."""
+    """The graph does not depend on the hash seed, as a version's name contains its digest."""
     digests = {
         subprocess.run(
             [sys.executable, "-c", COMPILE.replace("FOLDER", str(tmp_path / seed))],
@@ -92,10 +92,10 @@ TEXT = pd.DataFrame(
 
 
 class Served:
-    """A pipeline compiled, and a way to ask it what its last step would be given."""
+    """A compiled pipeline, which returns what its last step would get."""
 
     def __init__(self, transformer: Any, data: pd.DataFrame) -> None:
-        """Put a regressor of weighted sums behind *transformer*, one for each column it makes."""
+        """Put a regressor behind *transformer* that returns each of its columns."""
         width = np.shape(_dense(transformer.fit_transform(data)))[1]
         last = LinearRegression()
         last.coef_, last.intercept_, last.n_features_in_ = np.eye(width), np.zeros(width), width
@@ -106,7 +106,7 @@ class Served:
         self._session = InferenceSession(self.graph.SerializeToString())
 
     def transform(self, rows: pd.DataFrame) -> Any:
-        """Ask the graph."""
+        """Run the graph."""
         feed = {}
         for node, group in zip(self._session.get_inputs(), self._groups, strict=True):
             part = rows.iloc[:, group]
@@ -222,10 +222,10 @@ STEPS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of unknown categories, which are the point
+@pytest.mark.filterwarnings("ignore")  # of unknown categories, which the test sends
 @pytest.mark.parametrize(("step", "columns"), STEPS.values(), ids=STEPS)
-def test_a_step_computes_what_scikit_learn_does(step: Any, columns: list[str]) -> None:
-    """Of the rows it was fitted on, and of others: gaps, strings and numbers never seen."""
+def test_a_step_computes_the_same_as_scikit_learn(step: Any, columns: list[str]) -> None:
+    """Each step agrees on the rows it was fitted on, and on gaps and unseen values."""
     transformer = ColumnTransformer([("step", step, columns)], sparse_threshold=0)
     served = Served(transformer, TEXT)
 
@@ -235,7 +235,7 @@ def test_a_step_computes_what_scikit_learn_does(step: Any, columns: list[str]) -
 
 
 def test_strings_are_filled_by_two_nodes() -> None:
-    """However many columns there are."""
+    """Filling strings takes two nodes, however many columns there are."""
     step = make_pipeline(SimpleImputer(strategy="most_frequent"), ONE_HOT)
     served = Served(ColumnTransformer([("step", step, ["a", "b"])], sparse_threshold=0), TEXT)
     nodes = Counter(node.op_type for node in served.graph.graph.node)
@@ -245,8 +245,8 @@ def test_strings_are_filled_by_two_nodes() -> None:
     assert nodes["Concat"] == 0
 
 
-def test_a_word_that_means_missing_has_no_converter() -> None:
-    """Clients send null for it instead, and the sentence says so."""
+def test_a_string_for_missing_values_has_no_converter() -> None:
+    """An imputer of the string "?" is rejected; the error says that clients send null instead."""
     data = TEXT[["a"]].fillna("?")
     imputer = SimpleImputer(strategy="most_frequent", missing_values="?").fit(data)
     graph = Graph(read_features(data))
@@ -256,7 +256,7 @@ def test_a_word_that_means_missing_has_no_converter() -> None:
 
 
 def test_a_step_without_a_converter_is_named() -> None:
-    """By its name in the pipeline and its class, with what would help."""
+    """The error has the step's name in the pipeline, its class, and what would help."""
     data = TEXT[["n"]].fillna(0)
     model = make_pipeline(FunctionTransformer(np.floor), FunctionTransformer(np.fix))
     model = make_pipeline(*(step for _, step in model.steps), LinearRegression())
@@ -271,8 +271,8 @@ def test_a_step_without_a_converter_is_named() -> None:
         compile_pipeline(model, draft)
 
 
-def test_one_against_one_of_text_is_named() -> None:
-    """skl2onnx writes a graph for it that no runtime opens."""
+def test_one_against_one_with_text_classes_is_named() -> None:
+    """OneVsOneClassifier with text classes is rejected: no runtime opens skl2onnx's graph."""
     data = TEXT[["n"]]
     model = make_pipeline(StandardScaler(), OneVsOneClassifier(LinearSVC()))
     model.fit(data, ["a", "b", "c", "a", "b"])
@@ -284,8 +284,8 @@ def test_one_against_one_of_text_is_named() -> None:
         compile_pipeline(model, draft)
 
 
-def test_nothing_is_left_that_only_the_label_needs(credit: Path) -> None:
-    """Where it is the likeliest class, which the server finds by itself."""
+def test_the_graph_has_no_nodes_for_the_label_alone(credit: Path) -> None:
+    """If the label is the likeliest class, the graph returns the probabilities only."""
     bundle = open_bundle(FolderStore(credit))
     graph = onnx.load_from_string(bundle.read_model()).graph
     reads = {name for node in graph.node for name in node.input}
@@ -296,8 +296,8 @@ def test_nothing_is_left_that_only_the_label_needs(credit: Path) -> None:
     assert {value.name for value in graph.initializer} <= reads
 
 
-def test_the_example_has_an_input_for_numbers_and_one_for_categories(credit: Path) -> None:
-    """Each feature is in one of them, with others of its kind."""
+def test_the_example_has_one_input_for_numbers_and_one_for_categories(credit: Path) -> None:
+    """Each feature is in one of two inputs, with the others of its kind."""
     bundle = open_bundle(FolderStore(credit))
     found = onnx.load_from_string(bundle.read_model()).graph.input
     groups = bundle.manifest.engine.inputs
@@ -323,10 +323,10 @@ def test_the_example_has_an_input_for_numbers_and_one_for_categories(credit: Pat
         ([[*range(7)], [*range(7, 13)]], "has numbers and categories"),
     ],
 )
-def test_a_manifest_that_says_otherwise_is_rejected(
+def test_a_manifest_with_other_inputs_is_rejected(
     credit: Path, inputs: list[list[int]] | None, reason: str
 ) -> None:
-    """No value may reach another feature's place, and none may be missing."""
+    """A manifest whose inputs miss, repeat or mix features is rejected."""
     bundle = open_bundle(FolderStore(credit))
     engine = msgspec.structs.replace(bundle.manifest.engine, inputs=inputs)
     manifest = msgspec.structs.replace(bundle.manifest, engine=engine)

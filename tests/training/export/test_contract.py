@@ -1,4 +1,4 @@
-"""The contract is read off the fitted pipeline, and not off what a sample happens to hold."""
+"""The contract comes from the fitted pipeline, not from the values of a sample."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ COLUMNS = ColumnTransformer(
 
 
 def built(folder: Path, pipeline: Any, data: Any) -> Manifest:
-    """Make a bundle of a fitted pipeline."""
+    """Build a bundle of a fitted pipeline; return its manifest."""
     build_bundle(
         folder,
         "m",
@@ -65,13 +65,13 @@ def built(folder: Path, pipeline: Any, data: Any) -> Manifest:
 
 
 def packed(folder: Path, pipeline: Any, data: Any) -> Model:
-    """Make a bundle of a fitted pipeline, and open it."""
+    """Build a bundle of a fitted pipeline, and open it."""
     built(folder, pipeline, data)
     return open_model(open_bundle(FolderStore(folder)))
 
 
 def ask(model: Model, **values: Any) -> tuple[dict[str, Any], list[Any]]:
-    """Send one instance; its prediction, and the warnings."""
+    """Send one instance; return its prediction and the warnings."""
     found = model.decode(msgspec.json.encode(values))
     return model.predict(found.columns)[0], found.warnings
 
@@ -84,17 +84,17 @@ def pipeline() -> Any:
 
 @pytest.fixture
 def model(pipeline: Any, tmp_path: Path) -> Model:
-    """Pack it with a sample that shows two rows' values only, without gaps."""
+    """Pack the pipeline with a sample that has the values of two rows only, and no gaps."""
     return packed(tmp_path, pipeline, DATA[DATA["town"] != "Ica"].head(40))
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """Write a manifest."""
+    """Encode a manifest."""
     return msgspec.json.encode(manifest).decode()
 
 
-def test_kinds_and_categories_are_the_pipelines(model: Model) -> None:
-    """An encoder's whole numbers are categories, and all that it knows are listed."""
+def test_kinds_and_categories_come_from_the_pipeline(model: Model) -> None:
+    """Integers of an encoder are categories, and all categories that it knows are listed."""
     features = {feature.name: feature for feature in model.manifest.features}
 
     assert model.manifest.engine.name == "onnx"
@@ -106,11 +106,11 @@ def test_kinds_and_categories_are_the_pipelines(model: Model) -> None:
     }
     assert features["town"].categories == ["Cusco", "Ica", "Lima"]
     assert features["code"].categories == [7, 2**53, 2**53 + 1]
-    assert features["amount"].nullable  # the imputer takes a gap, and the sample has none
+    assert features["amount"].nullable  # the imputer fills gaps, although the sample has none
 
 
-def test_whole_numbers_are_exact(model: Model, pipeline: Any) -> None:
-    """Also beyond 2^53, where float64 has gaps; and 7.0 is 7."""
+def test_integers_are_exact(model: Model, pipeline: Any) -> None:
+    """Integers beyond 2**53, where float64 has gaps, are exact, and 7.0 is 7."""
     row = {"amount": 100.0, "town": "Ica", "note": "please call"}
     for code in (2**53, 2**53 + 1, 7):
         expected = pipeline.predict_proba(pd.DataFrame([{**row, "code": code, "name": ""}]))[0]
@@ -124,7 +124,7 @@ def test_whole_numbers_are_exact(model: Model, pipeline: Any) -> None:
 
 
 def test_codes_beyond_int64_are_not_compiled(tmp_path: Path) -> None:
-    """scikit-learn serves them, and the reason names the step."""
+    """Codes beyond int64 are served by scikit-learn, and the reason names the step."""
     codes = RANDOM.choice(np.array([7, 2**63, 2**64 - 1], np.uint64), ROWS)
     data = pd.DataFrame({"code": codes, "other": RANDOM.normal(size=ROWS)})
     columns = ColumnTransformer([("code", CODES, ["code"])], remainder="passthrough")
@@ -136,8 +136,8 @@ def test_codes_beyond_int64_are_not_compiled(tmp_path: Path) -> None:
     assert manifest.features[0].categories == [7, 2**63, 2**64 - 1]
 
 
-def test_the_encoder_knows_better_than_the_dtype(tmp_path: Path) -> None:
-    """A category that pandas lists, and that no row had, is rejected as the pipeline would."""
+def test_categories_come_from_the_encoder_not_the_dtype(tmp_path: Path) -> None:
+    """A category of the pandas dtype that no row had is rejected, as by the pipeline."""
     towns = pd.Categorical(DATA["town"], categories=["Tacna", "Lima", "Cusco", "Ica"])
     data = DATA[["amount"]].assign(town=towns)
     columns = ColumnTransformer([("town", OneHotEncoder(), ["town"])], remainder="passthrough")
@@ -149,8 +149,8 @@ def test_the_encoder_knows_better_than_the_dtype(tmp_path: Path) -> None:
         ask(model, amount=100, town="Tacna")
 
 
-def test_no_text_of_the_rows_is_in_the_manifest(model: Model) -> None:
-    """Neither a column that is not read, nor one that is split into words."""
+def test_no_text_of_a_row_is_in_the_manifest(model: Model) -> None:
+    """The manifest holds no value of an unread column or of a text column."""
     written = manifest_text(model.manifest)
 
     assert "customer" not in written
@@ -158,8 +158,8 @@ def test_no_text_of_the_rows_is_in_the_manifest(model: Model) -> None:
     assert "no answer" not in written
 
 
-def test_a_column_that_is_not_read_is_not_asked_for(model: Model) -> None:
-    """In objects it is accepted, with one warning; rows as lists do not hold it."""
+def test_an_unread_column_is_not_a_feature(model: Model) -> None:
+    """An unread column is accepted in objects, with one warning, and is not part of row lists."""
     row = {"amount": None, "code": 7, "town": "Lima", "note": "paid"}
     _, none = ask(model, **row)
     _, warnings = ask(model, **row, name="somebody")
@@ -172,7 +172,7 @@ def test_a_column_that_is_not_read_is_not_asked_for(model: Model) -> None:
     assert [warning.pointer for warning in both.warnings] == ["/instances/1/name"]
 
 
-def test_texts_themselves_are_one_feature(tmp_path: Path) -> None:
+def test_a_series_of_texts_is_one_feature(tmp_path: Path) -> None:
     """A pipeline that was fitted on a Series takes one column of text."""
     texts = DATA["note"] + " " + DATA["town"]
     target = np.where(DATA["town"] == "Lima", "yes", "no")
@@ -190,7 +190,7 @@ NUMBER = DATA[["amount"]].assign(age=RANDOM.uniform(18, 80, ROWS))
 
 
 def test_several_outputs_have_names(tmp_path: Path) -> None:
-    """Values and labels; each with what belongs to it."""
+    """Each of several outputs has its name, and a value or a label with probabilities."""
     values = RandomForestRegressor(5, random_state=0).fit(NUMBER, NUMBER.to_numpy() * [1, 2])
     model = packed(tmp_path / "values", values, NUMBER)
     answer, _ = ask(model, amount=100, age=40)
@@ -206,8 +206,8 @@ def test_several_outputs_have_names(tmp_path: Path) -> None:
     assert list(answer["outputs"]["y0"]["probabilities"]) == ["no", "yes"]
 
 
-def test_outliers_have_a_score_and_clusters_a_number(tmp_path: Path) -> None:
-    """As scikit-learn gives them."""
+def test_outliers_have_a_score_and_clusters_an_integer(tmp_path: Path) -> None:
+    """Outlier scores and cluster numbers are those of scikit-learn."""
     forest = make_pipeline(StandardScaler(), IsolationForest(random_state=0)).fit(NUMBER)
     model = packed(tmp_path / "outliers", forest, NUMBER)
     for amount in (100.0, 1e6):
@@ -222,8 +222,8 @@ def test_outliers_have_a_score_and_clusters_a_number(tmp_path: Path) -> None:
     assert ask(model, amount=100, age=40)[0] == {"cluster": groups.predict(row)[0]}
 
 
-def test_a_regressor_without_gaps_takes_none(tmp_path: Path) -> None:
-    """No imputer fills them, and the model rejects them."""
+def test_a_model_without_an_imputer_rejects_null(tmp_path: Path) -> None:
+    """No step fills gaps, so null is rejected."""
     model = packed(tmp_path, Ridge().fit(NUMBER, NUMBER["age"]), NUMBER)
 
     with pytest.raises(InvalidInstances):

@@ -1,4 +1,4 @@
-"""Inputs: a pipeline may be fitted on any of the tables that scikit-learn takes."""
+"""A pipeline may be fitted on any kind of table that scikit-learn accepts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ INPUTS = {
 def test_a_table_of_any_kind_is_packed(
     pipeline: Any, data: Any, names: list[str], tmp_path: Path
 ) -> None:
-    """Served from the graph, with the names that the columns had."""
+    """Each kind of table is served from the graph, with the names of its columns."""
     build_bundle(
         tmp_path,
         "m",
@@ -88,8 +88,8 @@ def test_a_table_of_any_kind_is_packed(
 
 
 @pytest.mark.parametrize("wrap", [pd.DataFrame, pl.DataFrame])
-def test_a_date_is_rejected_with_the_way_out(wrap: Any) -> None:
-    """One sentence names the column and says what to do."""
+def test_a_date_column_is_rejected(wrap: Any) -> None:
+    """One sentence names the column and says how to convert it."""
     data = wrap({"day": pd.date_range("2026-01-01", periods=3).to_list()})
 
     with pytest.raises(TrainingError, match=r"column day holds Timestamp.* weekday"):

@@ -1,4 +1,4 @@
-"""Whatever the pipeline, the served answer is the pipeline's own."""
+"""For each pipeline of the matrix, the served answers equal the pipeline's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from training.export.features import as_frame, to_columns
 
 pytestmark = pytest.mark.slow
 
-#: Every row of a data set is sent, up to so many.
+#: At most this many rows of a data set are sent.
 ROWS = 300
 
 
-@pytest.mark.filterwarnings("ignore")  # what a pipeline warns of while it fits is not at issue
+@pytest.mark.filterwarnings("ignore")  # warnings of fitting do not matter here
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_served_answers_are_the_pipelines(case: Case, tmp_path: Path) -> None:
+def test_served_answers_equal_the_pipeline_s(case: Case, tmp_path: Path) -> None:
     """Labels, probabilities and values over HTTP equal predict and predict_proba."""
     data, target = case.data()
     pipeline = case.pipeline().fit(data, target)

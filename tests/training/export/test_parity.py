@@ -1,4 +1,4 @@
-"""Parity can fail: what the graph gets wrong is never served from it."""
+"""The parity check: a graph that differs from its pipeline is not served."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from training.export.perturb import CELLS, perturbed
 
 
 def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
-    """Make a bundle; its manifest."""
+    """Build a bundle; return its manifest."""
     path = build_bundle(
         folder,
         "model",
@@ -56,7 +56,7 @@ def two_clouds() -> tuple[pd.DataFrame, Any]:
 def test_a_graph_off_by_a_millionth_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planted error of 1e-6 in the intercept: engine sklearn, and the reason says how much."""
+    """An error of 1e-6 in the intercept selects the sklearn engine, and the reason has the size."""
     data, target = two_clouds()
     pipeline = make_pipeline(LogisticRegression()).fit(data, target)
 
@@ -81,8 +81,10 @@ def test_a_graph_off_by_a_millionth_is_rejected(
     assert 1e-8 < (engine.parity.max_difference or 0) < 1e-5
 
 
-def test_a_graph_with_holes_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph that is right on every training row, but NaN where a feature is 0."""
+def test_a_graph_with_a_wrong_value_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that is right on every training row, but NaN where a feature is 0, is rejected."""
     data, target = two_clouds()
     data["a"] += 20
     pipeline = make_pipeline(LinearRegression()).fit(data, (target == "yes") + data["b"])
@@ -110,8 +112,8 @@ def test_a_graph_with_holes_is_rejected(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.search(r"one where a is -?0.0: nan instead of -?\d", engine.reason or "")
 
 
-def test_numbers_that_overflow_have_no_answer(tmp_path: Path) -> None:
-    """The pipeline rejects a cube beyond float64; the graph is served, and rejects it too."""
+def test_an_overflow_is_rejected(tmp_path: Path) -> None:
+    """If a cube overflows float64, the pipeline and the served graph both reject the row."""
     data, _ = two_clouds()
     pipeline = make_pipeline(PolynomialFeatures(3), LinearRegression()).fit(data, data["a"] ** 2)
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
@@ -124,9 +126,9 @@ def test_numbers_that_overflow_have_no_answer(tmp_path: Path) -> None:
     assert answer["value"] == pytest.approx(pipeline.predict(row)[0], rel=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # it is the point
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # the test causes it
 def test_a_scaled_number_beyond_float32_is_rejected(tmp_path: Path) -> None:
-    """The forest's float32 cannot hold it: the contract's limit is where scikit-learn's is."""
+    """A number that overflows the forest's float32 is rejected at scikit-learn's own limit."""
     data, target = two_clouds()
     data["a"] *= 1e-5
     forest = RandomForestClassifier(5, random_state=0)
@@ -149,8 +151,8 @@ def test_a_scaled_number_beyond_float32_is_rejected(tmp_path: Path) -> None:
     assert [fault.pointer for fault in error.value.errors] == ["/a"]
 
 
-def test_a_threshold_of_its_own_decides_the_label(tmp_path: Path) -> None:
-    """Also where no training row lies between the threshold and one half."""
+def test_a_custom_threshold_decides_the_label(tmp_path: Path) -> None:
+    """The label follows the threshold, also where no training row lies between it and 0.5."""
     data, target = two_clouds()
     data["a"] = np.where(target == "yes", 3.0, -3.0)
     inner = LogisticRegression(C=0.01)
@@ -165,7 +167,7 @@ def test_a_threshold_of_its_own_decides_the_label(tmp_path: Path) -> None:
     assert any(a["label"] == "yes" and a["probability"] < 0.5 for a in answers)
 
 
-def test_doubles_that_float32_cannot_tell_apart_are_told_apart(tmp_path: Path) -> None:
+def test_close_doubles_stay_different(tmp_path: Path) -> None:
     """Histogram boosting compares float64, and so does its graph."""
     base = np.tile([0.1, 0.1 + 1e-10], 100)
     data = pd.DataFrame({"a": base, "b": np.arange(200.0)})
@@ -176,8 +178,8 @@ def test_doubles_that_float32_cannot_tell_apart_are_told_apart(tmp_path: Path) -
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
 
 
-def test_whole_numbers_beyond_float32_are_told_apart(tmp_path: Path) -> None:
-    """Identifiers over 2^24 that differ by one decide."""
+def test_large_integers_stay_different(tmp_path: Path) -> None:
+    """Ids over 2**24 that differ by one, which float32 cannot tell apart, get different answers."""
     ids = 2**24 + np.arange(200)
     data = pd.DataFrame({"id": ids, "b": np.zeros(200)})
     target = np.where(ids % 2 == 0, "even", "odd")
@@ -188,8 +190,8 @@ def test_whole_numbers_beyond_float32_are_told_apart(tmp_path: Path) -> None:
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
 
 
-def test_a_tie_gets_the_first_class(tmp_path: Path) -> None:
-    """Where a forest's trees are split evenly, the graph's label is scikit-learn's."""
+def test_a_tie_returns_the_first_class(tmp_path: Path) -> None:
+    """If a forest's trees are split evenly, the graph's label equals scikit-learn's."""
     data = pd.DataFrame({"a": np.arange(60.0)})
     target = np.where(np.random.default_rng(0).random(60) < 0.5, "no", "yes")
     pipeline = RandomForestClassifier(2, random_state=0).fit(data, target)
@@ -202,8 +204,8 @@ def test_a_tie_gets_the_first_class(tmp_path: Path) -> None:
     assert [answer["label"] for answer in answers] == pipeline.predict(rows).tolist()
 
 
-def test_the_smallest_values_are_compared_too(tmp_path: Path) -> None:
-    """Values below float32's smallest are answered as they are."""
+def test_subnormal_values_are_compared(tmp_path: Path) -> None:
+    """Values below float32's smallest are answered exactly."""
     data, _ = two_clouds()
     pipeline = make_pipeline(LinearRegression()).fit(data, data["a"] * 1e-42)
     engine = build(tmp_path, pipeline, data).engine
@@ -214,7 +216,7 @@ def test_the_smallest_values_are_compared_too(tmp_path: Path) -> None:
 
 
 def test_a_small_difference_of_large_numbers_is_exact(tmp_path: Path) -> None:
-    """A difference of two large prices: in cents, float32 loses the digits that matter."""
+    """The difference of two large prices is exact to the cent; float32 would lose the digits."""
     random = np.random.default_rng(0)
     opening = random.integers(90_000, 99_000, 300)
     data = pd.DataFrame({"opening": opening, "closing": opening + random.integers(-9, 10, 300)})
@@ -223,8 +225,8 @@ def test_a_small_difference_of_large_numbers_is_exact(tmp_path: Path) -> None:
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
 
 
-def test_a_boolean_that_may_be_none_is_rebuilt_as_it_was(tmp_path: Path) -> None:
-    """A column of dtype object: what stood for a missing value stands there again."""
+def test_a_boolean_column_with_none_is_rebuilt(tmp_path: Path) -> None:
+    """In a boolean column of dtype object, missing values are rebuilt as None."""
     flags = np.array([True, None, False] * 40, dtype=object)
     data = pd.DataFrame({"flag": flags, "b": np.arange(120.0)})
     encode = ColumnTransformer([("flag", OneHotEncoder(), ["flag"])], remainder="passthrough")
@@ -234,8 +236,8 @@ def test_a_boolean_that_may_be_none_is_rebuilt_as_it_was(tmp_path: Path) -> None
     assert build(tmp_path, pipeline, data).features[0].missing == "None"
 
 
-def test_many_features_are_tried_within_bounds() -> None:
-    """The rows that are made grow no faster than the features do."""
+def test_the_changed_rows_are_bounded() -> None:
+    """The number of changed rows does not grow faster than the number of features."""
     columns = [[float(i + j) for i in range(20)] for j in range(800)]
     frame = pd.DataFrame({f"x{j}": column for j, column in enumerate(columns)})
     rows, _ = perturbed(columns, read_features(frame), 40, np.random.default_rng(0))

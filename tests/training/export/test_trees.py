@@ -1,4 +1,4 @@
-"""Trees in the graph: the thresholds of float32 input, and few bytes for what is the same."""
+"""Trees in the graph: thresholds for float32 input, and no duplicate leaves."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ MODELS = {
 
 
 def compiled(estimator: Any, data: Any, target: Any) -> onnx.ModelProto:
-    """Fit and compile."""
+    """Fit and compile an estimator."""
     estimator.fit(data, target)
     graph = Graph(read_features(as_frame(data)[0]))
     method = registry.values
@@ -83,17 +83,17 @@ def compiled(estimator: Any, data: Any, target: Any) -> onnx.ModelProto:
 
 
 def answers(graph: onnx.ModelProto, data: Any) -> Any:
-    """Run it."""
+    """Run the graph."""
     session = InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: data})[0]
 
 
 @pytest.mark.parametrize("together", [300, trees.NODES_TOGETHER], ids=["apart", "together"])
 @pytest.mark.parametrize(("estimator", "data", "target"), MODELS.values(), ids=MODELS)
-def test_trees_answer_as_scikit_learns(
+def test_trees_agree_with_scikit_learn(
     estimator: Any, data: Any, target: Any, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the training rows and on others, to the last bits, whatever the number of rows."""
+    """Answers agree to the last bits, on training rows and others, for one row and for many."""
     monkeypatch.setattr(trees, "NODES_TOGETHER", together)
     graph = compiled(estimator, data, target)
     others = RNG.normal(size=(2000, 5), scale=3)
@@ -108,8 +108,8 @@ def test_trees_answer_as_scikit_learns(
 
 
 @given(st.floats(-1e30, 1e30), st.integers(-2, 2), st.booleans())
-def test_a_threshold_divides_float64_as_float32(value: float, steps: int, midway: bool) -> None:
-    """A number is at most the new threshold if, rounded, it is at most the old one."""
+def test_a_threshold_splits_float64_like_float32(value: float, steps: int, midway: bool) -> None:
+    """A float64 is at most the new threshold exactly if its float32 is at most the old one."""
     near = np.float32(value)
     old = float(near)
     if midway:
@@ -122,8 +122,8 @@ def test_a_threshold_divides_float64_as_float32(value: float, steps: int, midway
     assert (number <= new) == (float(np.float32(number)) <= old)
 
 
-def test_leaves_that_add_the_same_are_written_once() -> None:
-    """Those of a forest whose leaves are pure are two."""
+def test_equal_leaves_are_written_once() -> None:
+    """A forest with pure leaves has two leaves in the graph."""
     graph = compiled(RandomForestClassifier(20, random_state=0), X, BINARY).graph
     [node] = [node for node in graph.node if node.op_type == "TreeEnsemble"]
     found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -132,8 +132,8 @@ def test_leaves_that_add_the_same_are_written_once() -> None:
     assert sorted(onnx.numpy_helper.to_array(found["leaf_weights"])) == [0.0, 1.0]
 
 
-def test_categories_of_histogram_boosting_go_the_same_way() -> None:
-    """Also one never seen, and one that is missing."""
+def test_categories_of_histogram_boosting_agree() -> None:
+    """Known, unseen and missing categories take the same branch as in scikit-learn."""
     random = np.random.default_rng(0)
     names = np.array([f"town {i}" for i in range(40)])
     data = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""What a project's functions are given, and what is made of their answers."""
+"""The arguments that a project's functions get, and the use of their results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _project(function: Any) -> ModuleType:
 
 @pytest.mark.parametrize("function", [_adds_a_column, _sorts, _array])
 def test_hold_out_decides_by_row(function: Any) -> None:
-    """A Series is read by its index; the rows themselves stay as they are."""
+    """A Series is aligned by its index, and the rows stay unchanged."""
     data = DATA.copy()
     chosen = hold_out(_project(function), data)
 
@@ -51,7 +51,7 @@ def test_hold_out_decides_by_row(function: Any) -> None:
     pd.testing.assert_frame_equal(data, DATA)
 
 
-def test_a_series_of_other_rows_is_rejected() -> None:
-    """Nothing says which row its values belong to."""
+def test_a_series_with_another_index_is_rejected() -> None:
+    """A Series whose index differs from the rows' is rejected."""
     with pytest.raises(TrainingError, match="index is not that of the rows"):
         hold_out(_project(_forgets_the_index), DATA)

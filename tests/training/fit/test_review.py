@@ -1,4 +1,4 @@
-"""What is suspicious about data or figures, and what is not."""
+"""The warnings about data and figures, and data that must give none."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NUMBER = np.arange(COUNT)
 def findings(
     frame: pd.DataFrame, target: Any = STATUS, figures: Any = GOOD, trivial: Any = TRIVIAL
 ) -> list[str]:
-    """Review data, split by their values."""
+    """Review data, split by a hash of their values."""
     target = np.asarray(target)
     mask, _ = hold_out("test", frame, target)
     return review(frame, target, mask, figures=figures, trivial=trivial)
 
 
 def test_the_example_is_not_suspicious() -> None:
-    """Neither are well-known data sets, whose best feature alone is good."""
+    """The example and well-known data sets give no warning, though one feature alone is good."""
     assert findings(CREDIT) == []
     frame, target = datasets.load_breast_cancer(return_X_y=True, as_frame=True)
     assert findings(frame, target) == []
     frame, target = datasets.load_diabetes(return_X_y=True, as_frame=True)
     assert findings(frame, target, {"rmse": 1.0}, {"rmse": 2.0}) == []
     frame, target = datasets.load_iris(return_X_y=True, as_frame=True)
-    assert findings(frame, target) == ["there are only 150 rows: figures of so few are chance."]
+    assert findings(frame, target) == ["there are only 150 rows: figures on so few are chance."]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_example_is_not_suspicious() -> None:
     ],
 )
 def test_a_suspicious_column_is_named(name: str, column: Any, words: str) -> None:
-    """One finding, with the column's name in it."""
+    """One warning names the column."""
     [found] = findings(CREDIT.assign(**{name: column}))
 
     assert found.startswith(f"column {name!r} ")
@@ -78,12 +78,12 @@ def test_a_suspicious_column_is_named(name: str, column: Any, words: str) -> Non
     ],
 )
 def test_a_plain_column_is_not_suspicious(name: str, column: Any) -> None:
-    """Free text, measurements that are all different, codes: models learn from them."""
+    """Free text, distinct measurements and codes give no warning: models learn from them."""
     assert findings(CREDIT.assign(**{name: column})) == []
 
 
-def test_a_feature_that_is_the_value_is_a_leak() -> None:
-    """The same in another unit, or any increasing function of it."""
+def test_a_feature_equal_to_the_target_is_a_leak() -> None:
+    """The target in another unit, or any increasing function of it, is reported."""
     random = np.random.default_rng(0)
     price = random.lognormal(10, 1, 1000)
     frame = pd.DataFrame({"size": price * random.normal(1, 0.1, 1000)})
@@ -102,26 +102,26 @@ def test_a_feature_that_is_the_value_is_a_leak() -> None:
         ({"accuracy": 0.5, "confusion": [1, 2]}, TRIVIAL, "accuracy 0.5000 against 0.5000"),
     ],
 )
-def test_a_model_that_is_no_better_than_the_trivial_one(
+def test_a_model_no_better_than_the_trivial_one_is_reported(
     figures: Any, trivial: Any, words: str
 ) -> None:
-    """By roc_auc; by log_loss for many classes; by accuracy without probabilities."""
+    """It is judged by roc_auc, by log_loss with many classes, or by accuracy alone."""
     [found] = findings(CREDIT, figures=figures, trivial=trivial)
 
     assert "no better than the trivial one" in found
     assert words in found
 
 
-def test_values_are_judged_by_rmse() -> None:
-    """The trivial model says the mean."""
+def test_regressions_are_judged_by_rmse() -> None:
+    """A regression is compared with the trivial model, which returns the mean."""
     values = np.random.default_rng(0).normal(size=COUNT)
     [found] = findings(CREDIT, values, {"rmse": 1.1}, {"rmse": 1.0})
 
     assert "rmse 1.1000 against 1.0000" in found
 
 
-def test_few_rows_are_said() -> None:
-    """Of the data, or of a class."""
+def test_few_rows_are_reported() -> None:
+    """Too few rows, in all or of one class, are reported."""
     [found] = findings(CREDIT[:150], STATUS[:150])
     assert found.startswith("there are only 150 rows")
     rare = np.where(NUMBER < 19, "rare", STATUS)
@@ -129,8 +129,8 @@ def test_few_rows_are_said() -> None:
     assert found.startswith("the class rare has only 19 rows")
 
 
-def test_rows_on_both_sides_are_counted() -> None:
-    """Where an id decides, equal rows may fall on either side."""
+def test_equal_rows_on_both_sides_are_reported() -> None:
+    """If an id decides, equal rows may be in both parts, and they are counted."""
     twice = pd.concat([CREDIT, CREDIT], ignore_index=True)
     target = np.tile(np.asarray(STATUS), 2)
     ids = twice.assign(row=np.arange(len(twice)))

@@ -1,4 +1,4 @@
-"""Which rows are held out: by the row, never by its position, and the same ones every time."""
+"""Rows are held out by their content, never by position, and the same rows every time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BY_VALUES = [4, 12, 16, 24]
 BY_ID = [0, 5, 7, 11, 15, 16, 18, 24, 28]
 
 
-def test_a_row_is_held_out_wherever_it_stands() -> None:
-    """Another order of rows and of columns, fewer rows, more rows: each row stays on its side."""
+def test_a_row_is_held_out_in_any_order() -> None:
+    """Each row stays in its part, whatever the order of rows and columns and the number of rows."""
     mask, rule = hold_out("shop", ROWS, TARGET)
     assert 150 < mask.sum() == rule.rows < 250
 
@@ -37,7 +37,7 @@ def test_a_row_is_held_out_wherever_it_stands() -> None:
 
 
 def test_the_rule_is_the_same_in_every_version() -> None:
-    """The rows that this version of the trainer holds out are fixed: older bundles rely on it."""
+    """The held-out rows of this data are fixed, because older bundles rely on the rule."""
     frame = pd.DataFrame({"a": np.arange(30.0), "b": [None, "x", True] * 10})
     by_values, _ = hold_out("shop", frame, np.zeros(30))
     by_id, _ = hold_out("shop", frame, np.zeros(30), column="a")
@@ -47,7 +47,7 @@ def test_the_rule_is_the_same_in_every_version() -> None:
 
 
 def test_values_are_compared_by_meaning() -> None:
-    """An integer column that became float, a category dtype, another kind of gap: equal rows."""
+    """Equal values of other dtypes, and other kinds of missing values, count as equal rows."""
     mask, rule = hold_out("shop", ROWS, TARGET)
     other = ROWS.assign(
         age=ROWS["age"].astype(float),
@@ -62,7 +62,7 @@ def test_values_are_compared_by_meaning() -> None:
 
 
 def test_rows_of_one_id_stay_together() -> None:
-    """17, 17.0 and "17" are one id; another model holds out others."""
+    """17, 17.0 and "17" are one id, and a model of another name holds out other rows."""
     mask, rule = hold_out("shop", ROWS, TARGET, column="customer")
     assert rule.columns == ["customer"]
     assert (pd.Series(mask).groupby(ROWS["customer"]).nunique() == 1).all()
@@ -90,14 +90,14 @@ def test_an_index_may_be_the_id() -> None:
         (ROWS.assign(customer=1), "every row would be held out"),
     ],
 )
-def test_an_id_that_is_none_is_said(frame: pd.DataFrame, words: str) -> None:
-    """No such column, a gap, or one id for all rows, which leaves nothing to fit."""
+def test_an_unusable_id_is_reported(frame: pd.DataFrame, words: str) -> None:
+    """A missing column, a missing value, and one id for all rows are errors."""
     with pytest.raises(TrainingError, match=words):
         hold_out("ab", frame, TARGET, column="customer")
 
 
 def test_a_rule_that_cannot_be_applied_says_why() -> None:
-    """A column is gone, the project's function is another, or there is none."""
+    """If a column is gone, or hold_out() was changed or removed, the error says so."""
     _, rule = hold_out("shop", ROWS, TARGET)
     with pytest.raises(CannotApplyError, match="by the column home, which these rows lack"):
         was_held_out(rule, "shop", ROWS.drop(columns="home"), None)
@@ -111,7 +111,7 @@ def test_a_rule_that_cannot_be_applied_says_why() -> None:
 
 
 def test_equal_rows_have_an_equal_digest() -> None:
-    """It tells figures of different rows apart, and does not depend on their order."""
+    """The digest of the rows does not depend on their order, and differs for other rows."""
     _, rule = hold_out("shop", ROWS, TARGET)
     assert hold_out("shop", ROWS[::-1], TARGET[::-1])[1] == rule
     more = pd.concat([ROWS, ROWS.assign(age=17)])

@@ -1,4 +1,4 @@
-"""Bootstrap: the same figures as scikit-learn's, on rows drawn again, and paired."""
+"""Bootstrap: scikit-learn's figures on resampled rows, and paired differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def classified(classes: int, count: int = 400) -> tuple[Any, Answers]:
-    """Make up a truth, and answers that are somewhat right; a tenth of them are ties."""
+    """Make random targets, and answers that are better than chance; a tenth of them are ties."""
     truth = RANDOM.integers(0, classes, count)
     said = RANDOM.dirichlet(np.ones(classes), count)
     said[np.arange(count), truth] += 0.4
@@ -24,8 +24,8 @@ def classified(classes: int, count: int = 400) -> tuple[Any, Answers]:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7, None])
-def test_a_draw_is_what_scikit_learn_measures(classes: int | None) -> None:
-    """The first draw, computed with weights, is the figure of the rows drawn."""
+def test_a_draw_equals_scikit_learn_s_figure(classes: int | None) -> None:
+    """The first draw, computed with weights, equals the figure of the resampled rows."""
     if classes is None:
         truth = RANDOM.normal(size=400)
         answers = Answers(truth + RANDOM.normal(size=400), None, None)
@@ -41,8 +41,8 @@ def test_a_draw_is_what_scikit_learn_measures(classes: int | None) -> None:
         assert values[0] == pytest.approx(expected[name], abs=1e-12)
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """Of 200 samples of a coin, about 95 % have the truth in their interval."""
+def test_an_interval_covers_the_truth_in_95_percent() -> None:
+    """The intervals of about 95 % of 200 samples of a coin contain the true value."""
     hits = 0
     for _ in range(200):
         truth = np.zeros(150, int)
@@ -55,7 +55,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 
 def test_two_models_on_the_same_rows_are_paired() -> None:
-    """One that is better on every row is better in every draw, however wide each one's is."""
+    """If one model is better on every row, it is better in every draw."""
     truth = RANDOM.normal(size=300)
     noise = RANDOM.normal(size=300)
     worse, better = (Answers(truth + by * noise, None, None) for by in (1.0, 0.95))
@@ -67,6 +67,6 @@ def test_two_models_on_the_same_rows_are_paired() -> None:
     assert 0 < ends[0] < ends[1] < (alone[1] - alone[0]) / 2
 
 
-def test_a_figure_that_is_not_defined_has_no_interval() -> None:
-    """One row has no R²; draws of one class have no curve."""
+def test_an_undefined_figure_has_no_interval() -> None:
+    """A constant target has no R², so there is no interval."""
     assert interval(draws(np.ones(5), Answers(np.ones(5), None, None))["r2"]) is None

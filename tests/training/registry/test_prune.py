@@ -1,4 +1,4 @@
-"""`prune`: what goes, what stays, and what becomes of one that was broken off or raced."""
+"""`prune`: which versions it deletes, and what an interrupt or a concurrent command leaves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from serving.stores.folder import FolderStore
 from serving.stores.location import open_store
 from serving.stores.store import Store
 
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket
 from tests.helpers.versions import Add, ask, small
 from training.__main__ import main
@@ -42,7 +42,7 @@ from training.registry.prune import prune
 
 
 def whole(location: Store, version: str) -> bool:
-    """Whether a version can be served: its manifest reads, and every digest is right."""
+    """Return whether a version can be served: its manifest decodes, and all digests match."""
     try:
         bundle = Bundle(location.at(version))
         return all(bundle.read(name) for name in bundle.manifest.files)
@@ -50,10 +50,10 @@ def whole(location: Store, version: str) -> bool:
         return False
 
 
-def test_the_newest_the_live_and_the_one_before_stay(
+def test_the_newest_the_live_and_the_previous_version_stay(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All else goes, every object of it, and what went and what it freed is printed."""
+    """All other versions are deleted, and the output lists them and the bytes freed."""
     for version in ("v1", "v2", "v3", "v4", "v5"):
         add(location, version, live=version in ("v1", "v3"))
     status, lines = ask(capsys, location, "prune", "--keep", "1")
@@ -70,7 +70,7 @@ def test_the_newest_the_live_and_the_one_before_stay(
 def test_a_dry_run_deletes_nothing(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It shows the same table."""
+    """--dry-run prints the same table."""
     for version in ("v1", "v2", "v3"):
         add(location, version, live=version == "v3")
     status, lines = ask(capsys, location, "prune", "--keep", "2", "--dry-run")
@@ -83,17 +83,17 @@ def test_a_dry_run_deletes_nothing(
 
 @pytest.mark.parametrize("count", ["0", "-1", "x", "1.5", ""])
 def test_at_least_one_is_kept(count: str, tmp_path: Path) -> None:
-    """Any other number is refused before anything is read."""
+    """Any number below 1 is rejected before anything is read."""
     with pytest.raises(SystemExit) as stopped:
         main(["prune", f"--keep={count}", "--store", str(tmp_path)])
 
     assert stopped.value.code == 2
 
 
-def test_where_none_is_live_none_goes(
+def test_without_a_live_version_nothing_is_deleted(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The pointer was lost, perhaps: nobody knows what is being served."""
+    """Without `latest` nobody knows which version is served, so nothing is deleted."""
     for version in ("v1", "v2", "v3"):
         add(location, version, live=False)
     status, [said] = ask(capsys, location, "prune", "--keep", "1")
@@ -104,10 +104,10 @@ def test_where_none_is_live_none_goes(
     assert location.names() == ["v1", "v2", "v3"]
 
 
-def test_what_cannot_be_read_stays(
+def test_unreadable_versions_stay(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An upload under way, a newer format, a folder of somebody's: they are not ours to delete."""
+    """A running upload, a newer format and another folder are not deleted."""
     add(location, "v1")
     location.at("newer").create("manifest.json", b'{"format": 7}')
     location.at("upload").create("model.onnx", b"")
@@ -122,14 +122,14 @@ def test_what_cannot_be_read_stays(
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_what_was_broken_off_is_finished(
+def test_an_interrupted_deletion_is_finished(
     location: Store,
     add: Add,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    """After an interrupt at any deletion the version is no bundle; pruning again ends it."""
+    """After an interrupt at any step the version is unusable; the next prune deletes the rest."""
     for version in ("v1", "v2"):
         add(location, version, live=version == "v2")
     delete, left = type(location).delete, [after]
@@ -144,7 +144,7 @@ def test_what_was_broken_off_is_finished(
         patched.setattr(type(location), "delete", interrupted)
         status, lines = ask(capsys, location, "prune", "--keep", "1")
     assert status == 130
-    assert lines == ["training: interrupted; prune again, and it goes on where it was."]
+    assert lines == ["training: interrupted; prune again to continue."]
     assert len(location.at("v1").names()) == 3 - after
     assert not whole(location, "v1")
     _, lines = ask(capsys, location, "list")
@@ -158,10 +158,10 @@ def test_what_was_broken_off_is_finished(
     assert location.names() == ["latest", "v2"]
 
 
-def test_one_that_goes_live_meanwhile_stays(
+def test_a_version_promoted_during_its_deletion_stays(
     add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Promoted just as its deletion begins: its manifest is put back, byte for byte."""
+    """If a version goes live as its deletion begins, its manifest is written back unchanged."""
     location = at_bucket(bucket, monkeypatch)
     raw = {v: add(location, v, live=v == "v3").raw for v in ("v1", "v2", "v3")}
 
@@ -179,10 +179,10 @@ def test_one_that_goes_live_meanwhile_stays(
     assert location.names() == ["latest", "v2", "v3"]
 
 
-def test_one_that_goes_while_it_is_promoted_is_not_live(
+def test_a_version_pruned_during_its_promotion_is_not_live(
     add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pruned after it was verified and before the pointer moved: the pointer goes back."""
+    """If a version is pruned between its check and the move of `latest`, `latest` moves back."""
     location = at_bucket(bucket, monkeypatch)
     for version in ("v1", "v3", "v2"):
         add(location, version, live=version != "v1")
@@ -200,16 +200,16 @@ def test_one_that_goes_while_it_is_promoted_is_not_live(
 
 
 def at_bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Open the model's location in *bucket*, with what leads there in the environment."""
+    """Open the model's location in *bucket*, with the settings in the environment."""
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     return open_store(bucket.location.uri, timeout=10).at("credit")
 
 
-def test_a_fault_of_the_store_leaves_what_can_be_pruned_again(
+def test_a_failed_prune_can_be_repeated(
     add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One sentence, and the next prune ends it."""
+    """A failing store gives one sentence, and the next prune finishes."""
     location = at_bucket(bucket, monkeypatch)
     for version in ("v1", "v2"):
         add(location, version, live=version == "v2")
@@ -226,15 +226,15 @@ def test_a_fault_of_the_store_leaves_what_can_be_pruned_again(
     assert location.names() == ["latest", "v2"]
 
 
-def test_promotions_and_prunes_at_once(add: Add, tmp_path: Path) -> None:
-    """Whoever is faster, what is live is whole, and nothing is left half deleted."""
+def test_concurrent_promotions_and_prunes_leave_whole_versions(add: Add, tmp_path: Path) -> None:
+    """Whichever command wins, the live version is whole and none is half deleted."""
     location = FolderStore(tmp_path / "credit")
     add(location, "v9")
     barrier = threading.Barrier(2, timeout=30)
 
     def together(command: Callable[[], None]) -> None:
         barrier.wait()
-        with contextlib.suppress(BundleError, TrainingError):  # the other was faster
+        with contextlib.suppress(BundleError, TrainingError):  # the other command was faster
             command()
 
     for _ in range(25):
@@ -252,7 +252,7 @@ def test_promotions_and_prunes_at_once(add: Add, tmp_path: Path) -> None:
 
 
 class Versions(RuleBasedStateMachine):
-    """Any order of the commands, against what a model of three facts says should be there."""
+    """Runs commands in random order, and compares the store with a model of three facts."""
 
     manifest: ClassVar[Manifest]
 
@@ -266,12 +266,12 @@ class Versions(RuleBasedStateMachine):
         self.before: str | None = None
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Delete the folder."""
         self.folder.cleanup()
 
     @rule(goes_live=st.booleans())
-    def publish(self, goes_live: bool) -> None:  # as hypothesis calls it
-        """Another version comes."""
+    def publish(self, goes_live: bool) -> None:  # hypothesis passes it by keyword
+        """Add another version."""
         self.made += 1
         version = f"v{self.made:03}"
         path = Path(self.folder.name) / "made"
@@ -285,7 +285,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.there)
     @rule(data=st.data())
     def promote(self, data: st.DataObject) -> None:
-        """One of those that are there goes live."""
+        """Promote one of the versions."""
         version = data.draw(st.sampled_from(self.there))
         promote(str(self.location), version, Trust())
         if version != self.live:
@@ -293,7 +293,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule()
     def rollback(self) -> None:
-        """The two change places, if there are two."""
+        """Swap the live and the previous version, if there are two."""
         if self.before is None:
             with pytest.raises(TrainingError, match="none to go back to"):
                 rollback(str(self.location), Trust())
@@ -304,7 +304,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(keep=st.integers(1, 4), steps=st.none() | st.integers(0, 4))
     def prune(self, keep: int, steps: int | None) -> None:
-        """Old versions go; if it is broken off after some *steps*, the next one ends it."""
+        """Prune; an interrupt after some *steps* is followed by another prune."""
         if steps is not None:
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(FolderStore, "delete", _breaking_off(steps))
@@ -315,8 +315,8 @@ class Versions(RuleBasedStateMachine):
         self.there = [version for version in self.there if version in stays]
 
     @invariant()
-    def all_is_as_it_should_be(self) -> None:
-        """The right versions are there, whole, and the right one is live."""
+    def the_store_equals_the_model(self) -> None:
+        """The expected versions are whole, and the expected one is live."""
         live = find_live(self.location)
         assert (live[:2] if live else (None, None)) == (self.live, self.before)
         if self.made:
@@ -335,18 +335,18 @@ def _breaking_off(steps: int) -> Callable[[FolderStore, str], None]:
     return deleting
 
 
-def test_whatever_the_order_of_commands(credit: Path) -> None:
-    """The live version and the one before are never deleted, nor one of the newest."""
+def test_any_order_of_commands(credit: Path) -> None:
+    """The live, the previous and the newest versions are never deleted."""
     Versions.manifest = open_bundle(FolderStore(credit)).manifest
     run_state_machine_as_test(
         Versions, settings=settings(max_examples=25, stateful_step_count=15, deadline=None)
     )
 
 
-def test_a_version_that_is_pruned_while_it_is_published_is_not_live(
+def test_a_version_pruned_during_its_publication_is_not_live(
     add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its files are found in the store, are deleted, and only its manifest is written again."""
+    """Its files are found, then pruned, and only its manifest is written: it does not go live."""
     location = at_bucket(bucket, monkeypatch)
     old = add(location, "v1")
     for version in ("v2", "v3"):
@@ -369,10 +369,10 @@ def test_a_version_that_is_pruned_while_it_is_published_is_not_live(
     assert read_latest(location)[:2] == ("v3", "v2")
 
 
-def test_a_live_version_that_is_replaced_while_it_is_published_is_not_said_to_be_live(
+def test_a_version_replaced_during_its_publication_is_not_reported_live(
     add: Add, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The `latest` file is read again at the end."""
+    """`publish` reads `latest` again at the end."""
     location = at_bucket(bucket, monkeypatch)
     old = add(location, "v1")
 

@@ -1,4 +1,4 @@
-"""`python -m training publish`: what arrives, in what order, and who wins."""
+"""`python -m training publish`: what it writes, in which order, and who wins a race."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from serving.stores.folder import FolderStore
 
 from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.example import ROW
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.servers import serving
 from tests.helpers.stores import Bucket, Location, azure, google
 from tests.helpers.versions import another
 
 
 def test_a_published_model_is_served(credit: Path, bucket: Bucket) -> None:
-    """Two commands: publish, and serve from there; on a pipe the progress is plain lines."""
+    """A model is published and served from the store; on a pipe the progress is plain lines."""
     uri = bucket.location.uri
     code, said = run(bucket.location, "publish", str(credit), "--to", uri)
     version = open_bundle(FolderStore(credit)).manifest.version
@@ -39,8 +39,8 @@ def test_a_published_model_is_served(credit: Path, bucket: Bucket) -> None:
             assert answer.json()["model"]["version"] == version
 
 
-def test_files_come_before_manifest_before_pointer(credit: Path, bucket: Bucket) -> None:
-    """Whoever reads the pointer finds a whole bundle; no write goes out without its condition."""
+def test_latest_is_written_last(credit: Path, bucket: Bucket) -> None:
+    """A reader of `latest` finds a whole bundle, and every write is conditional."""
     assert run(bucket.location, "publish", str(credit), "--to", bucket.location.uri)[0] == 0
 
     assert sorted(bucket.asked("PUT")[:3]) == ["background.json", "model.joblib", "model.onnx"]
@@ -53,15 +53,15 @@ def test_files_come_before_manifest_before_pointer(credit: Path, bucket: Bucket)
 
 
 def test_publishing_again_changes_nothing(credit: Path, bucket: Bucket) -> None:
-    """The same version, the same bytes: fine, and said."""
+    """Publishing the same version again succeeds, and the output says so."""
     for word in ("is live.", "is live, as before."):
         code, said = run(bucket.location, "publish", str(credit), "--to", bucket.location.uri)
         assert code == 0, said
         assert word in said
 
 
-def test_what_was_broken_off_is_finished(credit: Path, bucket: Bucket) -> None:
-    """A publisher that died between files leaves no live half; the next one completes it."""
+def test_an_interrupted_publication_is_completed(credit: Path, bucket: Bucket) -> None:
+    """A failed upload leaves nothing live, and the next `publish` completes it."""
     proxy = bucket.proxy
     proxy.fault = lambda asked, answer: (
         answer._replace(status=500) if asked.path.endswith("manifest.json") else answer
@@ -77,8 +77,8 @@ def test_what_was_broken_off_is_finished(credit: Path, bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
-def test_a_version_is_never_changed(credit: Path, bucket: Bucket, name: str) -> None:
-    """Something else under the version's name is left there, and the pointer where it was."""
+def test_a_version_is_never_overwritten(credit: Path, bucket: Bucket, name: str) -> None:
+    """If the version's name holds other content, neither it nor `latest` changes."""
     version = open_bundle(FolderStore(credit)).manifest.version
     bucket.put(f"credit/{version}/{name}", b"something else")
     code, said = run(bucket.location, "publish", str(credit), "--to", bucket.location.uri)
@@ -89,7 +89,7 @@ def test_a_version_is_never_changed(credit: Path, bucket: Bucket, name: str) -> 
     assert bucket.get("credit/latest") is None
 
 
-def test_what_arrives_damaged_does_not_go_live(credit: Path, bucket: Bucket) -> None:
+def test_a_damaged_upload_does_not_go_live(credit: Path, bucket: Bucket) -> None:
     """Every byte is read back before the manifest is written."""
     bucket.proxy.fault = lambda asked, answer: (
         answer._replace(body=answer.body[:-1] + b"\0")
@@ -103,10 +103,10 @@ def test_what_arrives_damaged_does_not_go_live(credit: Path, bucket: Bucket) -> 
     assert "manifest.json" not in bucket.asked("PUT")
 
 
-def test_two_publishers_at_once_do_not_tear_one_another(
+def test_two_publishers_do_not_mix_their_files(
     credit: Path, bucket: Bucket, tmp_path: Path
 ) -> None:
-    """Both versions arrive whole; one becomes the live one, and the other is told which."""
+    """Both versions arrive whole; one goes live, and the other command names it."""
     barrier = threading.Barrier(2, timeout=30)
 
     def together(asked: Asked) -> None:
@@ -137,7 +137,7 @@ def test_two_publishers_at_once_do_not_tear_one_another(
 
 
 def test_two_publishers_of_one_version_both_succeed(credit: Path, bucket: Bucket) -> None:
-    """At every write both are there at once; what the first writes, the second finds good."""
+    """Two uploads of the same version both succeed, and end with one whole bundle."""
     barriers: dict[str, threading.Barrier] = {}
 
     def together(asked: Asked) -> None:
@@ -156,7 +156,7 @@ def test_two_publishers_of_one_version_both_succeed(credit: Path, bucket: Bucket
 
 
 def test_the_next_version_replaces_the_last(credit: Path, bucket: Bucket, tmp_path: Path) -> None:
-    """The pointer moves, what it was is said, and the old version stays."""
+    """`latest` moves, the output names the old version, and the old version stays."""
     for version in ("v1", "v2"):
         folder = another(credit, tmp_path / "credit", version)
         code, said = run(bucket.location, "publish", str(folder), "--to", bucket.location.uri)
@@ -168,7 +168,7 @@ def test_the_next_version_replaces_the_last(credit: Path, bucket: Bucket, tmp_pa
 
 
 def test_wrong_input_ends_in_one_sentence(credit: Path, bucket: Bucket, tmp_path: Path) -> None:
-    """No such bundle, no such bucket, no such kind of store, a damaged bundle."""
+    """A missing bundle or bucket, an unknown store and a damaged bundle give one sentence."""
     location = bucket.location
 
     def refused(source: Path, to: str, *words: str) -> None:
@@ -187,15 +187,15 @@ def test_wrong_input_ends_in_one_sentence(credit: Path, bucket: Bucket, tmp_path
     assert bucket.get("credit/v1/manifest.json") is None
 
 
-def test_a_folder_takes_what_is_published(credit: Path, tmp_path: Path) -> None:
-    """The same command, to a disk."""
+def test_publish_writes_to_a_folder(credit: Path, tmp_path: Path) -> None:
+    """`publish` also writes to a folder."""
     location = Location(str(tmp_path / "models"), {})
     assert run(location, "publish", str(credit), "--to", location.uri)[0] == 0
     assert run(location, "check", f"{location.uri}/credit")[0] == 0
 
 
-def test_azure_takes_what_is_published(credit: Path) -> None:
-    """The same command, to a container, and served from there."""
+def test_publish_writes_to_azure(credit: Path) -> None:
+    """`publish` writes to an Azure container, and the model is served from there."""
     with azure() as location:
         for word in ("is live.", "as before"):
             code, said = run(location, "publish", str(credit), "--to", location.uri)
@@ -206,8 +206,8 @@ def test_azure_takes_what_is_published(credit: Path) -> None:
             assert answer.status_code == 200, server.logged()
 
 
-def test_google_cloud_is_read_and_asked_for_conditions(credit: Path, tmp_path: Path) -> None:
-    """The emulator keeps no conditions: that they are sent is shown, and that a model is served."""
+def test_publish_sends_conditions_to_google_cloud(credit: Path, tmp_path: Path) -> None:
+    """The emulator ignores conditions, so the test checks what is sent; the model is served."""
     with google(tmp_path) as (location, proxy):
         code, said = run(location, "publish", str(credit), "--to", location.uri)
         assert code == 0, said
@@ -226,8 +226,8 @@ def test_google_cloud_is_read_and_asked_for_conditions(credit: Path, tmp_path: P
             assert answer.json()["model"]["version"] == "v2"
 
 
-def test_on_a_terminal_there_is_a_bar(credit: Path, bucket: Bucket) -> None:
-    """Progress is shown while it lasts."""
+def test_a_terminal_shows_a_progress_bar(credit: Path, bucket: Bucket) -> None:
+    """On a terminal `publish` shows a progress bar."""
     said = on_a_terminal(bucket.location, "publish", str(credit), "--to", bucket.location.uri)
 
     assert "━" in said

@@ -1,4 +1,4 @@
-"""`keygen`, `sign`, `--sign`: keys are made once, bundles signed as they are written or later."""
+"""`keygen`, `sign` and `--sign`: keys are made once, and bundles signed at any time."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ HERE = Location("", {})
 
 
 class Key(NamedTuple):
-    """A key as keygen writes it, and what it prints."""
+    """A key that keygen wrote, and what it printed."""
 
     file: Path
     settings: dict[str, str]
-    #: Its public key's id, and the signature's file by its name.
+    #: The id of the public key, and the name of the signature's file.
     id: str
     signature: str
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Key:
-    """Make a key by the command."""
+    """Make a key with the command."""
     file = tmp_path / "key.pem"
     code, said = run(HERE, "keygen", str(file))
     assert code == 0, said
@@ -52,12 +52,12 @@ def key(tmp_path: Path) -> Key:
 
 
 def asking(key: Key) -> Location:
-    """Be a location where signatures by *key* are asked for."""
+    """Return a location where signatures by *key* are required."""
     return Location("", key.settings)
 
 
 def assert_refused(result: tuple[int, str], *words: str) -> None:
-    """Exit status 2 and one sentence."""
+    """Check for exit status 2 and one sentence."""
     code, said = result
     assert code == 2, said
     last = said.strip().splitlines()[-1]
@@ -65,8 +65,8 @@ def assert_refused(result: tuple[int, str], *words: str) -> None:
     assert all(word in last for word in words), last
 
 
-def test_a_private_key_is_its_owner_s(key: Key) -> None:
-    """Nobody else may read the file, it is never overwritten, and nothing of it is printed."""
+def test_a_private_key_is_readable_by_its_owner_only(key: Key) -> None:
+    """The file has mode 0600, is never overwritten, and is not printed."""
     before = key.file.read_bytes()
     result = run(HERE, "keygen", str(key.file))
 
@@ -78,7 +78,7 @@ def test_a_private_key_is_its_owner_s(key: Key) -> None:
 
 
 def test_train_signs_what_it_writes(tmp_path: Path, key: Key) -> None:
-    """From the first moment that the version is there; and `check` says who signed."""
+    """The version is signed when it is written, and `check` names the key."""
     command = ["train", "--project", project(tmp_path), "--sign", str(key.file)]
     done = run_in(tmp_path, *command)
     model = tmp_path / "models" / "shop"
@@ -93,8 +93,8 @@ def test_train_signs_what_it_writes(tmp_path: Path, key: Key) -> None:
     assert f"signed by {key.id}, whose key is not in MODEL_PUBLIC_KEYS" in said
 
 
-def test_a_key_that_is_none_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    """Not after an hour."""
+def test_a_missing_key_is_reported_before_training(tmp_path: Path) -> None:
+    """A missing key ends the command before any work."""
     done = run_in(
         tmp_path, "train", "--project", project(tmp_path), "--sign", str(tmp_path / "none")
     )
@@ -104,8 +104,8 @@ def test_a_key_that_is_none_is_told_before_anything_is_trained(tmp_path: Path) -
     assert not (tmp_path / "models").exists()
 
 
-def test_pack_signs_too(tmp_path: Path, key: Key) -> None:
-    """The key may come from the environment, as secrets do where tests run."""
+def test_pack_signs(tmp_path: Path, key: Key) -> None:
+    """`pack` signs too, with a key from the environment as CI has it."""
     packed(tmp_path)
     command = ["pack", "model.joblib", "--sample", "rows.csv", "--target", "answer"]
     with pytest.MonkeyPatch.context() as patch:
@@ -117,7 +117,7 @@ def test_pack_signs_too(tmp_path: Path, key: Key) -> None:
 
 
 def test_wrong_keys_end_in_one_sentence(credit: Path, tmp_path: Path) -> None:
-    """No file, no variable, another kind of key, one with a passphrase, a public one."""
+    """A missing file or variable, another kind of key and one with a passphrase are errors."""
     model = copied(credit, tmp_path / "credit").parent
 
     def refused(source: str, *words: str) -> None:
@@ -138,10 +138,10 @@ def test_wrong_keys_end_in_one_sentence(credit: Path, tmp_path: Path) -> None:
         refused(str(tmp_path / name), f"{name} holds no private key as")
 
 
-def test_a_published_version_is_signed_where_it_lies(
+def test_a_published_version_is_signed_in_place(
     credit: Path, tmp_path: Path, bucket: Bucket, key: Key
 ) -> None:
-    """One small file is added, none is changed, and from then on it is served."""
+    """`sign` adds one small file and changes none, and then the version is served."""
     model = copied(credit, tmp_path / "credit", version="v1").parent
     uri = f"{bucket.location.uri}/credit"
     assert run(bucket.location, "publish", str(model), "--to", bucket.location.uri)[0] == 0
@@ -151,15 +151,15 @@ def test_a_published_version_is_signed_where_it_lies(
     assert code == 0, said
     assert f"credit v1 is signed by {key.id}: {uri}/v1/{key.signature}" in said
     assert bucket.asked("PUT")[written:] == [key.signature]
-    assert run(bucket.location, "sign", uri, "--key", str(key.file))[0] == 0  # again
+    assert run(bucket.location, "sign", uri, "--key", str(key.file))[0] == 0  # a second time
     with serving(uri, **key.settings, **bucket.location.environment) as server:
         assert requests.post(f"{server}/v0/predict", json=ROW, timeout=10).status_code == 200
 
 
-def test_publish_brings_signatures_before_the_manifest(
+def test_publish_writes_signatures_before_the_manifest(
     credit: Path, tmp_path: Path, bucket: Bucket, key: Key
 ) -> None:
-    """Whoever finds the manifest finds who signed it; one that was signed since is completed."""
+    """Signatures are there before the manifest, and a later one is added by the next `publish`."""
     other = new_signer()
     model = copied(credit, tmp_path / "credit", version="v1", sign=other).parent
     assert run(HERE, "sign", str(model), "--key", str(key.file))[0] == 0
@@ -177,8 +177,8 @@ def test_publish_brings_signatures_before_the_manifest(
     assert bucket.get(f"credit/v1/{key.signature}") is not None
 
 
-def test_publish_asks_who_signed(credit: Path, tmp_path: Path, key: Key) -> None:
-    """With keys set, what a server would refuse does not go live."""
+def test_publish_verifies_signatures(credit: Path, tmp_path: Path, key: Key) -> None:
+    """With MODEL_PUBLIC_KEYS a bundle that a server would reject is not published."""
     model = copied(credit, tmp_path / "credit", version="v1", sign=new_signer()).parent
     target = tmp_path / "models"
     assert_refused(
@@ -189,8 +189,8 @@ def test_publish_asks_who_signed(credit: Path, tmp_path: Path, key: Key) -> None
     assert run(asking(key), "publish", str(model), "--to", str(target))[0] == 0
 
 
-def test_what_is_damaged_is_not_signed(credit: Path, tmp_path: Path, key: Key) -> None:
-    """A signature vouches for every file."""
+def test_a_damaged_bundle_is_not_signed(credit: Path, tmp_path: Path, key: Key) -> None:
+    """Every file is verified before it is signed."""
     path = copied(credit, tmp_path / "credit", version="v1")
     graph = (path / "model.onnx").read_bytes()
     (path / "model.onnx").write_bytes(graph[:-1] + b"\0")
@@ -199,10 +199,8 @@ def test_what_is_damaged_is_not_signed(credit: Path, tmp_path: Path, key: Key) -
     assert not (path / key.signature).exists()
 
 
-def test_a_signature_that_was_damaged_is_not_overwritten(
-    credit: Path, tmp_path: Path, key: Key
-) -> None:
-    """It is said, and what to do; the file stays for who wants to know what happened."""
+def test_a_damaged_signature_is_not_overwritten(credit: Path, tmp_path: Path, key: Key) -> None:
+    """The error says what to do, and the damaged file stays for an investigation."""
     path = copied(credit, tmp_path / "credit", version="v1")
     (path / key.signature).write_bytes(b"rubbish")
 
@@ -211,11 +209,11 @@ def test_a_signature_that_was_damaged_is_not_overwritten(
     code, said = run(HERE, "check", str(path))
     assert code == 0, said
     both = Location("", public_keys(new_signer()) | key.settings)
-    assert_refused(run(both, "check", str(path)), "does not fit the manifest")
+    assert_refused(run(both, "check", str(path)), "does not match the manifest")
 
 
-def test_check_says_who_signed(credit: Path, tmp_path: Path, key: Key) -> None:
-    """Each signature is judged for itself."""
+def test_check_lists_the_signatures(credit: Path, tmp_path: Path, key: Key) -> None:
+    """`check` verifies each signature by itself."""
     other = new_signer()
     path = copied(credit, tmp_path / "credit", version="v1")
     assert "not signed" in run(HERE, "check", str(path))[1]
@@ -226,5 +224,5 @@ def test_check_says_who_signed(credit: Path, tmp_path: Path, key: Key) -> None:
 
     assert code == 0, said
     assert f"signed by {key.id}, verified" in said
-    assert f"signed by {other.key_id}, and the signature does not fit" in said
+    assert f"signed by {other.key_id}, but the signature does not match" in said
     assert open_bundle(FolderStore(path)).signer is None

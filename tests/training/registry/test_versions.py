@@ -1,4 +1,4 @@
-"""`list`, `promote` and `rollback`: over a folder, S3 and Azure alike."""
+"""`list`, `promote` and `rollback`, on a folder, S3 and Azure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from serving.stores.store import Store
 
 from tests.helpers.bundles import copied
 from tests.helpers.command import on_a_terminal, run, start
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket, Location, google
 from tests.helpers.versions import Add, another, ask
 
 
-def test_list_shows_what_there_is(
+def test_list_shows_the_versions(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Newest first, whatever the names; figures, engine, size; what is live, and was before."""
+    """Versions are listed newest first, with their figures, and the live and previous one."""
     for version in ("z1", "a3", "m2"):
         manifest = add(location, version).manifest
     held_out, rule = manifest.metrics["held_out"], manifest.hold_out
@@ -50,10 +50,10 @@ def test_list_shows_what_there_is(
     ]
 
 
-def test_what_cannot_be_read_is_listed(
+def test_unreadable_versions_are_listed(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A manifest of another format, none, or rubbish: said; what is no version is passed over."""
+    """An unreadable manifest is listed with the reason; folders of something else are skipped."""
     add(location, "v1")
     location.create("notes.txt", b"")
     location.create(".writing-x", b"")
@@ -71,23 +71,22 @@ def test_what_cannot_be_read_is_listed(
         ["newer", "cannot"],
     ]
     assert lines[6].startswith("upload: it has no manifest")
-    assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is no manifest")
+    assert lines[7].startswith(f"rubbish: {location}/rubbish/manifest.json is not a manifest")
     assert lines[8:] == [
         f"newer: {location}/newer/manifest.json has format 7; this server reads 1 and 2.",
     ]
 
 
-def test_a_pointer_that_leads_nowhere_is_said(
+def test_an_invalid_latest_is_reported(
     tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To a version that is not there, to no version at all, or none yet: the table comes first."""
+    """If `latest` is missing or names no version, the table is printed, and then the problem."""
     location = FolderStore(tmp_path / "credit")
     add(location, "v1", live=False)
     for content, said in {
         None: "None is live; promote one.",
         "v0": "'latest' names v0, which is not there; promote another.",
-        "../x": f"{location}/latest does not name a version; write the name of the one to serve "
-        "into it.",
+        "../x": f"{location}/latest does not name a version; write one into it.",
     }.items():
         if content is not None:
             (tmp_path / "credit" / "latest").write_text(content)
@@ -98,10 +97,10 @@ def test_a_pointer_that_leads_nowhere_is_said(
         assert lines[3:] == [said]
 
 
-def test_a_place_that_holds_no_versions_is_named(
+def test_a_location_without_versions_is_named(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing there, the location of all models, or of one version: one sentence, status 2."""
+    """An empty location, or one a level too high or too low, gives one sentence and status 2."""
     nothing = f"training: there is no version in {location}; name a model, such as --store "
     for command in (["list"], ["prune", "--keep", "1"]):
         status, [said] = ask(capsys, location, *command)
@@ -112,13 +111,13 @@ def test_a_place_that_holds_no_versions_is_named(
     assert said.startswith(nothing)
     status, [said] = ask(capsys, location.at("credit").at("v1"), "list")
     assert status == 2
-    assert said.endswith("/v1 is one version; the model's location, one level up, is meant.")
+    assert said.endswith("/v1 is one version; use the model's location, one level up.")
 
 
-def test_promote_moves_the_pointer(
+def test_promote_moves_latest(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What changed is printed; the live one again changes nothing, not even what was before."""
+    """The change is printed; promoting the live version changes nothing."""
     for version in ("v1", "v2", "v3"):
         add(location, version)
     status, lines = ask(capsys, location, "promote", "v1")
@@ -130,10 +129,10 @@ def test_promote_moves_the_pointer(
     assert read_latest(location)[:2] == ("v1", "v3")
 
 
-def test_the_first_is_promoted(
+def test_a_first_version_is_promoted(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where none is live yet."""
+    """A version can be promoted if none is live yet."""
     add(location, "v1", live=False)
     status, lines = ask(capsys, location, "promote", "v1")
 
@@ -143,8 +142,8 @@ def test_the_first_is_promoted(
 
 FAULTS = {
     "nothing": "there is no version nothing in",
-    "../v2": "'../v2' is no version's name",
-    "damaged": "model.onnx is not the file its manifest means: the sha256 differs",
+    "../v2": "'../v2' is not a version's name",
+    "damaged": "model.onnx is not the file that its manifest describes: the sha256 differs",
     "cut": "model.onnx",
     "lacking": "model.onnx is not there",
     "renamed": "renamed holds version v2",
@@ -152,10 +151,10 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_does_not_verify_is_not_promoted(
+def test_a_damaged_version_is_not_promoted(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Not there, a byte off, cut short, without a file, under another's name: one sentence."""
+    """A version that is missing, damaged, cut, incomplete or renamed gives one sentence."""
     add(location, "v1")
     whole = add(location, "v2", live=False)
     if name not in ("nothing", "../v2"):
@@ -174,10 +173,10 @@ def test_what_does_not_verify_is_not_promoted(
     assert read_latest(location)[:2] == ("v1", None)
 
 
-def test_rollback_goes_back_and_forth(
+def test_a_second_rollback_returns(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To the version before; a second time to where it was, which the first one says."""
+    """`rollback` returns to the previous version, and says that another one undoes it."""
     for version in ("v1", "v2", "v3"):
         add(location, version)
     status, lines = ask(capsys, location, "rollback")
@@ -187,10 +186,10 @@ def test_rollback_goes_back_and_forth(
     assert ask(capsys, location, "rollback")[1][-2] == "credit: v2 → v3"
 
 
-def test_rollback_wants_a_version_before(
+def test_rollback_needs_a_previous_version(
     location: Store, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without one it says what to type instead; if it does not verify, the live one stays."""
+    """Without one the error says what to type; if it is damaged, the live one stays."""
     instead = f"python -m training promote VERSION --store {location}"
     status, [said] = ask(capsys, location, "rollback")
     assert status == 2
@@ -214,8 +213,10 @@ def test_rollback_wants_a_version_before(
     assert read_latest(location)[:2] == ("v2", "v1")
 
 
-def test_of_two_promoters_at_once_one_is_told(credit: Path, bucket: Bucket, tmp_path: Path) -> None:
-    """Both saw v1 live; one moves the pointer, the other learns where it went."""
+def test_of_two_concurrent_promoters_one_gets_an_error(
+    credit: Path, bucket: Bucket, tmp_path: Path
+) -> None:
+    """Both saw v1 live; one moves `latest`, and the other's error names the new version."""
     for version in ("v1", "v2", "v3"):
         folder = another(credit, tmp_path / "credit", version)
         more = [] if version == "v1" else ["--no-promote"]
@@ -245,8 +246,8 @@ def test_of_two_promoters_at_once_one_is_told(credit: Path, bucket: Bucket, tmp_
     )
 
 
-def test_google_cloud_is_asked_for_conditions(credit: Path, tmp_path: Path) -> None:
-    """Its emulator keeps no conditions and lists nothing: that the first are sent is shown."""
+def test_google_cloud_gets_conditions(credit: Path, tmp_path: Path) -> None:
+    """The emulator ignores conditions and cannot list, so the test checks what is sent."""
     with google(tmp_path) as (location, proxy):
         for version in ("v1", "v2"):
             folder = another(credit, tmp_path / "credit", version)
@@ -266,8 +267,8 @@ def test_google_cloud_is_asked_for_conditions(credit: Path, tmp_path: Path) -> N
         assert said.startswith("training: gs://models/models/credit")
 
 
-def test_the_model_is_the_one_that_is_served(tmp_path: Path, credit: Path) -> None:
-    """Without --store, MODEL_URI; rows on a pipe are whole, however long."""
+def test_the_default_store_is_model_uri(tmp_path: Path, credit: Path) -> None:
+    """Without --store the model is MODEL_URI; on a pipe long rows are not cut."""
     name = "v" + "1" * 120
     another(credit, tmp_path / "mine", name)
     code, said = run(Location("", {"MODEL_URI": str(tmp_path / "mine")}), "list")
@@ -280,7 +281,7 @@ def test_the_model_is_the_one_that_is_served(tmp_path: Path, credit: Path) -> No
 
 @pytest.mark.parametrize("width", [90, 120])
 def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
-    """Each version stands in one line, with as many figures as there is room for."""
+    """Each version takes one line, with as many figures as fit."""
     location = Location("", {})
     said = on_a_terminal(location, "list", "--store", str(credit), columns=width)
     lines = Text.from_ansi(said.replace("\r", "")).plain.splitlines()
@@ -290,10 +291,10 @@ def test_the_table_fits_a_terminal(credit: Path, width: int) -> None:
     assert len(re.findall(r" 0\.\d{4} ±", row)) == {90: 1, 120: 3}[width]
 
 
-def test_figures_of_different_rows_are_told_apart(
+def test_figures_of_different_rows_are_marked(
     tmp_path: Path, credit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A letter stands for equal rows, a line explains each, and a hint names the command."""
+    """Figures of equal rows share a letter, and a line explains each letter."""
     manifest = open_bundle(FolderStore(credit)).manifest
     assert manifest.hold_out is not None
     others = msgspec.structs.replace(manifest.hold_out, rows=70, rows_sha256="0" * 64)

@@ -1,4 +1,4 @@
-"""`score` on real engines: processes, a bucket, and a Dask cluster of which a worker dies."""
+"""`score` with processes, with a bucket, and on a Dask cluster of which a worker dies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = Location("", {})
 
 
 def written(folder: Path, files: int, rows: int) -> Path:
-    """Write the example's rows into *files* Parquet files of *rows* rows."""
+    """Write the example's rows to *files* Parquet files of *rows* rows."""
     folder.mkdir()
     table = example_rows(files * rows)
     for n in range(files):
@@ -31,7 +31,7 @@ def written(folder: Path, files: int, rows: int) -> Path:
 def test_from_bucket_to_bucket_by_two_processes(
     credit: Path, bucket: Bucket, tmp_path: Path
 ) -> None:
-    """Model, input and output in S3: the parts are those of a run from folder to folder."""
+    """Model, input and output may be in S3; the parts equal those of a local run."""
     source = written(tmp_path / "rows", 3, 200)
     model, rows = upload_folder(credit, bucket), upload_folder(source, bucket)
     to = f"{bucket.location.uri}/scores"
@@ -54,7 +54,7 @@ def test_from_bucket_to_bucket_by_two_processes(
 
 
 def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends the run with status 130; the same command finishes it, and no row is twice."""
+    """Ctrl-C ends the run with status 130; the same command finishes it without duplicate rows."""
     source, to = written(tmp_path / "rows", 12, 2_000), tmp_path / "out"
     command = ("score", str(credit), "--from", str(source), "--to", str(to), "--keep", "id")
     with start(HERE, *command, "--workers", "1") as process:
@@ -62,7 +62,7 @@ def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
-    assert "type the same command to go on" in errors
+    assert "run the same command to continue" in errors
     assert not (to / "_SUCCESS").exists()
     assert not [path for path in to.iterdir() if path.name.startswith(".")]
     assert 0 < len(scored(to)) < 24_000
@@ -74,7 +74,7 @@ def test_an_interrupt_leaves_whole_files(credit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_cluster_survives_the_death_of_a_worker(credit: Path, tmp_path: Path) -> None:
-    """One of two workers gets SIGKILL in the middle: the files are those of a local run."""
+    """If one of two workers is killed, the files equal those of a local run."""
     source, to, local = written(tmp_path / "rows", 16, 5_000), tmp_path / "dask", tmp_path / "local"
     command = ("score", str(credit), "--from", str(source), "--keep", "id", "--to")
     (tmp_path / "cluster").mkdir()
@@ -97,8 +97,8 @@ def test_a_cluster_survives_the_death_of_a_worker(credit: Path, tmp_path: Path) 
     assert scored(to)["id"].tolist() == list(range(80_000))
 
 
-def test_a_scheduler_that_is_not_there_is_one_sentence(credit: Path, tmp_path: Path) -> None:
-    """Its address is named; without an address, the option is."""
+def test_a_missing_scheduler_is_named(credit: Path, tmp_path: Path) -> None:
+    """The error names the address, or the option if it is missing."""
     source = written(tmp_path / "rows", 1, 10)
     command = ("score", str(credit), "--from", str(source), "--to", str(tmp_path / "out"))
     status, output = run(HERE, *command, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:9")

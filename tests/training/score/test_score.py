@@ -1,4 +1,4 @@
-"""`score` on local files: verdicts, parts, a run that is finished by another, and refusals."""
+"""`score` on local files: answers, errors, parts, and runs that are continued or rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path])  # main() adds to it
+    monkeypatch.setattr(sys, "path", [*sys.path])  # main() changes sys.path
 
 
 def run(model: Path, source: Path, to: Path, *more: str) -> int:
@@ -47,8 +47,8 @@ def success(folder: Path) -> dict[str, object]:
     return found
 
 
-def test_each_value_gets_the_verdict_of_http(kinds: Path, tmp_path: Path) -> None:
-    """The same values in a file and over HTTP: the same label and numbers, or the same faults."""
+def test_each_value_is_checked_like_over_http(kinds: Path, tmp_path: Path) -> None:
+    """A value in a file gets the same label and numbers, or the same errors, as over HTTP."""
     table = pd.DataFrame([as_row(feature, text) for feature, text, _ in CASES])
     table.insert(0, "id", range(len(table)))
     table.to_csv(tmp_path / "cases.csv", index=False)
@@ -74,8 +74,8 @@ def test_each_value_gets_the_verdict_of_http(kinds: Path, tmp_path: Path) -> Non
     assert success(tmp_path / "out")["unseen"] == {"town": 6}
 
 
-def test_parquet_and_csv_say_the_same(credit: Path, tmp_path: Path) -> None:
-    """A folder of both: the rows of each get the answers that a request gets."""
+def test_parquet_and_csv_give_the_same_answers(credit: Path, tmp_path: Path) -> None:
+    """The rows of a folder with both formats get the answers of a request."""
     rows = example_rows(500)
     (tmp_path / "in" / "deep").mkdir(parents=True)
     rows[:250].to_csv(tmp_path / "in" / "a.csv", index=False)
@@ -102,8 +102,8 @@ def test_parquet_and_csv_say_the_same(credit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.csv"])
-def test_a_run_that_broke_off_is_finished(credit: Path, tmp_path: Path, name: str) -> None:
-    """Parts that are there stay as they are, the others are written, and the counts are of all."""
+def test_an_interrupted_run_is_finished(credit: Path, tmp_path: Path, name: str) -> None:
+    """Existing parts stay unchanged, the others are written, and the counts are of all."""
     rows = example_rows(250)
     rows.loc[7, "age"] = None
     rows.loc[207, "job"] = "astronaut"
@@ -136,7 +136,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def test_the_version_is_pinned(credit: Path, tmp_path: Path) -> None:
-    """A run goes on with the version with which it began, whatever is live by then."""
+    """A run continues with the version that it began with, even if another one is live."""
     folder = tmp_path / "models" / "credit"
     another(credit, folder, "v1")
     example_rows(10).to_csv(tmp_path / "rows.csv", index=False)
@@ -150,10 +150,10 @@ def test_the_version_is_pinned(credit: Path, tmp_path: Path) -> None:
     assert success(tmp_path / "out")["version"] == "v1"
 
 
-def test_other_options_are_refused(
+def test_other_options_are_rejected(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A destination belongs to one run; an input that changed is no input of it."""
+    """A destination belongs to one run; other options or a changed input are rejected."""
     example_rows(10).to_csv(tmp_path / "rows.csv", index=False)
     run(credit, tmp_path / "rows.csv", tmp_path / "out")
     assert run(credit, tmp_path / "rows.csv", tmp_path / "out", "--keep", "id") == 2
@@ -168,7 +168,7 @@ def test_other_options_are_refused(
 def test_more_errors_than_allowed_end_with_status_3(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is no `_SUCCESS` then; a larger share accepts the same parts."""
+    """Too many errors leave no `_SUCCESS`; a larger --max-errors accepts the same parts."""
     rows = example_rows(100).astype({"age": object})
     rows.loc[:4, "age"] = "old"
     rows.to_csv(tmp_path / "rows.csv", index=False)
@@ -194,14 +194,14 @@ def test_more_errors_than_allowed_end_with_status_3(
         (lambda rows: rows.drop(columns="id"), "has no column 'id'"),
     ],
 )
-def test_a_wrong_column_refuses_the_run_before_any_row(
+def test_a_wrong_column_rejects_the_run_before_any_row(
     credit: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     change: object,
     said: str,
 ) -> None:
-    """The second of two files is wrong: nothing is written at all."""
+    """If the second of two files has a wrong column, nothing is written."""
     (tmp_path / "in").mkdir()
     rows = example_rows(10)
     rows.to_parquet(tmp_path / "in" / "a.parquet")
@@ -224,7 +224,7 @@ def test_a_wrong_column_refuses_the_run_before_any_row(
     ],
 )
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.parquet"])
-def test_a_file_that_cannot_be_read_is_one_sentence(
+def test_an_unreadable_file_is_one_sentence(
     credit: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
 def test_a_ragged_row_ends_the_run(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is no row of CSV; the sentence does not repeat its values."""
+    """A row with too many fields ends the run; the error does not repeat its values."""
     text = example_rows(3).to_csv(index=False)
     (tmp_path / "rows.csv").write_text(text + "secret,secret\n")
 
@@ -257,10 +257,10 @@ def test_a_ragged_row_ends_the_run(
     assert "secret" not in error
 
 
-def test_a_kept_column_named_like_an_answer_is_refused(
+def test_a_kept_column_named_like_an_answer_is_rejected(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The output would have two of them."""
+    """The output would have two columns of that name."""
     example_rows(3).assign(label="x").to_csv(tmp_path / "rows.csv", index=False)
 
     assert run(credit, tmp_path / "rows.csv", tmp_path / "out", "--keep", "label") == 2
@@ -268,7 +268,7 @@ def test_a_kept_column_named_like_an_answer_is_refused(
 
 
 def test_a_file_without_rows_gets_a_part_without_rows(credit: Path, tmp_path: Path) -> None:
-    """A job that reads the output finds it, with its columns."""
+    """The part has the columns, so that a job can read the output."""
     example_rows(1)[:0].to_csv(tmp_path / "rows.csv", index=False)
     example_rows(1)[:0].to_parquet(tmp_path / "rows.parquet")
     for name in ("rows.csv", "rows.parquet"):

@@ -1,4 +1,4 @@
-"""Steps without a converter of ours: skl2onnx writes them, mostly in float32."""
+"""Steps without our own converter: skl2onnx writes them, mostly in float32."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
                 options=options,
                 target_opset=_OPSET,
             )
-    except Exception as error:  # each of its converters raises what it likes
+    except Exception as error:  # its converters raise any exception
         raise _error(estimator, _advice(estimator)) from error
     outputs = _splice(graph, model, value, estimator)
     graph.inexact.append(kind)
@@ -65,7 +65,7 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
 
 
 def _advice(estimator: Any) -> str:
-    """Say that there is no converter, and what would help."""
+    """Write that there is no converter, and what would help."""
     if hasattr(estimator, "transform"):
         return (
             "it has no converter: leave it out (no scaling is needed before trees), or do its work "

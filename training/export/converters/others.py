@@ -117,7 +117,7 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
         raise CannotCompileError(f"the metric {metric!r} has no converter")
     known = np.asarray(model._fit_X, np.float64)
     graph.spread(known.size)
-    # Further off, all distances are equal, and which rows are nearest is anyone's guess.
+    # Further away all distances round to the same number, so the nearest rows are undefined.
     far = FAR * max(1.0, float(np.abs(known).max()))
     row = graph.node("Unsqueeze", graph.finite(table, most=far), graph.integers(1))
     apart = graph.node("Sub", row, graph.constant(known[None]))

@@ -70,7 +70,7 @@ def _counts(graph: Graph, step: Any, table: Table) -> str:
         strip_accents=step.strip_accents,
         pattern=step.token_pattern if step.analyzer == "word" else "",
         ngrams=(int(low), int(high)),
-        # Terms that are not in the vocabulary count for nothing, unless they part others.
+        # Stop words are not counted, but in longer terms they separate other words.
         stop_words=sorted(stop_words) if stop_words and high > 1 else [],
     )
     vocabulary = sorted(step.vocabulary_, key=step.vocabulary_.__getitem__)

@@ -60,7 +60,7 @@ def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
 
 
 def _depths(tree: Any) -> Any:
-    """Return how deep each node lies, and how much deeper its rows would lie on average."""
+    """Return the depth of each node, and how much deeper its rows would be on average."""
     depth = np.zeros(tree.node_count)
     for node in range(tree.node_count):  # parents come before their children
         for child in (tree.children_left[node], tree.children_right[node]):
@@ -70,7 +70,7 @@ def _depths(tree: Any) -> Any:
 
 
 def _mean_path(rows: Any) -> Any:
-    """Return the mean path length of a search tree of so many rows (Liu 2008)."""
+    """Return the mean path length of a search tree of this many rows (Liu 2008)."""
     rows = np.asarray(rows, np.float64)
     many = np.maximum(rows, 3)
     lengths = 2 * (np.log(many - 1) + np.euler_gamma) - 2 * (many - 1) / many

@@ -22,7 +22,7 @@ FOLDS = 5
 
 
 class Fit(NamedTuple):
-    """What is fitted to what."""
+    """A pipeline, and what it is fitted to."""
 
     module: ModuleType
     pipeline: Any
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What came of it."""
+    """The result of fitting."""
 
     #: The rows that the pipeline is fitted to.
     seen: Any

@@ -50,7 +50,7 @@ def ask(model: Any, data: Any, outputs: int) -> list[Answers]:
     Score rows with *model*, fitted by scikit-learn.
 
     Args:
-        model: It predicts so many *outputs* at once.
+        model: It predicts *outputs* targets at once.
         data: n rows.
         outputs: 1, or as many as the target has columns.
 
@@ -115,7 +115,7 @@ def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
 def review_all(
     names: Sequence[str], frame: pd.DataFrame, target: Any, held_out: Mask, parts: list[Metrics]
 ) -> list[str]:
-    """List the findings of `review` for each output; what it finds of all is said once."""
+    """List the findings of `review` for each output, and those about all outputs once."""
     found = [
         review(frame, one, held_out, figures=part["held_out"], trivial=part["baseline"])
         for one, part in zip(columns(target), parts, strict=True)

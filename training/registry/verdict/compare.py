@@ -32,7 +32,7 @@ __all__ = [
     "pair",
 ]
 
-#: A verdict needs so many rows that neither model was fitted to, and so many of each class.
+#: A verdict needs this many rows that neither model was fitted to, and this many of each class.
 LEAST_ROWS, LEAST_OF_A_CLASS = 100, 20
 #: The largest share of the rows that may be left out because one of the models rejects them.
 _MOST_LEFT_OUT = 0.05
@@ -119,7 +119,7 @@ def pair(new: Contender, old: Contender, truth: Any, rows: Mask) -> Beside:
 
 def check_same_answers(live: Manifest, new: Manifest) -> None:
     """
-    See that two models answer the same question.
+    Check that two models answer the same question.
 
     Raises:
         CannotCompareError: The task or the classes differ.
@@ -132,7 +132,7 @@ def check_same_answers(live: Manifest, new: Manifest) -> None:
 
 def check_enough(truth: Any, manifest: Manifest) -> None:
     """
-    See that the rows that neither model was fitted to are enough for a verdict.
+    Check that the rows that neither model was fitted to are enough for a verdict.
 
     Raises:
         CannotCompareError: They are too few, or too few of a class.
@@ -173,7 +173,7 @@ def _some(classes: list[Any] | None) -> str:
 
 
 def _check_features(live: Manifest, new: Manifest) -> None:
-    """See that the new model's rows hold the *live* one's features."""
+    """Check that the new model's rows hold the *live* one's features."""
     kinds = {feature.name: feature.kind for feature in new.features}
     for feature in live.features:
         if feature.name not in kinds:

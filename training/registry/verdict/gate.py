@@ -75,10 +75,10 @@ def read_conditions(texts: Iterable[str]) -> list[Condition]:
 
 def check_metrics(conditions: Iterable[Condition], task: Task, *, probabilities: bool) -> None:
     """
-    See that a model of this *task* has the metrics of the *conditions*.
+    Check that a model of this *task* has the metrics of the *conditions*.
 
     Raises:
-        TrainingError: It has not.
+        TrainingError: It lacks one.
     """
     for condition in conditions:
         if task not in METRICS:
@@ -100,7 +100,7 @@ def check_metrics(conditions: Iterable[Condition], task: Task, *, probabilities:
 
 def judge(conditions: Sequence[Condition], found: Comparison) -> tuple[bool, list[str]]:
     """
-    Say whether a model may go live, and how each condition came out.
+    Decide whether a model may go live, and write the result of each condition.
 
     A condition without `live` is about the new model's own held-out rows; one with `live` is about
     the rows that neither model was fitted to. Without such rows it is not met: there is no verdict.
@@ -192,8 +192,8 @@ def _read_condition(text: str) -> Condition:
     condition = Condition(match["metric"], match["compare"], number, change, by)
     if condition.lets_in_only_worse():
         raise TrainingError(
-            f"--promote-if: {text!r} would let in only what is no better than the live model; "
-            f"turn it round: {condition.metric} {condition.compare.translate(_TURNED)} live."
+            f"--promote-if: {text!r} would accept only models no better than the live one; "
+            f"reverse it: {condition.metric} {condition.compare.translate(_TURNED)} live."
         )
     return condition
 

@@ -1,4 +1,4 @@
-"""A model and rows as a client would send them: which rows it takes, and what it answers."""
+"""A model and rows as a client would send them: which rows it accepts, and its answers."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _open(name: str, store: str, trust: Trust) -> Bundle:
         return Bundle(model.at(name), name, trust=trust)
     except ObjectMissing as error:
         raise TrainingError(
-            f"there is no version {name} in {model}; the command list shows those there are."
+            f"there is no version {name} in {model}; `list` shows the versions."
         ) from error
 
 

@@ -69,7 +69,7 @@ def read_api_keys(text: str) -> tuple[ApiKey, ...]:
     for number, entry in enumerate(re.split(r"[\s,]+", text.strip(", \t\r\n")), 1):
         key = _read(entry, number)
         if any(key.digest == other.digest for other in keys):
-            raise SettingsError(f"API_KEYS: entry {number} ({key.name}) has another's digest.")
+            raise SettingsError(f"API_KEYS: entry {number} ({key.name}) repeats a digest.")
         keys.append(key)
     return tuple(keys)
 

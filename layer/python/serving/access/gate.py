@@ -1,4 +1,4 @@
-"""Who sent a request, and whether they may do what it asks for."""
+"""Identifies the caller of a request, and checks what the caller may do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Caller", "Gate"]
 
 
 class Caller(NamedTuple):
-    """Who sent a request."""
+    """The caller of a request."""
 
     #: A key's name, or a token's subject; None for an unauthenticated client.
     name: str | None
     #: What the caller may do; None for everything.
     scopes: frozenset[str] | None
-    #: What an unauthenticated client is answered where it may not go.
+    #: The answer to an unauthenticated client that needs a key or token.
     refusal: Problem | None = None
     #: "key" or "token".
     known_by: str | None = None
@@ -94,12 +94,12 @@ class Gate:
     def announce(self) -> None:
         """Log what may surprise an operator: an open API, a closed one, a limit without effect."""
         if self._auth == "none":
-            log("warning", "open: everybody is let in, because AUTH=none")
+            log("warning", "open: AUTH=none accepts every request")
         elif self.closed and not (self._keys or self._tokens):
             log(
                 "error",
-                "closed: nobody is let in",
-                reason=f"On {self._platform} the API is closed until you say who gets in. Set "
+                "closed: every request is rejected",
+                reason=f"On {self._platform} the API is closed until you configure access. Set "
                 "API_KEYS (python -m training key NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; "
                 "or AUTH=none to open it.",
             )
@@ -114,8 +114,8 @@ class Gate:
         if self._auth is None:
             log(
                 "warning",
-                "open: everybody who reaches this address is let in",
-                reason="More than this machine may reach it. Set API_KEYS (python -m training key "
+                "open: this address accepts every request",
+                reason="Other machines may reach it. Set API_KEYS (python -m training key "
                 "NAME makes one), or JWT_ISSUER and JWT_AUDIENCE; or AUTH=none to keep it open.",
             )
 
@@ -156,7 +156,7 @@ class Gate:
             raise Unauthorized("closed: neither API_KEYS nor JWT_ISSUER is set", sent=bool(bearer))
         key = headers.get("X-API-Key") if self._keys else None
         if key and bearer:
-            # One of the two may be for a proxy or the platform: either may be the good one.
+            # One of the two may be for a proxy or the platform, so either may be the valid one.
             with contextlib.suppress(Unauthorized, KeysUnavailable):
                 return self._find(key)
         sent = bearer or key

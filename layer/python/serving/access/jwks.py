@@ -71,7 +71,7 @@ class KeySet:
             self._fetched_at = time.monotonic()
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"[:300]
-        except Exception as error:  # whatever a library raises, it is logged
+        except Exception as error:  # any exception is logged
             log("error", _NOT_FETCHED, **describe(error))
         if reason and reason != self._logged:
             log("error", _NOT_FETCHED, reason=reason)
@@ -95,7 +95,7 @@ class KeySet:
         fetching = self._fetch_in_thread()
         if self._waits and fetching.is_alive() and (key is None or age > STALE_SECONDS):
             fetching.join(max(0.0, self._tried_at + TIMEOUT_SECONDS - time.monotonic()))
-        running = fetching.is_alive()  # asked first: what it fetched meanwhile counts
+        running = fetching.is_alive()  # read before the keys, so that new keys count
         key = self._keys.get(kid)
         if key is None and (running or self._failed):
             raise KeysUnavailable(retry_seconds=1 if running else int(PAUSE_SECONDS))
@@ -146,7 +146,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect is an error: it might lead to an address without encryption."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
+        """Follow no redirect."""
 
 
 def _get(url: str, kind: type[T], deadline: float) -> T:
@@ -190,7 +190,7 @@ def _keep(listed: _KeyList) -> dict[str, PyJWK]:
             continue  # nameless, not for signatures, or private
         try:
             key = PyJWK(described)
-        except Exception:  # noqa: S112  # one odd entry must not cost the others
+        except Exception:  # noqa: S112  # one bad entry must not hide the others
             continue
         if key.algorithm_name in ALGORITHMS:
             keys.setdefault(kid, key)

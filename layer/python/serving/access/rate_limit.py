@@ -74,15 +74,15 @@ class RateLimit:
             return self._own.take(caller)
         try:
             wait = _take(self._shared, self._rate, caller)
-        except Exception as error:  # whatever the client raises: no request fails with Redis
+        except Exception as error:  # no exception of Redis fails a request
             self._away_until = time.monotonic() + PAUSE_SECONDS
             if away is None:
                 reason = f"{type(error).__name__}: {error}"[:200]
-                log("error", "the rate limit's Redis is away: each process counts", reason=reason)
+                log("error", "the rate limit's Redis is down: each process counts", reason=reason)
             return self._own.take(caller)
         if away is not None:
             self._away_until = None
-            log("info", "the rate limit's Redis is back")
+            log("info", "the rate limit's Redis is up again")
         return wait
 
 

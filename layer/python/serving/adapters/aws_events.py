@@ -24,7 +24,7 @@ __all__ = [
     "read_event",
 ]
 
-#: The senders of Lambda's batches are named so: aws:sqs, aws:kinesis, aws:s3.
+#: The form of a batch's sender: aws:sqs, aws:kinesis, aws:s3.
 _SENDER = re.compile(r"aws:[a-z0-9-]{1,20}")
 
 
@@ -157,7 +157,7 @@ class RestEvent(_MultiValueEvent, rename="camel", kw_only=True):
 
 
 class _Balancer(msgspec.Struct):
-    """None of its fields is needed."""
+    """A load balancer's part of the context. None of its fields is needed."""
 
 
 class _BalancerContext(msgspec.Struct):
@@ -208,7 +208,7 @@ def read_event(event: Any) -> Event:
         kind = BalancerEvent
     try:
         found = msgspec.convert(event, kind)
-        msgspec.json.encode(found)  # raises on half a surrogate pair, anywhere
+        msgspec.json.encode(found)  # raises on a lone surrogate anywhere
     except msgspec.ValidationError as error:
         raise UnknownEventError(f"{kind.__name__}: {error}") from error
     except UnicodeEncodeError as error:

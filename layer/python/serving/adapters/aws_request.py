@@ -62,7 +62,7 @@ class EventRequest:
         self._read_query = read_query  # called late, as most functions read no query
         self._read_body = read_body
         self._body: bytes | None = None
-        #: What the sender of the event takes, if that is less than Lambda returns.
+        #: The largest answer that the event's sender accepts, if that is less than Lambda's limit.
         self.max_answer_bytes = max_answer_bytes
 
     @functools.cached_property

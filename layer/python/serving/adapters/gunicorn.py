@@ -34,7 +34,7 @@ from serving.telemetry.tracing import wants_telemetry as _wants_telemetry
 
 
 class _Worker(_UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
-    """uvicorn's worker, configured. A proxy's headers are the app's to judge, not uvicorn's."""
+    """uvicorn's worker, configured. The app reads a proxy's headers itself."""
 
     CONFIG_KWARGS = {  # noqa: RUF012  # uvicorn-worker's own form
         "loop": "uvloop",
@@ -98,7 +98,7 @@ def on_starting(_: Any) -> None:
 def when_ready(server: Any) -> None:
     """Load the model in the master, once the sockets already take requests."""
     for listener in server.LISTENERS:
-        # Answers that clients do not take must not hide in the kernel: a connection bounds them.
+        # A small buffer in the kernel, so that `Connection` can count the unread answers.
         listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 128 * 1024)
     _log_start(
         f"gunicorn {_gunicorn_version}",
@@ -113,18 +113,18 @@ def when_ready(server: Any) -> None:
     _wants_telemetry()  # if it is not installed, that is logged once and not by every worker
     _listen(server)
     _process().model.share()
-    # Nothing that is loaded by now is garbage; collections need not look at it, or unshare it.
+    # Objects loaded by now are not garbage. Frozen, they stay in memory that workers share.
     _gc.freeze()
 
 
 def on_reload(server: Any) -> None:
-    """Load the live model anew, at SIGHUP: gunicorn forks new workers next, and ends the old."""
+    """At SIGHUP, load the live model again. gunicorn then forks new workers and ends the old."""
     _listen(server)
     _process().model.share()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the first free slot: it counts on from where a dead worker stopped."""
+    """Give the worker the first free slot, in which it continues a dead worker's counts."""
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
     # Until it has its own handlers the worker has the master's, which would swallow a SIGTERM.
@@ -137,7 +137,7 @@ def post_worker_init(worker: Any) -> None:
     for stop in (_signal.SIGTERM, _signal.SIGINT):
         _signal.signal(stop, lambda *_: _sys.exit(0))
     _heed_sigterm()
-    _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # for the master, but a group may get it
+    _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # for the master, but a whole group gets it
     files, _ = _resource.getrlimit(_resource.RLIMIT_NOFILE)
     _Connection.most = min(worker.cfg.worker_connections, max(16, files - _OTHER_FILES))
     # Below, uvicorn logs a line or two for every bad request and every offer of HTTP/2.
@@ -167,7 +167,7 @@ def worker_exit(_: Any, _worker: Any) -> None:
 
 
 def child_exit(_: Any, worker: Any) -> None:
-    """Count the dead worker no more among those that live."""
+    """Remove the dead worker from the count of live workers."""
     _metrics.end_worker(worker.slot)
 
 

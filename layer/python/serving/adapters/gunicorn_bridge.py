@@ -26,7 +26,7 @@ __all__ = ["ARRIVAL_SECONDS", "HELD_BODIES", "Bridge"]
 
 #: A body must arrive within this time.
 ARRIVAL_SECONDS = 20
-#: A refused body is read and thrown away for this long. If the connection were closed at once, the
+#: A rejected body is read and dropped for this long. If the connection were closed at once, the
 #: client would lose the answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 2
 #: After SIGTERM a worker goes on accepting connections for this long.
@@ -34,7 +34,7 @@ ACCEPT_SECONDS = 0.5
 #: A worker holds as many bytes as this many bodies of the largest size, arriving or waiting for a
 #: thread. Beyond that it answers 503.
 HELD_BODIES = 16
-#: What a request counts for beside its body.
+#: Bytes that a request counts for beside its body.
 REQUEST_BYTES = 16 * 1024
 
 Message = MutableMapping[str, Any]
@@ -107,7 +107,7 @@ class Bridge:
         return not more
 
     def _make_room(self) -> None:
-        """Reject the request that has taken longest to arrive, while too much is held."""
+        """While too many bytes are held, reject the request that began to arrive first."""
         if self._held > self._room and self._arriving:
             wait = next(iter(self._arriving))
             del self._arriving[wait]

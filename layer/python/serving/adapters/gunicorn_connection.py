@@ -23,16 +23,16 @@ from serving.errors import (
 
 __all__ = ["Connection"]
 
-#: A head must be complete after this time, and have at most so many bytes and headers. Its target
-#: may have so many bytes.
+#: A head must be complete within this time. It has at most this many bytes and headers, and its
+#: target at most this many bytes.
 HEAD_SECONDS = 20
 HEAD_BYTES, MAX_HEADERS, TARGET_BYTES = 32 * 1024, 100, 4094
-#: A client must take an answer within this time. Answers of so many bytes, and one more, may wait.
+#: A client must read an answer within this time. A worker holds this many bytes, and one answer.
 ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
-#: A worker that stops waits so long for requests on open connections.
+#: A stopping worker waits this long for requests on open connections.
 STOP_SECONDS = 2
-#: So many requests may wait behind another on one connection.
+#: This many pipelined requests may wait on one connection.
 PIPELINE = 16
 
 
@@ -43,7 +43,7 @@ class Connection(HttpToolsProtocol):
     most: ClassVar[int] = 1000
     #: Open connections: the one whose last request began first comes first.
     open: ClassVar[dict[Connection, None]] = {}
-    #: Connections whose client has not taken its answer yet, oldest first.
+    #: Connections whose client has not read its answer yet, oldest first.
     untaken: ClassVar[dict[Connection, asyncio.TimerHandle]] = {}
 
     #: Whether a head has begun and not ended, and when it must end.
@@ -72,7 +72,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
-        for cycle in self._cycles:  # uvicorn tells the last one alone
+        for cycle in self._cycles:  # uvicorn marks only the last one
             cycle.disconnected = True
         self.open.pop(self, None)
         self._stop_head_timer()
@@ -82,7 +82,7 @@ class Connection(HttpToolsProtocol):
         """Parse what came, and reject a head that is too long."""
         if self._problem:
             return
-        if self.pipeline:  # more than one read holds is waiting: take no more
+        if self.pipeline:  # several requests wait already: read no more
             self.leave()
             return
         self._unread += len(data)
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
             self._expect_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has sent all it will, and still listens."""
+        """Answer a client that has closed only its sending side."""
         if self._in_head or self._is_idle() or self.cycle.more_body:
             return False
         self.leave()
@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Start a request, unless it offers another protocol: then the parser reads it again."""
+        """Start a request. One that offers another protocol is read again first."""
         if self.parser.should_upgrade():
             return
         self._in_head, self._unread = False, 0
@@ -153,7 +153,7 @@ class Connection(HttpToolsProtocol):
         self.parser.feed_data(b"\r\n".join(lines))
 
     def send_400_response(self, msg: str) -> None:
-        """Reject what is not HTTP; behind a request, close after that one's answer."""
+        """Reject bytes that are not HTTP. After a request, close once that one is answered."""
         if self._is_idle() or (self.cycle.more_body and not self.pipeline):
             super().send_400_response(msg)
         else:
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
             timer.cancel()
 
     def shutdown(self) -> None:
-        """Stop with the server: answer what is under way, and what still comes for a while."""
+        """Stop with the server: answer requests in flight, and those that soon follow."""
         self._stopping = True
         if self._is_idle():
             self.loop.call_later(STOP_SECONDS, self.leave)
@@ -185,14 +185,14 @@ class Connection(HttpToolsProtocol):
             self.leave()
 
     def leave(self) -> None:
-        """Close an idle connection; otherwise close it behind the answer."""
+        """Close an idle connection at once, and a busy one after its answer."""
         super().shutdown()
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _head_problem(self) -> Problem | None:
-        """Return the problem of a head that the parser lets through."""
+        """Return the problem of an invalid head that the parser accepts."""
         if len(self.url) > TARGET_BYTES:
             return UriTooLong(f"The request target is longer than {TARGET_BYTES} bytes.")
         size = sum(len(name) + len(value) for name, value in self.headers)

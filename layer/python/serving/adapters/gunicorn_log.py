@@ -1,6 +1,6 @@
-"""gunicorn's logger: what it says becomes lines of ours, and the signal that ends it is kept.
+"""gunicorn's logger: writes its messages as our log lines, and keeps the reason of its stop.
 
-Below "info" it is silenced whatever is asked for: there it quotes what clients sent.
+Messages below "info" are never written, because they quote what clients sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["LineLogger"]
 
 
 class LineLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Writes lines, and remembers why the server stops: no hook of gunicorn's is told."""
+    """Writes lines, and keeps why the server stops, which no hook of gunicorn gets."""
 
     def __init__(self, cfg: Any) -> None:
         #: The last signal, such as "SIGTERM", or why the server gives up.
@@ -30,14 +30,14 @@ class LineLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self.error_log.setLevel(max(self.loglevel, logging.INFO))
 
     def log_reason(self, message: str, args: tuple[object, ...]) -> None:
-        """Keep a signal, or a reason, if *message* tells one."""
+        """Keep the signal or the reason that *message* names, if any."""
         if message == "Handling signal: %s":
             self.reason = f"SIG{str(args[0]).upper()}"
         elif message == "Reason: %s":
             self.reason = str(args[0])
 
     def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """Write what gunicorn tells of its doings."""
+        """Write a message about gunicorn's own work."""
         self.log_reason(msg, args)
         super().info(msg, *args, **kwargs)
 
@@ -48,5 +48,5 @@ class LineLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def _set_handler(self, log: logging.Logger, *_: Any, **__: Any) -> None:
         handler = LineHandler()
-        handler._gunicorn = True  # type: ignore[attr-defined]  # so does it know its own again
+        handler._gunicorn = True  # type: ignore[attr-defined]  # marks it as its own
         log.addHandler(handler)

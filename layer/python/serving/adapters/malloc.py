@@ -1,6 +1,6 @@
-"""glibc's malloc, told that memory is scarce: what a large request took goes back to the system.
+"""Makes glibc's malloc return the memory of large requests to the system.
 
-By itself it keeps a heap for every thread, and in them large blocks, once it has seen some.
+By default it keeps a heap for each thread, and keeps freed large blocks in these heaps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MIB = 1024 * 1024
 
 
 def give_back_memory() -> None:
-    """Set it for this process, and those forked from it; where libc is another, do nothing."""
+    """Configure this process and its forks. With another libc, do nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)

@@ -18,8 +18,8 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     Read and check a manifest; *where* it came from goes into the error.
 
     Raises:
-        BundleError: It is of another format, no manifest, names what is no file's name, or
-            contradicts itself.
+        BundleError: It is not a manifest, has another format, contradicts itself, or lists a file
+            by something else than a plain name.
     """
     try:
         found = msgspec.json.decode(raw, type=_Format).format
@@ -28,14 +28,14 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
             raise BundleError(f"{where} has format {found}; this server reads {known}.")
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{where} is no manifest: {error}.") from error
+        raise BundleError(f"{where} is not a manifest: {error}.") from error
     if contradiction := _contradiction(manifest):
         raise BundleError(f"{where} contradicts itself: {contradiction}.")
     return _with_limits(manifest) if found == 1 else manifest
 
 
 def is_field(name: str) -> bool:
-    """Whether a feature may be called so: the decoder takes no name that JSON would escape."""
+    """Whether a feature may have this name: the decoder accepts no name that JSON escapes."""
     return not re.search(r'["\\\x00-\x1f]', name)
 
 
@@ -59,7 +59,7 @@ class _Format(msgspec.Struct):
 
 
 def _with_limits(manifest: Manifest) -> Manifest:
-    """Add what format 1 takes for granted: a graph of float32 holds no larger number."""
+    """Add the limit that format 1 implies: its graphs take float32."""
     features = [
         msgspec.structs.replace(feature, magnitude=FLOAT32_MAX)
         if feature.kind == "number"
@@ -70,15 +70,15 @@ def _with_limits(manifest: Manifest) -> Manifest:
 
 
 def _contradiction(manifest: Manifest) -> str | None:
-    """Say what no model can be true of, as its types do not."""
+    """Describe a contradiction that the types of the manifest do not rule out."""
     names = [feature.name for feature in manifest.features]
     if not names:
         return "it has no features"
     twice, count = Counter(names).most_common(1)[0]
     if count > 1:
-        return f"the feature {twice!r} stands there twice"
+        return f"the feature {twice!r} appears twice"
     if strange := next((name for name in names if not is_field(name)), None):
-        return f"no JSON field is read by the name {strange!r}"
+        return f"no JSON field can be named {strange!r}"
     return _contradicted_task(manifest)
 
 

@@ -96,8 +96,5 @@ def _content(lines: list[str]) -> bytes:
 def _to_latest(model: Store, found: Object) -> Latest:
     names = found.content.decode("utf-8", "replace").split()
     if not 1 <= len(names) <= 2 or not all(re.search(NAME, name) for name in names):
-        raise BundleRefused(
-            f"{model.at(LATEST_FILE)} does not name a version; write the name of the one to serve "
-            "into it."
-        )
+        raise BundleRefused(f"{model.at(LATEST_FILE)} does not name a version; write one into it.")
     return Latest(names[0], names[1] if len(names) == 2 else None, found.tag)

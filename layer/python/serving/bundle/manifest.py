@@ -50,7 +50,7 @@ PIPELINE_FILE = "model.joblib"
 #: Rows of the training data against which answers are explained. It is never served.
 BACKGROUND_FILE = "background.json"
 
-#: One part of a path, and no way out of it: names come from outside, and become places.
+#: One part of a path, never `..`: names come from outside, and become paths.
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z"
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 
@@ -76,12 +76,12 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     accepts_unseen: bool = False
     minimum: float | None = None
     maximum: float | None = None
-    #: The largest magnitude that the steps it goes through can hold; None where float64's is.
+    #: The largest magnitude that the feature's steps can hold; None if that is float64's.
     magnitude: float | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether its categories are whole numbers, which clients write as such."""
+        """Whether its categories are integers, which clients write as such."""
         return self.kind == "category" and type((self.categories or [""])[0]) is int
 
     @property
@@ -241,7 +241,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     estimator: Estimator
     importances: Importances
     #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline; and
-    #: "intervals": by figure, where it lies with 95 % confidence.
+    #: "intervals": by figure, its 95 % interval.
     metrics: dict[str, dict[str, Any]]
     #: None for a packed pipeline, and for bundles older than this field.
     hold_out: HoldOut | None = None
@@ -256,11 +256,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label_is_likeliest(self) -> bool:
-        """Whether the probabilities tell the label, so that the graph need not."""
+        """Whether the label follows from the probabilities, so the graph need not return it."""
         return self.has_probabilities and self.engine.label_rule == "argmax"
 
     @property
     def parts(self) -> list[Output]:
-        """What is predicted: the outputs, or the one that has no name."""
+        """The predicted outputs, or the single one, which has no name."""
         one = Output(name="", classes=self.classes, has_probabilities=self.has_probabilities)
         return self.outputs or [one]

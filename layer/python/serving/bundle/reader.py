@@ -80,7 +80,7 @@ class Bundle:
         manifest, location = self.manifest, self.location
         if version is not None and manifest.version != version:
             raise BundleError(
-                f"{location} holds {manifest.name} {manifest.version}, and was asked for {version}."
+                f"{location} holds {manifest.name} {manifest.version}, but {version} was requested."
             )
         if self.signer is None:
             return
@@ -88,7 +88,7 @@ class Bundle:
         if folder.split("/")[-2:] != [manifest.name, manifest.version]:
             raise BundleError(
                 f"{location} holds {manifest.name} {manifest.version}, and a signed bundle is only "
-                f"taken from a location that ends in {manifest.name}/{manifest.version}."
+                f"accepted at a location that ends in {manifest.name}/{manifest.version}."
             )
 
     def read_model(self) -> bytes:
@@ -119,7 +119,7 @@ class Bundle:
         """
         expected = self.manifest.files.get(name)
         if expected is None:
-            raise BundleError(f"the manifest of {self.location} names no {name}.")
+            raise BundleError(f"the manifest of {self.location} lists no {name}.")
         # The size comes first: a file that was swapped for a huge one is rejected unread.
         started = time.perf_counter()
         begun = self._ahead.pop(name, None)
@@ -132,7 +132,7 @@ class Bundle:
         self.verify_seconds += time.perf_counter() - fetched
         if not same:
             raise BundleError(
-                f"{self.location.at(name)} is not the file its manifest means: "
+                f"{self.location.at(name)} is not the file that its manifest describes: "
                 f"the {'sha256' if len(found.content) == expected.size else 'size'} differs."
             )
         return found.content
@@ -199,7 +199,7 @@ def read_background(store: Store, manifest: Manifest, limit: int) -> bytes:
     except (ObjectMissing, AccessDenied):  # the location is one version
         found = store.read(BACKGROUND_FILE, size=expected.size)
     if describe_file(found.content) != expected:
-        raise BundleError(f"{store}: {BACKGROUND_FILE} is not the file its manifest means.")
+        raise BundleError(f"{store}: {BACKGROUND_FILE} differs from its manifest.")
     return found.content
 
 

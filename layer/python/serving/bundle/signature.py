@@ -96,8 +96,8 @@ def is_valid(key: bytes, signature: bytes, manifest: bytes) -> bool:
 def _refusal(location: Store, wrong: bytes | None) -> str:
     if wrong is not None:
         return (
-            f"{location.at(signature_file(wrong))} does not fit the manifest: one of the two was "
-            "changed after it was signed."
+            f"{location.at(signature_file(wrong))} does not match the manifest: one of the two was "
+            "changed after signing."
         )
     try:
         others = [signer for name in location.names() if (signer := signer_of(name))]
@@ -108,4 +108,4 @@ def _refusal(location: Store, wrong: bytes | None) -> str:
             f"{location} is signed by another key ({', '.join(others)}), which is not in "
             "MODEL_PUBLIC_KEYS."
         )
-    return f"{location} is not signed, and MODEL_PUBLIC_KEYS asks for it."
+    return f"{location} is not signed, but MODEL_PUBLIC_KEYS requires it."

@@ -35,7 +35,7 @@ class Trust(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: Settings, deployed_folder: str | None = None) -> Trust:
-        """Take what the environment says."""
+        """Read the settings."""
         return cls(
             settings.model_public_keys,
             settings.allow_pickle is True,

@@ -56,7 +56,7 @@ def write_bundle(
     if len(raw) > READ_LIMIT:
         raise BundleError(
             f"the manifest has {len(raw)} bytes, and at most {READ_LIMIT} are read: a column with "
-            "so many categories is no category."
+            "so many values should not be a category."
         )
     target = folder / manifest.version
     if target.exists():

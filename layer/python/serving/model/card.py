@@ -1,4 +1,4 @@
-"""The manifest's public part: what anyone who may call the model may know of it."""
+"""The manifest's public part, which everyone who may call the model may read."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def read_question(manifest: Manifest, parameters: Mapping[str, str]) -> Question
             raise InvalidQuery(f"The parameter {name} is given several times; give it once.")
     top = parameters.get("top", str(_DEFAULT_TOP))
     if not (top.isascii() and top.isdecimal()) or int(top[:9]) < 1:
-        raise InvalidQuery("top must be a whole number above 0.")
+        raise InvalidQuery("top must be an integer above 0.")
     part = _part(manifest, parameters.get("target"))
     if part.classes is not None and not part.has_probabilities:
         raise NotExplainable("The model answers with labels alone, and a label has no size.")
@@ -221,6 +221,6 @@ def _reader(question: Question, label: str | None) -> Callable[[dict[str, Any]],
 
 
 def _plain(value: Any) -> Any:
-    """Write a whole number without a fraction, as clients do."""
+    """Write an integral number without a fraction, as clients do."""
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value

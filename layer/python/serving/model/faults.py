@@ -1,4 +1,4 @@
-"""The slow pass over a body that was refused: every fault, where it is, and what was expected."""
+"""The slow pass over a rejected body: finds every fault, its place, and what was expected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _body(data: Any, features: list[Feature], known: set[str]) -> Iterator[Field
         yield FieldError("/instances", f"expected an array, got {_kind(data['instances'])}")
     else:
         for key in data.keys() - {"instances"}:
-            yield FieldError(json_pointer(key), "unknown field; beside instances there is none")
+            yield FieldError(json_pointer(key), "unknown field; only instances is allowed")
         if not data["instances"]:
             yield FieldError("/instances", "expected at least one instance")
         for n, row in enumerate(data["instances"]):
@@ -110,7 +110,7 @@ def _respell(name: str) -> str:
 
 
 def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:
-    """Yield what is wrong with the *value* of *feature* at *path*, but for unseen categories."""
+    """Yield the faults of the *value* of *feature* at *path*, except unseen categories."""
     if value is None:
         if not feature.nullable:
             yield FieldError(
@@ -129,12 +129,12 @@ def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> I
 
 
 def _wanted(feature: Feature) -> str:
-    name = "a whole number" if feature.is_whole else _NAMES[feature.kind]
+    name = "an integer" if feature.is_whole else _NAMES[feature.kind]
     return name + (" or null" if feature.nullable else "")
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number that 64 bits hold, however it is written."""
+    """Whether a value is a 64-bit integer, whether written 3 or 3.0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 and value == int(value)

@@ -65,7 +65,7 @@ def _body(name: str, manifest: Manifest, max_instances: int) -> dict[str, Json]:
     body = object_schema({"instances": many})
     body["description"] = (
         "An instance may also be a list of its values in the order of the features. One bare "
-        "instance instead of this object is taken, too; predict answers it with `prediction`."
+        "instance instead of this object is accepted, too; predict answers it with `prediction`."
     )
     instance = object_schema(
         {feature.name: _value(feature) for feature in manifest.features}
@@ -183,7 +183,7 @@ def _output(prefix: str, output: Output) -> dict[str, Json]:
 
 
 def _type_of(classes: list[Label]) -> Json:
-    """Say of which one type the classes are, if they are of one: generators ask for it."""
+    """Return the type of the classes if they have only one, which generators need."""
     kinds = {type(label) for label in classes}
     return {"type": _TYPES[kinds.pop()]} if len(kinds) == 1 else {}
 

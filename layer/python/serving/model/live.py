@@ -186,7 +186,7 @@ class LiveModel:
                 self.renew()
             except ModelUnavailable:
                 pass  # it is in the log
-            except Exception as error:  # the thread must go on, whatever a library raises
+            except Exception as error:  # the thread must go on after any exception
                 log("error", _NOT_RENEWED, **describe(error))
 
     def _load(self) -> Model:
@@ -257,7 +257,7 @@ class LiveModel:
         """Log why there is no model, and answer clients only that there is none."""
         try:
             yield
-        except Exception as error:  # whatever a library raises, the process goes on without a model
+        except Exception as error:  # after any exception the process goes on without a model
             now = time.monotonic()
             self._retry_at = now + RETRY_SECONDS
             if isinstance(error, SandboxFailed):

@@ -39,7 +39,7 @@ ENVELOPE_BYTES = 4096
 
 
 class Model:
-    """One version, whole: whoever holds it gets every part of an answer from it."""
+    """One version as a whole: every part of an answer comes from the same version."""
 
     def __init__(self, manifest: Manifest, engine: Engine, limits: Limits = _DEFAULT) -> None:
         self.manifest = manifest
@@ -125,7 +125,7 @@ class Model:
             return score(columns)
         except (ValueError, ArithmeticError) as error:
             # scikit-learn raises these for values that its arithmetic cannot take.
-            log("warning", "the pipeline refused values", error=type(error).__name__)
+            log("warning", "the pipeline rejected values", error=type(error).__name__)
             raise self._refusal("The model cannot score these values.") from None
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Scores in the form of the wire."""
+"""Turns scores into the JSON and CSV of answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_predictions(manifest: Manifest, scores: Scores) -> list[dict[str, Any]]:
     Write n scores as n objects that JSON can hold.
 
     Raises:
-        FloatingPointError: It cannot hold them: one is infinite, or no number.
+        FloatingPointError: JSON cannot hold them: one is infinite or NaN.
     """
     if manifest.task == "outliers":
         _check_finite(scores.values)
@@ -45,7 +45,7 @@ def to_columns(manifest: Manifest, scores: Scores) -> dict[str, npt.NDArray[Any]
     Write n scores, in arrays, as columns of n values: for CSV and for files.
 
     Raises:
-        FloatingPointError: One is infinite, or no number.
+        FloatingPointError: One is infinite or NaN.
     """
     import numpy as np
 

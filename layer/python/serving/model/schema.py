@@ -23,7 +23,7 @@ __all__ = ["MISSING", "UNSEEN", "Instances", "Schema", "judge_unseen", "known_ca
 MISSING = "\ufdd0"
 
 #: Warns of a category that the model answers for.
-UNSEEN = "training never saw this category; the model answers all the same"
+UNSEEN = "training never saw this category; the model answers anyway"
 
 _CODE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 _WHOLE = frozenset({int, type(None)})
@@ -80,7 +80,7 @@ class Schema:
         Decode a request body.
 
         Raises:
-            Malformed: It is no JSON.
+            Malformed: It is not JSON.
             TooLarge: It holds more than *max_instances*.
             InvalidInstances: It is JSON that this model does not take.
         """
@@ -102,7 +102,7 @@ class Schema:
             zip(*[row if type(row) is tuple else values(row) for row in rows], strict=True)
         )
         for i in self._whole:
-            if not set(map(type, columns[i])) <= _WHOLE:  # 3.0 is a whole number, too
+            if not set(map(type, columns[i])) <= _WHOLE:  # 3.0 is an integer, too
                 if not all(value is None or is_whole(value) for value in columns[i]):
                     raise self._explain(body, max_instances)
                 columns[i] = tuple(None if value is None else int(value) for value in columns[i])
@@ -140,7 +140,7 @@ class Schema:
         return warnings
 
     def _unseen(self, columns: list[Any], rows: list[Any], *, single: bool) -> list[FieldError]:
-        """Refuse, or warn of, categories that training never saw."""
+        """Reject, or warn of, categories that training never saw."""
         warnings: list[FieldError] = []
         errors: list[FieldError] = []
         for i, known in self._known:
@@ -194,7 +194,7 @@ def _invalid(errors: list[FieldError]) -> InvalidInstances:
 
 
 def _too_many(found: int, limit: int) -> TooLarge:
-    return TooLarge(f"The body has {found} instances; at most {limit} are taken at once.")
+    return TooLarge(f"The body has {found} instances; at most {limit} are accepted at once.")
 
 
 def _why_malformed(error: Exception) -> str:

@@ -10,7 +10,7 @@ from serving.bundle.manifest import TextRule
 
 __all__ = ["is_linear", "terms"]
 
-#: A pattern of one set of characters, which no text makes slow: a manifest comes from outside.
+#: A pattern of one set of characters, which is never slow: a manifest comes from outside.
 _LINEAR = re.compile(
     r"(\(\?u\))?(\\b)?((\\w|\[[\w\\'&@#%$.+-]+\])(\+|\{\d{1,3},?\d{0,3}\})?){1,2}(\\b)?", re.ASCII
 )
@@ -18,12 +18,12 @@ _SPACES = re.compile(r"\s\s+")
 
 
 def is_linear(pattern: str) -> bool:
-    """Whether a token pattern takes time in proportion to the text, whatever the text."""
+    """Whether a token pattern takes time in proportion to any text."""
     return _LINEAR.fullmatch(pattern) is not None
 
 
 def terms(text: str, rule: TextRule) -> list[str]:
-    """Return the terms of *text*, each as often as it stands there."""
+    """Return the terms of *text*, with repetitions."""
     if rule.lowercase:
         text = text.lower()
     if rule.strip_accents == "ascii":

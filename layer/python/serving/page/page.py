@@ -79,7 +79,7 @@ def render(manifest: Manifest, place: Place) -> bytes:
 
 
 def locked_page() -> bytes:
-    """Write the page that asks for a key, and says nothing of the model."""
+    """Write the page that asks for a key, and shows nothing of the model."""
     middle = (
         '<h1>A key is needed</h1><form id="unlock" class="card"><p><label for="key">Key or token'
         '</label></p><p><input id="key" type="password" required autocomplete="off" '

@@ -15,8 +15,8 @@ __all__ = ["data", "importances", "origin", "purpose", "quality"]
 
 _MEANINGS = {
     "roc_auc": "of two rows of different classes, how often the right one ranks higher",
-    "log_loss": "the surprise at the truth; lower is better",
-    "accuracy": "the share of right labels",
+    "log_loss": "the mean of -log(probability of the truth); lower is better",
+    "accuracy": "the share of correct labels",
     "rmse": "the root of the mean squared error; lower is better",
     "mae": "the mean error; lower is better",
     "r2": "the share of the variance that is explained",
@@ -135,7 +135,7 @@ def importances(manifest: Manifest) -> str:
 
 
 def purpose(manifest: Manifest) -> str:
-    """Write what the project says of itself: `CARD.md`, or its docstring."""
+    """Write the project's description: `CARD.md`, or its docstring."""
     parts = [part.strip() for part in manifest.purpose.split("\n\n") if part.strip()]
     written = "".join(
         f"<h3>{escape(part.lstrip('# '))}</h3>"
@@ -144,7 +144,7 @@ def purpose(manifest: Manifest) -> str:
         for part in parts
     )
     if not written:
-        written = "<p>The project says nothing of its purpose: write CARD.md beside it.</p>"
+        written = "<p>The project does not say what the model is for: write CARD.md beside it.</p>"
     return (
         f'<section id="purpose"><h2>What it is for</h2><div class="card">{written}</div></section>'
     )

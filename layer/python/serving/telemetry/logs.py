@@ -73,7 +73,7 @@ def _encode(line: dict[str, Any]) -> bytes:
     line = {"time": datetime.now(UTC), **line}
     try:
         return msgspec.json.encode(line) + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, from who knows where
+    except UnicodeEncodeError:  # a lone surrogate, for example
         plain = {name: _plain(value) for name, value in line.items()}
         return msgspec.json.encode(plain) + b"\n"
 
@@ -98,7 +98,7 @@ class line_fields:  # noqa: N801  # it is used as a function
 
 
 def decorate_lines(decorate: Callable[[dict[str, Any]], None]) -> None:
-    """Have *decorate* change every line before it is written: what a platform wants in it."""
+    """Have *decorate* change every line before it is written, as a platform needs it."""
     _decorators.append(decorate)
 
 

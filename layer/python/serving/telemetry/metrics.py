@@ -1,8 +1,8 @@
-"""GET /metrics on the dyno, in Prometheus' text form: counted by every worker, right from any.
+"""GET /metrics under gunicorn, in Prometheus' text format; any worker reports the sum of all.
 
-Each worker writes into files of its own, in memory, and the one that is asked adds all of them up
+Each worker writes to its own files, in memory, and the worker that is asked adds up all files
 (prometheus_client's multiprocess mode). The files are named by the worker's slot and not by its
-process: who takes a dead worker's slot goes on with its counts, and there are never more files.
+process: a worker in a dead worker's slot continues its counts, and no files are added.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "canoa_requests",
-            "Requests that were answered; of a path that is none, route is none.",
+            "Requests that were answered; for unknown paths, route is none.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "canoa_request_duration_seconds",
-            "How long a request took, from when it had come whole.",
+            "Seconds from a request's complete arrival to its answer.",
             ["route"],
             buckets=BUCKETS,
             registry=self.registry,
@@ -48,7 +48,7 @@ class Metrics:
         self._rows = Counter("canoa_rows", "Instances that were scored.", registry=self.registry)
         self._loads = Counter(
             "canoa_model_loads",
-            "Models that were loaded, and that were refused.",
+            "Models that were loaded or rejected.",
             ["outcome"],
             registry=self.registry,
         )
@@ -114,7 +114,7 @@ class Metrics:
         self._served.set(1)
 
     def model_refused(self) -> None:
-        """Count a refusal."""
+        """Count a rejected model."""
         self._loads.labels("refused").inc()
 
     def log_line_dropped(self) -> None:
@@ -126,7 +126,7 @@ class share_metrics:  # noqa: N801  # it is used as a function
     """Have processes that are forked from this one count together, until it is ended."""
 
     def __init__(self) -> None:
-        # In memory: a full disk under a file that is mapped would kill who writes to it.
+        # In memory: writing to a mapped file on a full disk would kill the process.
         memory = Path("/dev/shm")  # noqa: S108  # for a folder of our own in it
         folder = memory if os.access(memory, os.W_OK) else None
         self._folder = tempfile.mkdtemp(prefix="canoa-metrics-", dir=folder)
@@ -144,7 +144,7 @@ class share_metrics:  # noqa: N801  # it is used as a function
         self.metrics.worker_started()
 
     def end_worker(self, slot: int) -> None:
-        """Forget what was true of a worker only while it lived."""
+        """Remove the values that count only while a worker lives."""
         mark_process_dead(slot)  # type: ignore[no-untyped-call]  # it has no types
 
     def end(self) -> None:

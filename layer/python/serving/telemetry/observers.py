@@ -1,4 +1,4 @@
-"""Observers: metrics and traces are told of requests and of models."""
+"""Observers: metrics and traces, which are notified of requests and models."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Telemetry:
             "canoa.rows", unit="{row}", description="Instances that were scored."
         )
         self._loads = meter.create_counter(
-            "canoa.model.loads", unit="{load}", description="Models loaded, and refused."
+            "canoa.model.loads", unit="{load}", description="Models that were loaded or rejected."
         )
 
     def span(self, name: str) -> AbstractContextManager[Span]:
@@ -112,7 +112,7 @@ class Telemetry:
         self._loads.add(1, {"outcome": "loaded", "canoa.model.version": version})
 
     def model_refused(self) -> None:
-        """Count a refusal."""
+        """Count a rejected model."""
         self._loads.add(1, {"outcome": "refused"})
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""The quality gate: what it reads, what it compares, and what becomes of a model that is worse."""
+"""The quality gate: its conditions, its comparison, and what happens to a worse model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn import linear_model, svm
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
-from tests.helpers.proxy import Asked
+from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket
 from training.__main__ import main
 from training.errors import TrainingError
@@ -60,7 +60,7 @@ _numbers = itertools.count()
 def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Train:
-    """Give a function that trains the model `shop` in an empty folder; status and lines."""
+    """Give a function that trains the model `shop` in an empty folder and returns its output."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
 
@@ -76,7 +76,7 @@ def train(
 
 
 def versions(tmp_path: Path) -> list[str]:
-    """Name the versions of `shop`, sorted."""
+    """List the versions of `shop`, sorted."""
     return [n for n in FolderStore(tmp_path / "models" / "shop").names() if n != "latest"]
 
 
@@ -103,7 +103,7 @@ def versions(tmp_path: Path) -> list[str]:
     ],
 )
 def test_conditions_are_read(text: str, conditions: list[Condition]) -> None:
-    """Absolute, relative to the live model, or several."""
+    """Conditions may be absolute, relative to the live model, or joined."""
     assert read_conditions([text]) == conditions
     assert read_conditions([text, "mae < 1"]) == [*conditions, Condition("mae", "<", 1.0)]
     assert read_conditions(map(str, conditions)) == conditions
@@ -123,14 +123,14 @@ def test_conditions_are_read(text: str, conditions: list[Condition]) -> None:
         ("roc_auc >= live - live", ["'roc_auc >= live - live'"]),
         ("roc_auc >= nan", ["'roc_auc >= nan'"]),
         ("roc_auc >= __import__('os').getpid()", ["__import__"]),
-        ("rmse >= live", ["only what is no better", "rmse <= live."]),
-        ("rmse > live * 1.1", ["only what is no better", "rmse < live."]),
-        ("roc_auc < live - 0.1", ["only what is no better", "roc_auc > live."]),
+        ("rmse >= live", ["only models no better", "rmse <= live."]),
+        ("rmse > live * 1.1", ["only models no better", "rmse < live."]),
+        ("roc_auc < live - 0.1", ["only models no better", "roc_auc > live."]),
         ("auc >= 0.8", ["no metric auc", "roc_auc, log_loss and accuracy", "rmse, mae and r2"]),
     ],
 )
-def test_what_is_no_condition_is_said(text: str, words: list[str]) -> None:
-    """What was written, what is right, and which metrics there are."""
+def test_an_invalid_condition_is_rejected(text: str, words: list[str]) -> None:
+    """The error repeats the condition, shows a valid one, and lists the metrics."""
     with pytest.raises(TrainingError) as refused:
         read_conditions([text])
 
@@ -139,7 +139,7 @@ def test_what_is_no_condition_is_said(text: str, words: list[str]) -> None:
 
 
 def test_a_metric_belongs_to_a_task() -> None:
-    """One of another task, or that wants probabilities which there are none of."""
+    """A metric of another task is rejected, as is one that needs missing probabilities."""
     roc_auc, rmse = read_conditions(["roc_auc > 0.5", "rmse < 1"])
     check_metrics([roc_auc], "classification", probabilities=True)
     check_metrics([rmse], "regression", probabilities=False)
@@ -171,7 +171,7 @@ def test_a_metric_belongs_to_a_task() -> None:
     ],
 )
 def test_a_condition_is_judged(text: str, value: float, live: float | None, met: bool) -> None:
-    """By the figure, and the live model's; without one, what is relative counts as met."""
+    """A condition compares the two figures; without a live model a relative one is met."""
     conditions = read_conditions([text])
     metric = conditions[0].metric
     found = beside({metric: value}, None if live is None else {metric: live})
@@ -180,13 +180,13 @@ def test_a_condition_is_judged(text: str, value: float, live: float | None, met:
 
 
 def beside(ours: dict[str, float], theirs: dict[str, float] | None, **draws: Any) -> Comparison:
-    """Give a comparison with these figures."""
+    """Make a comparison with these figures."""
     pair = None if theirs is None else Beside(ours, theirs, {}, {}, 200)._replace(**draws)
     return Comparison(ours, theirs is not None, pair, None, 0)
 
 
-def test_the_verdict_says_why() -> None:
-    """Both figures and the bound; a figure that is missing is not met, whichever model lacks it."""
+def test_the_verdict_has_the_reason() -> None:
+    """It has both figures and the bound; a figure missing in either model is not met."""
     conditions = read_conditions(["r2 >= live - 0.1 and rmse < 3 and mae <= live"])
     figures, live = {"r2": 0.3, "rmse": 2.0}, {"r2": 0.5, "mae": 1.0}
     met, lines = judge(conditions, beside(figures, live))
@@ -204,7 +204,7 @@ def test_the_verdict_says_why() -> None:
 
 
 def test_without_a_verdict_only_absolute_conditions_count() -> None:
-    """A live model that cannot be compared meets no condition about it."""
+    """If the live model cannot be compared, relative conditions have no verdict."""
     found = Comparison({"r2": 0.9}, True, None, "a reason", 0)
     met, lines = judge(read_conditions(["r2 >= live - 1", "r2 > 0.5"]), found)
 
@@ -221,7 +221,7 @@ def test_without_a_verdict_only_absolute_conditions_count() -> None:
     [("r2 >= live", False), ("r2 >= live - 0.3", True), ("r2 >= live * 0.5", True)],
 )
 def test_a_difference_comes_with_its_uncertainty(text: str, tells: bool) -> None:
-    """Where the bound lies within the interval, the sentence says that the rows cannot tell."""
+    """If the bound lies within the interval, the sentence says that the rows cannot tell."""
     spread = np.linspace(-0.1, 0.1, 1001)
     draws = {"our_draws": {"r2": 0.52 + spread}, "their_draws": {"r2": np.full(1001, 0.5)}}
     _, [line] = judge(read_conditions([text]), beside({"r2": 0.52}, {"r2": 0.5}, **draws))
@@ -253,15 +253,15 @@ def built(folder: Path, pipeline: Any, data: Any = DATA) -> Path:
 
 
 def compared(path: Path, live: Path | None, data: Any, target: Any) -> Comparison:
-    """Compare two bundles on rows, all of which were held out."""
+    """Compare two bundles on rows that were held out from both."""
     held = HeldOut(data, target, key_frame(data), None)
     location = None if live is None else FolderStore(live)
     return compare(path, location, held, Trust(allow_pickle=True))
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_served_figures_are_the_pipelines(tmp_path: Path, kind: str) -> None:
-    """Whatever the classes are, and twice the same: neither side of a comparison is favoured."""
+def test_served_figures_equal_the_pipeline_s(tmp_path: Path, kind: str) -> None:
+    """For every kind of class the figures equal the pipeline's, on both sides."""
     pipeline = linear_model.LogisticRegression().fit(DATA, TARGETS[kind])
     path = built(tmp_path, pipeline)
     found = compared(path, path, DATA, TARGETS[kind])
@@ -276,7 +276,7 @@ def test_served_figures_are_the_pipelines(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_regression_is_compared(tmp_path: Path) -> None:
-    """By the figures that it has; from an array too."""
+    """A regression has its own figures, also from an array."""
     values = (DATA["a"] * 2 + DATA["b"] % 3).to_numpy()
     pipeline = linear_model.LinearRegression().fit(DATA.to_numpy(), values)
     path = built(tmp_path, pipeline, DATA.to_numpy())
@@ -289,7 +289,7 @@ def test_a_regression_is_compared(tmp_path: Path) -> None:
 
 
 def test_a_classifier_without_probabilities_is_compared(tmp_path: Path) -> None:
-    """By its accuracy."""
+    """A classifier without probabilities is compared by accuracy."""
     pipeline = svm.LinearSVC().fit(DATA, TARGETS["strings"])
     found = compared(built(tmp_path, pipeline), None, DATA, TARGETS["strings"])
 
@@ -297,8 +297,8 @@ def test_a_classifier_without_probabilities_is_compared(tmp_path: Path) -> None:
     assert (found.is_live, found.beside) == (False, None)
 
 
-def test_a_feature_that_is_new_prevents_no_comparison(tmp_path: Path) -> None:
-    """The live model answers from those that it knows."""
+def test_a_new_feature_does_not_prevent_a_comparison(tmp_path: Path) -> None:
+    """The live model ignores the new feature."""
     target = TARGETS["strings"]
     more = DATA.assign(c=1.0)
     old = built(tmp_path / "old", linear_model.LogisticRegression().fit(DATA, target))
@@ -310,8 +310,8 @@ def test_a_feature_that_is_new_prevents_no_comparison(tmp_path: Path) -> None:
     assert found.beside.theirs == compared(old, None, DATA, target).figures
 
 
-def test_rows_that_one_refuses_are_left_out_for_both(tmp_path: Path) -> None:
-    """A few, and that is said; more, and there is no comparison. Neither sees fewer alone."""
+def test_rejected_rows_are_left_out_for_both(tmp_path: Path) -> None:
+    """A few rows that one model rejects are left out for both; with more there is no comparison."""
     gaps = DATA.assign(c=DATA["a"].where(DATA.index > 1))
     target = TARGETS["strings"]
     whole = gaps[2:], target[2:]
@@ -351,7 +351,7 @@ def test_rows_that_one_refuses_are_left_out_for_both(tmp_path: Path) -> None:
     ],
 )
 def test_too_few_rows_give_no_verdict(tmp_path: Path, rows: int, target: str, why: str) -> None:
-    """Fewer than 100 rows, or 20 of a class, are no verdict."""
+    """Fewer than 100 rows, or 20 of a class, give no verdict."""
     truth = TARGETS["strings"]
     path = built(tmp_path, linear_model.LogisticRegression().fit(DATA, truth))
     few = truth[:rows] if target == "strings" else np.repeat(["no", "yes"], [10, 110])
@@ -360,8 +360,8 @@ def test_too_few_rows_give_no_verdict(tmp_path: Path, rows: int, target: str, wh
     assert found.problem == f"The live model cannot be compared: {why}."
 
 
-def test_probabilities_beyond_0_and_1_are_measured() -> None:
-    """A deep forest's graph answers -2.4e-7 and 1.0000002: that is rounding, and no error."""
+def test_probabilities_out_of_bounds_are_measured() -> None:
+    """-2.4e-7 and 1.0000002 are rounding errors of a deep forest's graph, and are clipped."""
     classes = np.array(["no", "yes"])
     wrong = np.array([[-2.4e-7, 1.0000002], [1.0000002, -2.4e-7], [0.3, 0.7]])
     answers = Answers(classes[[1, 0, 1]], wrong, classes)
@@ -371,8 +371,8 @@ def test_probabilities_beyond_0_and_1_are_measured() -> None:
     assert np.isfinite(draws(np.array(["yes", "no", "no"]), answers)["log_loss"]).all()
 
 
-def test_a_worse_model_is_written_and_not_live(train: Train, tmp_path: Path) -> None:
-    """Exit status 3, both figures, and what to type to promote it all the same."""
+def test_a_worse_model_does_not_go_live(train: Train, tmp_path: Path) -> None:
+    """Exit status 3, both figures, and the command that promotes the model anyway."""
     status, lines = train(GOOD)
     assert status == 0
     latest = tmp_path / "models" / "shop" / "latest"
@@ -403,14 +403,12 @@ def test_a_worse_model_is_written_and_not_live(train: Train, tmp_path: Path) -> 
     assert read_latest(model)[:2] == (worse, good)
 
 
-def test_a_live_model_is_judged_on_rows_that_it_was_not_fitted_to(
-    train: Train, tmp_path: Path
-) -> None:
+def test_a_live_model_is_judged_on_rows_it_was_not_fitted_to(train: Train, tmp_path: Path) -> None:
     """
-    It was trained on the rows of a part of today's data, and remembers them.
+    A live model that memorised its training rows loses to a better one.
 
-    By a split of today's rows by position it would be scored on rows that it was fitted to, and
-    look perfect; the rows held out are the same ones as then, so the better model wins.
+    It was trained on part of today's rows. A split by position would score it on rows that it was
+    fitted to, and it would look perfect. The held-out rows are the same as at its training.
     """
     memory = "DecisionTreeClassifier(random_state=0)"
     assert train(memory, change="data, target = data[300:], target[300:]")[0] == 0
@@ -423,8 +421,8 @@ def test_a_live_model_is_judged_on_rows_that_it_was_not_fitted_to(
     assert all(rule is not None and rule.columns == ["a", "b"] for rule in rules)
 
 
-def test_a_live_model_without_a_rule_gives_no_verdict(train: Train, tmp_path: Path) -> None:
-    """Status 3, the reason, and the command; an absolute condition alone still counts."""
+def test_a_live_model_without_a_rule_has_no_verdict(train: Train, tmp_path: Path) -> None:
+    """Status 3, the reason and the command; an absolute condition still counts."""
     data = pd.DataFrame({"a": DATA["a"], "b": DATA["b"]})
     pipeline = linear_model.LogisticRegression().fit(data, TARGETS["strings"])
     nothing: dict[str, Any] = {"metrics": {}, "permutation": None, "seed": None}
@@ -435,14 +433,14 @@ def test_a_live_model_without_a_rule_gives_no_verdict(train: Train, tmp_path: Pa
     assert (
         "The live model cannot be compared: it did not record which rows it was fitted to."
     ) in lines
-    assert lines[-2].endswith(f"; {old} stays live in models/shop. To promote it all the same:")
+    assert lines[-2].endswith(f"; {old} stays live in models/shop. To promote it anyway:")
     assert lines[-1].startswith("  python -m training promote ")
 
     assert train("LogisticRegression(C=2)", "--promote-if", "roc_auc > 0.5")[0] == 0
 
 
-def test_a_project_may_decide_which_rows_are_held_out(train: Train, tmp_path: Path) -> None:
-    """Models of one hold_out() are compared; after it changed there is no verdict."""
+def test_a_project_may_hold_out_rows_itself(train: Train, tmp_path: Path) -> None:
+    """Models of the same hold_out() are compared; after a change there is no verdict."""
     function = "\ndef hold_out(data):\n    return (data['a'] > LIMIT).to_numpy()\nLIMIT = {}\n"
     assert train(GOOD + function.format(0.5))[0] == 0
     [first] = versions(tmp_path)
@@ -466,8 +464,8 @@ def test_a_project_may_decide_which_rows_are_held_out(train: Train, tmp_path: Pa
     assert "hold_out() must return one boolean a row, shape (1000,), but it returned" in lines[-1]
 
 
-def test_suspicious_data_are_not_promoted_unless_it_is_said(train: Train, tmp_path: Path) -> None:
-    """The version is written and named, with the column and the command; --promote lets it in."""
+def test_suspicious_data_are_not_promoted_by_default(train: Train, tmp_path: Path) -> None:
+    """The version is written; the output has the column and the command; --promote overrides."""
     leak = "data['paid'] = np.where(target == 'yes', 2.5, 1)"
     status, lines = train(GOOD, change=leak)
     [version] = versions(tmp_path)
@@ -475,7 +473,7 @@ def test_suspicious_data_are_not_promoted_unless_it_is_said(train: Train, tmp_pa
     assert not (tmp_path / "models" / "shop" / "latest").exists()
     [warning] = [line for line in lines if line.startswith("Warning: ")]
     assert warning.startswith("Warning: column 'paid' alone predicts the target")
-    why = "because of the warnings; none is live in models/shop. To promote it all the same:"
+    why = "because of the warnings; none is live in models/shop. To promote it anyway:"
     assert lines[-2:] == [
         f"{version} was not promoted {why}",
         f"  python -m training promote {version} --store models/shop",
@@ -487,8 +485,8 @@ def test_suspicious_data_are_not_promoted_unless_it_is_said(train: Train, tmp_pa
     assert lines[-1].endswith(" is live.")
 
 
-def test_a_model_that_is_good_enough_goes_live(train: Train, tmp_path: Path) -> None:
-    """All conditions are met, those that are joined and those given one by one."""
+def test_a_better_model_goes_live(train: Train, tmp_path: Path) -> None:
+    """All conditions must be met, whether joined or given one by one."""
     assert train(STUMP)[0] == 0
     [stump] = versions(tmp_path)
     status, lines = train(
@@ -506,10 +504,8 @@ def test_a_model_that_is_good_enough_goes_live(train: Train, tmp_path: Path) -> 
     assert read_latest(FolderStore(tmp_path / "models" / "shop"))[:2] == (good, stump)
 
 
-def test_without_a_live_model_only_absolute_conditions_are_tested(
-    train: Train, tmp_path: Path
-) -> None:
-    """A first model need not be better than none, but good enough."""
+def test_without_a_live_model_only_absolute_conditions_count(train: Train, tmp_path: Path) -> None:
+    """A first model meets every relative condition, but must meet the absolute ones."""
     status, lines = train(GOOD, "--promote-if", "roc_auc >= live and log_loss < 0.001")
     assert status == 3
     assert not (tmp_path / "models" / "shop" / "latest").exists()
@@ -535,10 +531,10 @@ def test_without_a_live_model_only_absolute_conditions_are_tested(
         ),
     ],
 )
-def test_a_live_model_that_does_not_fit_the_rows(
+def test_a_live_model_of_other_features_has_no_verdict(
     train: Train, tmp_path: Path, change: str, model: str, why: str
 ) -> None:
-    """What is relative is not met, and why is said; an absolute condition can be."""
+    """The reason is printed; an absolute condition alone can be met."""
     assert train(model, change=change)[0] == 0
     [live] = versions(tmp_path)
     status, lines = train(GOOD, "--promote-if", "roc_auc >= live - 1 and roc_auc > 0.5")
@@ -553,10 +549,10 @@ def test_a_live_model_that_does_not_fit_the_rows(
     assert f"The live model cannot be compared: {why}." in lines
 
 
-def test_the_live_model_is_opened_as_the_server_would(
+def test_the_live_model_is_opened_like_a_server_opens_it(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pickle only where the settings allow it, and nothing that does not verify."""
+    """A pickle needs ALLOW_PICKLE, and a damaged file is rejected."""
     monkeypatch.delenv("ALLOW_PICKLE", raising=False)
     pickled = "make_pipeline(FunctionTransformer(np.arcsinh), LogisticRegression())"
     assert train(pickled, "--promote")[0] == 0
@@ -587,7 +583,7 @@ def test_the_live_model_is_opened_as_the_server_would(
         (GOOD, "f1 > 1", "there is no metric f1"),
     ],
 )
-def test_a_condition_that_is_wrong_is_found_before_the_work(
+def test_an_invalid_condition_is_found_before_training(
     train: Train, tmp_path: Path, model: str, condition: str, words: str
 ) -> None:
     """One sentence, exit status 2, nothing fitted and nothing written."""
@@ -602,22 +598,20 @@ def test_a_condition_that_is_wrong_is_found_before_the_work(
 
 @pytest.fixture
 def shelf(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """Give a bucket, with what leads there in the environment."""
+    """Give a bucket, with its settings in the environment."""
     for name, value in bucket.location.environment.items():
         monkeypatch.setenv(name, value)
     return bucket
 
 
-def test_a_new_model_is_published_and_compared_there(
-    train: Train, shelf: Bucket, tmp_path: Path
-) -> None:
-    """The live model is the store's; one that is worse is uploaded, and the pointer left alone."""
+def test_a_new_model_is_compared_in_the_store(train: Train, shelf: Bucket, tmp_path: Path) -> None:
+    """The store's live model counts; a worse one is uploaded, and `latest` does not move."""
     to = ("--to", shelf.location.uri)
     assert train(GOOD, *to)[0] == 0
     [good] = versions(tmp_path)
     assert shelf.get("shop/latest") == f"{good}\n".encode()
 
-    # Here a stump is live by now: it is not what counts.
+    # Locally a stump is live by now, but only the store's live model counts.
     assert train(STUMP)[0] == 0
     status, lines = train("DecisionTreeClassifier(max_depth=2)", *to, *GATE)
     worse = lines[-1].split()[4]
@@ -636,10 +630,8 @@ def test_a_new_model_is_published_and_compared_there(
     assert read_latest(FolderStore(tmp_path / "models" / "shop")).version == better
 
 
-def test_one_that_is_compared_with_what_is_live_no_more_is_told(
-    train: Train, shelf: Bucket, tmp_path: Path
-) -> None:
-    """The pointer moves only from the model that it was compared with."""
+def test_a_moved_latest_is_not_overwritten(train: Train, shelf: Bucket, tmp_path: Path) -> None:
+    """`latest` moves only from the model that the new one was compared with."""
     assert train(GOOD, "--to", shelf.location.uri)[0] == 0
     latest = tmp_path / "models" / "shop" / "latest"
     before = latest.read_text()
@@ -657,10 +649,10 @@ def test_one_that_is_compared_with_what_is_live_no_more_is_told(
     assert latest.read_text() == before
 
 
-def test_a_store_that_is_not_there_is_found_before_the_work(
+def test_a_missing_store_is_found_before_training(
     train: Train, shelf: Bucket, tmp_path: Path
 ) -> None:
-    """Not after an hour of training."""
+    """A missing bucket ends the command before any work."""
     status, lines = train(GOOD, "--to", "s3://no-such-bucket/models")
 
     assert status == 2
@@ -669,10 +661,10 @@ def test_a_store_that_is_not_there_is_found_before_the_work(
     assert not (tmp_path / "models").exists()
 
 
-def test_publish_may_leave_the_pointer_alone(
+def test_publish_may_leave_latest_unchanged(
     train: Train, shelf: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The version is uploaded, what is live stays, and what to type is printed."""
+    """The version is uploaded, the live one stays, and the command to promote is printed."""
     assert train(GOOD)[0] == 0
     [first] = versions(tmp_path)
     command = ["publish", "models/shop", "--to", shelf.location.uri]

@@ -1,4 +1,4 @@
-"""`compare`: two versions side by side, on equal rows."""
+"""`compare` shows two versions side by side, on the same rows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def rows(tmp_path: Path) -> str:
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
-    """Run the command; its status and lines."""
+    """Run the command; return its status and lines."""
     status = main(["compare", *arguments])
     written = capsys.readouterr()
     return status, (written.out + written.err).splitlines()
@@ -78,7 +78,7 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 def test_two_versions_are_compared_on_rows(
     pair: tuple[str, str], rows: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Figures with the difference and who is better, calibration, and where the answers differ."""
+    """Each figure has both values, the difference and the better version."""
     status, lines = ask(capsys, *pair, "--data", rows, "--target", "late")
     text = "\n".join(lines)
 
@@ -94,10 +94,10 @@ def test_two_versions_are_compared_on_rows(
     assert where.startswith(("age", "home"))
 
 
-def test_the_rules_of_both_are_kept(
+def test_rows_fitted_by_either_are_left_out(
     tmp_path: Path, pair: tuple[str, str], rows: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A row that one was fitted to does not count; a version without a rule has no verdict."""
+    """A row that one version was fitted to does not count; without a rule there is no verdict."""
     share = write(tmp_path, "c", share=0.2)
     status, lines = ask(capsys, pair[1], share, "--data", rows, "--target", "late")
     [line] = [line for line in lines if line.endswith("that neither was fitted to, B less A:")]
@@ -118,10 +118,10 @@ def test_the_rules_of_both_are_kept(
     assert "On 2,000 rows, B less A:" in lines
 
 
-def test_without_rows_the_records_are_shown(
+def test_without_rows_the_recorded_figures_are_shown(
     pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And that they were measured on other rows, which is no verdict."""
+    """Recorded figures of different rows are shown, without a verdict."""
     status, lines = ask(capsys, *pair)
 
     assert status == 3
@@ -129,13 +129,13 @@ def test_without_rows_the_records_are_shown(
     assert ask(capsys, pair[0], pair[0])[0] == 0
 
 
-def test_a_project_gives_the_rows(
+def test_a_project_provides_the_rows(
     tmp_path: Path,
     pair: tuple[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Versions by name in a store, and a project by its file."""
+    """Versions are named in a store, and a project by its file."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     ROWS.assign(late=TRUTH).to_csv("rows.csv", index=False)
@@ -171,14 +171,14 @@ def test_a_project_gives_the_rows(
         ({"age": "old", "late": "1"}, "the rows do not fit the models"),
     ],
 )
-def test_rows_that_do_not_fit_end_in_one_sentence(
+def test_wrong_rows_give_one_sentence(
     tmp_path: Path,
     pair: tuple[str, str],
     capsys: pytest.CaptureFixture[str],
     change: dict[str, str | None],
     words: str,
 ) -> None:
-    """Status 2, and what was wrong."""
+    """Status 2, and the reason."""
     frame = ROWS.assign(**{name: value for name, value in change.items() if value})
     frame = frame.drop(columns=[name for name, value in change.items() if value is None])
     frame.to_csv(tmp_path / "rows.csv", index=False)
@@ -190,8 +190,8 @@ def test_rows_that_do_not_fit_end_in_one_sentence(
     assert words in lines[-1]
 
 
-def test_values_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A regression's differences have a size; rounding is none."""
+def test_regressions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A regression's differences have a size, and rounding does not count as a difference."""
     frame = pd.DataFrame({"x": np.arange(300.0)})
     paths = []
     for name, slope in (("a", 2.0), ("b", 2.1)):
@@ -217,8 +217,8 @@ def test_values_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert any("in the median, 29.9 at most" in line for line in lines)
 
 
-def test_differences_are_found_where_they_are() -> None:
-    """The feature and the group; not a feature that has nothing to do with them."""
+def test_the_features_behind_the_differences_are_named() -> None:
+    """The feature and the group are named, and unrelated features are not."""
     classes = np.array(["x", "y"])
     ours = np.full(2000, "x")
     theirs = np.where((ROWS["home"] == "rent") & (RANDOM.random(2000) < 0.5), "y", "x")

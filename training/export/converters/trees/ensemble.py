@@ -91,7 +91,7 @@ def tree_sums(
 def _groups(
     trees: list[Tree], most: int = NODES_TOGETHER, at_most: int = 10**9
 ) -> list[list[Tree]]:
-    """Divide trees into groups of about *most* nodes and at most so many trees."""
+    """Divide trees into groups of about *most* nodes, with a limit on their number."""
     groups: list[list[Tree]] = []
     nodes = 0
     for tree in trees:
@@ -145,7 +145,7 @@ def _ensemble(graph: Graph, value: str, trees: list[Tree], targets: int, mode: i
 
 def _distinct(targets: _Array, weights: _Array) -> tuple[_Array, _Array, _Array]:
     """
-    Take leaves that add the same for one, which most of a forest's do.
+    Merge leaves that add the same, as most leaves of a forest do.
 
     Returns:
         For each leaf, its number; and by number, the target and the weight. The commonest come

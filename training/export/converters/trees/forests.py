@@ -59,7 +59,7 @@ def arrays(tree: Any, weight: Any, target: int = 0) -> Tree:
 
 
 def columns_of_trees(graph: Graph, model: Any, table: Table) -> str:
-    """Return the matrix as trees take it: what float32 cannot hold is refused."""
+    """Return the matrix as trees take it: numbers that float32 cannot hold are rejected."""
     first = model
     while hasattr(first, "estimators_"):
         first = np.ravel(first.estimators_)[0]

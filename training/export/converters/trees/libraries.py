@@ -92,7 +92,7 @@ def _light_tree(
             left[[code for code in map(int, threshold.split("||")) if code < len(left)]] = True
             threshold, feature = feature, ways.add(feature, ~left, missing_right=True)
         elif node["missing_type"] == "None":
-            missing_left = float(threshold) >= 0  # it takes a missing number for 0
+            missing_left = float(threshold) >= 0  # it treats a missing number as 0
         elif node["missing_type"] != "NaN":
             raise CannotCompileError("its option zero_as_missing has no converter")
         rows.append((len(nodes), len(nodes) + 1, feature, float(threshold), missing_left, 0.0))
@@ -227,7 +227,7 @@ def _cat(graph: Graph, model: Any, table: Table) -> tuple[str, int]:
 def _cat_tree(
     splits: Any, leaves: Any, places: list[int], gaps_right: list[bool], target: int
 ) -> Tree:
-    """Write a tree in which all nodes of a level ask the same as one in which each asks."""
+    """Convert a tree with one split per level to a tree with one split per node."""
     depth = len(splits)
     count = 2**depth - 1
     feature, missing = np.zeros(2 * count + 1, np.int64), np.zeros(2 * count + 1, bool)

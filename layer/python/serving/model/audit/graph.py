@@ -91,7 +91,7 @@ class _Check:
             if number == 7:
                 self._graph(_part(value), within_scan=False)
             elif number == 20:
-                _refuse("holds how it is trained")
+                _refuse("holds training information")
             elif number == 25:
                 _refuse("defines functions of its own")
 
@@ -140,7 +140,7 @@ class _Check:
             _refuse(f"has the operator {'.'.join(filter(None, (domain, operator)))!r}")
         given = {name: attribute.given(name) for name, attribute in attributes.items()}
         if self._whole.divides(operator, given, names[1], names[2]):
-            _refuse(f"has {operator} of whole numbers")
+            _refuse(f"has {operator} of integers")
         kinds = self._inner_graphs(operator, attributes, within_scan=within_scan)
         for name, kind in product(names[2], kinds):
             self._whole.add(name, kind)
@@ -229,7 +229,7 @@ class _Check:
         if isinstance(value, int):
             return np.array([value], np.uint64).view(np.int64)
         if value is None:
-            raise WireError("it has a fraction where a whole number belongs")
+            raise WireError("it has a floating-point number in place of an integer")
         return value  # type: ignore[no-any-return]  # the array that `fields` yields of a run
 
     def _raw_numbers(self, value: Any) -> npt.NDArray[np.int64]:
@@ -246,7 +246,7 @@ class _Check:
 
 
 def _terms(attributes: _Attributes) -> None:
-    """See that a count of terms has a column for each term, and no others."""
+    """Check that a count of terms has exactly one column for each term."""
     places = attributes.get("ngram_indexes", _Attribute()).numbers
     count = len(attributes.get("pool_strings", _Attribute()).leaves)
     if sorted(np.concatenate([np.empty(0, np.int64), *places]).tolist()) != [*range(count)]:

@@ -47,17 +47,17 @@ class OnnxEngine:
         if not signed:
             audit_graph(graph)
         options = ort.SessionOptions()
-        # Or bytes of another format, which nobody has checked, would be told by how they begin.
+        # Otherwise onnxruntime would recognise its own format, which is not audited.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # Pipelines run no faster for them, open later, and what is folded may never end.
+        # They make pipelines no faster and slower to open, and constant folding may never end.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # A request has one core at most, and a process with no thread pool may fork.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # What it remembers of each number of rows takes longer to find than it saves.
+        # Looking up the pattern for a number of rows takes longer than it saves.
         options.enable_mem_pattern = False
-        options.log_severity_level = 4  # what it raises is enough
+        options.log_severity_level = 4  # its exceptions are enough
         try:
             self._session = ort.InferenceSession(
                 graph, sess_options=options, providers=["CPUExecutionProvider"]
@@ -134,7 +134,7 @@ class OnnxEngine:
 
     def try_out(self, columns: Columns) -> Scores:
         """
-        Score n rows as `score` does, but not for ever, and trusting no answer.
+        Score n rows as `score` does, with a time limit and with checks of the answer.
 
         Raises:
             BundleError: The graph fails, takes too long, or answers in another shape.
@@ -147,12 +147,12 @@ class OnnxEngine:
             outputs = self._session.run(self._outputs, self._inputs.feed(columns), options)
             shapes = [output.shape for output in outputs]
             scores = self._to_scores(outputs) if self._fit(shapes, rows) else None
-        except Exception as error:  # onnxruntime's, or numpy's over what came out
+        except Exception as error:  # of onnxruntime, or of numpy about the outputs
             why = f"takes over {TRIAL_SECONDS:g} s" if options.terminate else _said(error)
             raise BundleError(f"the graph cannot score its own example: {why}") from error
         finally:
             timer.cancel()
-            timer.join()  # no thread of ours is left when a process forks
+            timer.join()  # no thread is left when a process forks
         if scores is None:
             raise BundleError(f"the graph answers {rows} rows with {shapes}.")
         return scores
@@ -169,7 +169,7 @@ class OnnxEngine:
         return found
 
     def _fit(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
-        """Whether each output is as large as it should be."""
+        """Whether each output has the expected size."""
         if self._several:
             return self._fit_each(shapes, rows)
         if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
@@ -201,12 +201,12 @@ class OnnxEngine:
 
 
 def _as_graph(label: Any) -> Any:
-    """Return a class as a graph writes it: strings stay, every number is a whole one."""
+    """Return a class as a graph writes it: a string, or any number as an integer."""
     return label if isinstance(label, str) else int(label)
 
 
 def _first_best(probabilities: list[float], tie: float) -> int:
-    """Return the place of the largest: of the first of those that are equal within *tie*."""
+    """Return the index of the largest value, or of the first one within *tie* of it."""
     best = max(probabilities)
     place = probabilities.index(best)
     if not tie:
@@ -221,7 +221,7 @@ _memory_is_limited = False
 
 
 def limit_memory(max_bytes: int) -> None:
-    """Limit the memory of the tensors of all graphs in this process. The first call decides."""
+    """Limit the memory of the tensors of all graphs in this process. Later calls have no effect."""
     global _memory_is_limited
     if _memory_is_limited:
         return
@@ -233,5 +233,5 @@ def limit_memory(max_bytes: int) -> None:
 
 
 def _said(error: Exception) -> str:
-    """Cut what a graph can make onnxruntime say: it quotes names, of any length."""
+    """Cut onnxruntime's message, which quotes the graph's names of any length."""
     return " ".join(str(error).split())[:300]

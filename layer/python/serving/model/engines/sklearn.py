@@ -1,4 +1,4 @@
-"""The fitted pipeline, for what cannot be compiled. Opening it runs what is in the pickle."""
+"""The fitted pipeline, if it has no graph. Opening it runs the code in the pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SklearnEngine:
     def __init__(self, manifest: Manifest, pipeline: Any) -> None:
         self._manifest = manifest
         self._pipeline = pipeline
-        # Not every estimator's predict is safe from two threads, and one core is all there is.
+        # Not every estimator's predict is thread-safe, and there is only one core anyway.
         self._lock = threading.Lock()
 
     @classmethod
@@ -40,7 +40,7 @@ class SklearnEngine:
         """
         import sklearn
 
-        # Before anything is opened: another version may load it, and answer otherwise.
+        # Checked first: another version may open the pickle and answer differently.
         trained = manifest.lineage.versions.get("scikit-learn")
         if trained != sklearn.__version__:
             raise BundleError(
@@ -92,7 +92,7 @@ class SklearnEngine:
         classes = manifest.classes
         if classes is None:
             values = np.asarray(self._pipeline.predict(data)).reshape(-1)
-            if values.dtype == object:  # whatever it holds: a number each, or none
+            if values.dtype == object:  # numbers as objects
                 values = values.astype(np.float64)
             return Scores(values.tolist(), None)
         probabilities = None
@@ -100,7 +100,7 @@ class SklearnEngine:
             found = np.asarray(self._pipeline.predict_proba(data))
             probabilities = bounded(found.tolist())
             if manifest.engine.label_rule == "argmax":
-                # What predict does for such a model, without asking it twice.
+                # As predict does for such a model, without a second call.
                 return Scores(np.argmax(found, axis=1).tolist(), probabilities)
         return Scores(_places(self._pipeline.predict(data), classes), probabilities)
 
@@ -125,7 +125,7 @@ class SklearnEngine:
 
 
 def _places(labels: Any, classes: list[Any]) -> list[int]:
-    """Return where each label stands among the classes."""
+    """Return the index of each label in the classes."""
     index = {label: i for i, label in enumerate(classes)}
     return [index[label] for label in np.asarray(labels).reshape(-1).tolist()]
 
@@ -178,7 +178,7 @@ def frame(features: list[Feature], columns: Columns) -> pd.DataFrame:
     """
     Build the DataFrame that training would have had: same names, same dtypes.
 
-    A whole-number column that gets a fraction becomes float64, as pandas itself would make it.
+    An integer column that gets a fraction becomes float64, as in pandas itself.
     """
     return pd.DataFrame(
         {f.name: _series(f, values) for f, values in zip(features, columns, strict=True)}
@@ -189,7 +189,7 @@ def _series(feature: Feature, values: Any) -> pd.Series[Any]:
     dtype = feature.dtype
     if dtype == "category":
         known = list(feature.categories or ())
-        # A category never seen is not a missing one, which is what pandas would make of it.
+        # pandas would turn an unseen category into a missing one.
         unseen = [value for value in dict.fromkeys(values) if value not in (None, *known)]
         return pd.Series(pd.Categorical(values, categories=[*known, *unseen]))
     if feature.kind == "number":
@@ -209,9 +209,9 @@ def _is_whole(dtype: str) -> bool:
 
 
 def _is_exact(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[np.bool_]:
-    """Say of each value whether *dtype*, one of whole numbers, holds it as it is."""
+    """Return for each value whether *dtype*, an integer type, holds it exactly."""
     limits = np.iinfo(dtype.lower())
     low, high = float(limits.min), float(int(limits.max) + 1)  # 2**63 - 1 itself is no float64
     exact: npt.NDArray[np.bool_] = (values == np.floor(values)) & (values >= low) & (values < high)
-    # Only pandas' own "Int64" and its like hold a missing value beside whole numbers.
+    # Only pandas' own types such as "Int64" hold a missing value beside integers.
     return exact | np.isnan(values) if dtype[0].isupper() else exact

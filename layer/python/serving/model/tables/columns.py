@@ -1,4 +1,4 @@
-"""Rows in columns, without an object a row: arrays with masks in, the same verdicts as for JSON.
+"""Scores rows in columns, without an object per row, with the same checks as for JSON.
 
 Arrays find the values that may be wrong. Each of those then goes through the checks of
 `serving.model.faults` and `serving.model.schema`, which decide and word the sentence.
@@ -29,7 +29,7 @@ _Predict = Callable[[Sequence[Array]], Mapping[str, Array]]
 class Column(NamedTuple):
     """The values of one feature in n rows."""
 
-    #: Shape (n,): floats or whole numbers, booleans, or objects (strings).
+    #: Shape (n,): floats or integers, booleans, or objects (strings).
     values: Array
     #: Shape (n,): where there is no value.
     missing: npt.NDArray[np.bool_]
@@ -38,13 +38,13 @@ class Column(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What n rows got."""
+    """The results of n rows."""
 
     #: The model's answers by name, for the rows without an error, in order.
     answers: Mapping[str, Array]
     #: By row: why it got no answer.
     errors: dict[int, str]
-    #: By row with an answer: what the answer has to be read with.
+    #: By row with an answer: its warnings.
     warnings: dict[int, str]
     #: By feature: how many of those rows have a category that training never saw.
     unseen: dict[str, int]
@@ -84,7 +84,7 @@ def score_columns(model: Model, columns: Sequence[Column]) -> Scored:
 def _predict(
     predict: _Predict, arrays: Sequence[Array], places: npt.NDArray[np.intp]
 ) -> Iterator[tuple[npt.NDArray[np.intp], Mapping[str, Array] | InvalidInstances]]:
-    """Answer all rows at once, or halve them until the rows that have no answer stand alone."""
+    """Answer all rows at once; if that fails, halve them to isolate the rows without an answer."""
     if not len(places):
         return
     try:
@@ -130,7 +130,7 @@ def _value(column: Column, row: int) -> Any:
 
 
 def _doubtful(feature: Feature, column: Column, known: frozenset[Any]) -> npt.NDArray[np.bool_]:
-    """Find the values that may have a fault, or are categories never seen: too many, if any."""
+    """Find the values that may have a fault, or may be unseen categories. Some may be valid."""
     values, missing = column.values, column.missing
     doubtful = np.zeros(len(missing), dtype=bool) if feature.nullable else missing.copy()
     if feature.kind == "number":
@@ -144,7 +144,7 @@ def _doubtful(feature: Feature, column: Column, known: frozenset[Any]) -> npt.ND
 
 
 def _to_engine(feature: Feature, column: Column, good: npt.NDArray[np.bool_]) -> Array:
-    """Write the good rows as an engine takes them: NaN for no number, None for nothing else."""
+    """Write the valid rows in an engine's form: NaN for a missing number, None otherwise."""
     values, missing = column.values, column.missing[good]
     if strays := {row: value for row, value in column.strays.items() if good[row]}:
         values = values.copy()

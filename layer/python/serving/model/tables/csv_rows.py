@@ -1,6 +1,6 @@
 """CSV as a request body and as an answer: UTF-8, a header, RFC 4180, a decimal point.
 
-A row becomes the JSON object that says the same, so that one decoder checks both.
+A row becomes the equivalent JSON object, so that one decoder checks both.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _value(text: str, feature: Feature | None) -> msgspec.Raw | str | bool | Non
         return text
     if feature.kind == "boolean":
         return BOOLEANS.get(text, text)
-    # Its own digits: the decoder rounds them, and judges their size, as it does those of JSON.
+    # The digits as they are: the decoder rounds and checks them as in JSON.
     return msgspec.Raw(text.encode()) if _number.fullmatch(text) else text
 
 

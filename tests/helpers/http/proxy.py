@@ -1,4 +1,4 @@
-"""A small HTTP proxy in front of a store: it records requests, and fails as stores fail."""
+"""A small HTTP proxy in front of a store, which records requests and imitates a failing store."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
-    #: How much of the body is sent before the connection is cut.
+    #: How many bytes of the body are sent before the connection is cut.
     cut: int | None = None
 
 
 class Proxy:
     """
-    Stands at one address, and can be away for a while.
+    A proxy with a fixed address, which can be stopped and started.
 
     Attributes:
-        fault: Changes or delays an answer; None while all is well.
+        fault: Changes or delays an answer; None if the store works.
         asked: Every request so far.
     """
 
@@ -44,7 +44,7 @@ class Proxy:
         self._upstream = upstream.removeprefix("http://")
         self._port = free_port()
         self._server: ThreadingHTTPServer | None = None
-        # Real stores compare and write in one step. Some emulators do not.
+        # Real stores compare and write in one step, but some emulators do not.
         self._one_at_a_time = threading.Lock()
         self.gone = threading.Event()
         self.fault: Callable[[Asked, Answer], Answer] | None = None
@@ -53,16 +53,16 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its address, whether or not it listens."""
+        """Return the proxy's address, whether or not it is running."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections, and end the requests that wait."""
+        """Refuse connections, and end the waiting requests."""
         self.gone.set()
         if self._server is not None:
             self._server.shutdown()
@@ -102,12 +102,12 @@ class Proxy:
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward  # noqa: N815
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
     def ask(self, asked: Asked, body: bytes) -> Answer:
-        """Pass a request on."""
+        """Forward a request."""
         connection = http.client.HTTPConnection(self._upstream, timeout=30)
         with self._one_at_a_time:
             connection.request(asked.method, asked.path, body, dict(asked.headers))
