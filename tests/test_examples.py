@@ -20,12 +20,15 @@ from tests.helpers.servers import ROOT, Server, clean_environment, serving
 CLIENTS = MARKDOWN["docs/clients.md"]
 
 
-def test_the_first_request_gets_the_answer_shown(credit: Path) -> None:
-    """The README's curl command gets the README's answer, apart from the version."""
+def test_the_first_requests_get_the_answers_shown(credit: Path) -> None:
+    """The README's curl commands get the README's answer, apart from the version, and three."""
     [command] = re.findall(r"^curl .*?\]\}'$", README, re.MULTILINE | re.DOTALL)
     [shown] = fences(README, "json")
+    [table] = [block for block in fences(README, "sh") if "text/csv" in block]
     with serving(credit) as server:
         answer = json.loads(run(["bash", "-c", command], server))
+        answers = json.loads(run(["bash", "-c", table], server))["predictions"]
+    assert [answer["label"] for answer in answers] == ["good"] * 3
     expected = json.loads(shown)
     del answer["model"]["version"], expected["model"]["version"]
 

@@ -15,17 +15,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from serving.bundle.trust import Trust
 from serving.errors import CanoaError
 from serving.routes import load_functions, scopes
 from serving.settings import read_settings
 
-from training.errors import TrainingError, describe, short_warnings
+from training.errors import NOT_PROMOTED, TrainingError, describe, short_warnings
+from training.registry.command import BUNDLE_HELP, KEY_HELP, add_registry, read_trust
 from training.score.command import add_score
 
-NOT_PROMOTED = 3
 _FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
 
 
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from training.registry.verdict.gate import read_conditions
+    from training.registry.verdict.conditions import read_conditions
 
     conditions = read_conditions(options.promote_if)
     from training.registry.release import Wish
@@ -64,7 +62,7 @@ def _train(options: argparse.Namespace) -> int:
         options.project,
         options.name,
         options.models,
-        wish=Wish(conditions, options.to, options.promote, _trust()),
+        wish=Wish(conditions, options.to, options.promote, read_trust()),
         column=options.id,
         key=options.sign,
         background=options.background,
@@ -72,10 +70,10 @@ def _train(options: argparse.Namespace) -> int:
     return 0 if live else NOT_PROMOTED
 
 
-def _pack(options: argparse.Namespace) -> None:
+def _pack(options: argparse.Namespace) -> int:
     from training.pack import pack
 
-    pack(
+    live = pack(
         options.pipeline,
         options.sample,
         options.target,
@@ -83,14 +81,10 @@ def _pack(options: argparse.Namespace) -> None:
         options.models,
         key=options.sign,
         background=options.background,
+        promote=options.promote,
         max_model_bytes=read_settings(os.environ).max_model_bytes,
     )
-
-
-def _check(options: argparse.Namespace) -> None:
-    from training.registry.check import check
-
-    check(options.bundle, _trust())
+    return 0 if live else NOT_PROMOTED
 
 
 def _card(options: argparse.Namespace) -> None:
@@ -99,78 +93,10 @@ def _card(options: argparse.Namespace) -> None:
     write_card(options.bundle, options.out)
 
 
-def _publish(options: argparse.Namespace) -> None:
-    from training.registry.publish import publish
-
-    publish(options.bundle, options.to, _trust(), promote=options.promote)
-
-
-def _list(options: argparse.Namespace) -> None:
-    from training.registry.versions import list_versions
-
-    list_versions(_store(options))
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from training.registry.verdict.rows import Source
-    from training.registry.verdict.side_by_side import compare_versions
-
-    if options.target and not options.data:
-        raise TrainingError("--target names a column of --data; give both.")
-    done = compare_versions(
-        (options.a, options.b),
-        _store(options),
-        Source(options.data, options.target, options.project, options.unseen),
-        _trust(),
-    )
-    return 0 if done else NOT_PROMOTED
-
-
-def _promote(options: argparse.Namespace) -> None:
-    from training.registry.promote import promote
-
-    promote(_store(options), options.version, _trust())
-
-
-def _rollback(options: argparse.Namespace) -> None:
-    from training.registry.promote import rollback
-
-    rollback(_store(options), _trust())
-
-
-def _prune(options: argparse.Namespace) -> None:
-    from training.registry.prune import prune
-
-    prune(_store(options), options.keep, dry_run=options.dry_run)
-
-
-def _keygen(options: argparse.Namespace) -> None:
-    from training.registry.signing_key import make_signing_key
-
-    make_signing_key(options.file)
-
-
-def _sign(options: argparse.Namespace) -> None:
-    from training.registry.sign import sign
-
-    sign(options.bundle, options.key)
-
-
 def _key(options: argparse.Namespace) -> None:
     from training.api_key import make_api_key
 
     make_api_key(options.name, options.scope, scopes(load_functions(_FUNCTIONS)))
-
-
-def _store(options: argparse.Namespace) -> str:
-    return options.store or read_settings(os.environ).model_uri
-
-
-def _trust() -> Trust:
-    return Trust.from_settings(read_settings(os.environ))
-
-
-_KEY = "the private key's file, or env:NAME for an environment variable"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         help="go live only if the held-out rows say so: 'roc_auc >= live - 0.01', 'rmse < 12'; "
         "several are joined by 'and', or given one by one",
     )
-    train.add_argument("--promote", action="store_true", help="go live in spite of warnings")
     train.add_argument("--to", metavar="MODELS", help="publish it too: s3://BUCKET/models, …")
     train.set_defaults(run=_train)
 
@@ -222,42 +147,22 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (train, pack):
         command.add_argument(
-            "--models", type=Path, default=Path("models"), help="where bundles go (default: models)"
+            "--models",
+            type=_folder,
+            default=Path("models"),
+            help="the folder where bundles go (default: models)",
         )
-        command.add_argument("--sign", metavar="KEY", help=f"sign the bundle: {_KEY}")
+        command.add_argument("--promote", action="store_true", help="go live in spite of warnings")
+        command.add_argument("--sign", metavar="KEY", help=f"sign the bundle: {KEY_HELP}")
         text = "put no training rows into the bundle; its answers cannot be explained then"
         command.add_argument("--no-background", dest="background", action="store_false", help=text)
 
-    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
-    keygen.add_argument("file", type=Path, help="where the private key goes")
-    keygen.set_defaults(run=_keygen)
-
-    check = commands.add_parser("check", help="load a bundle as the server would, and try it")
-    check.set_defaults(run=_check)
-    publish = commands.add_parser("publish", help="upload a bundle to an object store")
-    publish.add_argument(
-        "--to",
-        metavar="MODELS",
-        required=True,
-        help="where models go: s3://BUCKET/models, gs://…, az://…, a folder",
-    )
-    publish.add_argument(
-        "--no-promote", dest="promote", action="store_false", help="upload it only; do not go live"
-    )
-    publish.set_defaults(run=_publish)
-    sign = commands.add_parser("sign", help="sign a bundle, published or not")
-    sign.add_argument("--key", required=True, help=_KEY)
-    sign.set_defaults(run=_sign)
+    add_registry(commands)
+    add_score(commands)
     card = commands.add_parser("card", help="write a model's page to a file")
+    card.add_argument("bundle", help=BUNDLE_HELP)
     card.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.html")
     card.set_defaults(run=_card)
-    for command in (check, card, publish, sign):
-        command.add_argument(
-            "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
-        )
-
-    add_score(commands)
-    _add_commands_over_versions(commands)
     key = commands.add_parser("key", help="make an API key, and print where to put it")
     key.add_argument("name", help="the caller's name, which logs show")
     key.add_argument(
@@ -270,54 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_commands_over_versions(commands: Any) -> None:
-    listing = commands.add_parser("list", help="the versions of a model, newest first")
-    listing.set_defaults(run=_list)
-    compare = commands.add_parser("compare", help="two versions on the same rows, side by side")
-    for name in ("a", "b"):
-        compare.add_argument(
-            name, metavar=name.upper(), help="a bundle's location, or a version in --store"
+def _folder(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder; to upload a bundle, use train --to or publish --to"
         )
-    rows = compare.add_mutually_exclusive_group()
-    rows.add_argument("--data", type=Path, metavar="CSV", help="the rows")
-    rows.add_argument("--project", help="the rows that its load_data() returns")
-    compare.add_argument(
-        "--target", metavar="COLUMN", help="the column of --data that is the truth"
-    )
-    compare.add_argument(
-        "--unseen", action="store_true", help="neither model was fitted to any of these rows"
-    )
-    compare.set_defaults(run=_compare)
-    promote = commands.add_parser("promote", help="make a version the live one")
-    promote.add_argument("version", metavar="VERSION", help="as list shows it")
-    promote.set_defaults(run=_promote)
-    rollback = commands.add_parser(
-        "rollback", help="make the previous version live; run it again to return"
-    )
-    rollback.set_defaults(run=_rollback)
-    prune = commands.add_parser("prune", help="delete old versions, but never the live one")
-    prune.add_argument(
-        "--keep",
-        metavar="N",
-        type=_count,
-        required=True,
-        help="how many of the newest stay, beside the live one and the one before; a version that "
-        "a server holds by its own address is not known here",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
-    prune.set_defaults(run=_prune)
-    for command in (listing, compare, promote, rollback, prune):
-        command.add_argument(
-            "--store",
-            metavar="MODEL",
-            help="the model's location: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
-        )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
-    return int(text)
+    return Path(text)
 
 
 if __name__ == "__main__":

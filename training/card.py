@@ -34,7 +34,7 @@ def write_card(source: str, out: Path | None) -> None:
     path = out or Path(f"{manifest.name}.html")
     content = render(manifest, Place())
     try:
-        # In one step, so that nobody reads half a page.
+        # In one step, so that no reader sees half a page.
         handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".card-")
         with os.fdopen(handle, "wb") as file:
             file.write(content)

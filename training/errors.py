@@ -1,4 +1,4 @@
-"""The trainer's errors about wrong input: one sentence, and exit status 2."""
+"""Errors and warnings of the trainer: wrong input ends in one sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from pathlib import Path
 
 from serving.errors import CanoaError
 
-__all__ = ["TrainingError", "blame", "describe", "on_interrupt", "short_warnings"]
+__all__ = [
+    "NOT_PROMOTED",
+    "TrainingError",
+    "blame",
+    "describe",
+    "on_interrupt",
+    "short_warnings",
+]
+
+#: The exit status if a version is written and not live, or if there is no verdict.
+NOT_PROMOTED = 3
 
 
 class TrainingError(Exception):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,21 @@ import sklearn
 from serving.bundle.reader import read_manifest
 from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
-from sklearn.base import BaseEstimator
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
-from training.export.contract import categories_of_text, takes_texts
+from training.export.contract import categories_of_text, coded_columns, read_uses, takes_texts
 from training.export.walk import classes_of, task_of
-from training.fit import evaluate
 from training.fit.files import check_csv
-from training.fit.pickles import check_pickles, open_pickle
+from training.fit.pickles import check_model, check_pickles, open_pickle
+from training.fit.review.columns import about_dates, dated_columns
+from training.fit.review.findings import FEW_ROWS
 from training.fit.sample import read_sample
-from training.fit.tasks import outputs
+from training.fit.tasks.sample import measure_sample
 from training.registry.location import check_name
 from training.registry.next_step import next_step
+from training.registry.release import Release, Wish
 from training.registry.signing_key import read_signer
-from training.registry.summary import show_bundle
 from training.report import progress, say
 
 __all__ = ["pack"]
@@ -42,10 +43,13 @@ def pack(
     *,
     key: str | None = None,
     background: bool = True,
+    promote: bool = False,
     max_model_bytes: int = Trust().max_model_bytes,
-) -> Path:
+) -> bool:
     """
     Write the bundle of the pipeline in the joblib file *pipeline*.
+
+    With a target, and something suspicious about the rows, it does not go live.
 
     Args:
         pipeline: A fitted classifier or regressor. Opening it runs any code that is in it.
@@ -56,22 +60,34 @@ def pack(
         models: The folder of all models.
         key: The private key that signs the bundle, as `read_signer` takes it.
         background: Whether 100 rows go into the bundle, so that answers can be explained.
+        promote: Whether it goes live in spite of warnings.
         max_model_bytes: The largest model file that the server reads.
+
+    Returns:
+        Whether it is live.
 
     Raises:
         TrainingError: A file cannot be read, or the two do not fit together.
     """
     name = check_name(name)
     signer = read_signer(key) if key else None
+    # Without a target there are no figures to doubt, and warnings are only printed.
+    release = Release(models / name, Wish(despite_warnings=promote or not targets))
     check_csv(sample)
     header = read_sample(sample).columns  # a wrong sample is reported before the pickle is opened
+    for target in targets:
+        if target not in header:
+            has = ", ".join(map(str, header))
+            raise TrainingError(f"{sample} has no column {target}; it has {has}.")
+        if targets.count(target) > 1:
+            raise TrainingError(f"--target {target} is given twice; name each output once.")
     _say(
         f"opening {pipeline}, which is a pickle: it can run any code that is in it. Pack only what "
         "you trust."
     )
     model, fitted_with = open_pickle(pipeline)
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
-        _check_model(model, pipeline)
+        check_model(model, pipeline, task_of)
         check_pickles(model)
         strings = categories_of_text(model, [name for name in header if name not in targets])
         classes = classes_of(model)
@@ -83,104 +99,63 @@ def pack(
             f"{sklearn.__version__}: its answers may have changed, and the bundle answers as they "
             f"are here. Compare a few with the original, or pack with {fitted_with}."
         )
-    rows = read_sample(sample, strings=strings)
-    for target in targets:
-        if target not in rows:
-            raise TrainingError(f"{sample} has no column {target}; it has {_listed(rows)}.")
-    truth = [rows.pop(target).to_numpy() for target in dict.fromkeys(targets)]
+    rows = read_sample(sample, strings=strings, coded=coded_columns(model))
+    fitted_on = set(getattr(model, "feature_names_in_", ()))  # a target among them is a leak
+    truth = {name: rows[name].to_numpy() for name in targets}
+    rows = rows.drop(columns=[name for name in targets if name not in fitted_on])
     data = _select(model, rows, sample)
-    metrics: dict[str, dict[str, Any]] = {}
-    importances = None
-    with progress() as report:
-        if len(truth) > 1:
-            report("evaluating on the sample")
-            with blame(f"the pipeline cannot be evaluated against {', '.join(targets)}"):
-                _check_outputs(model, data, len(truth))
-                answers = outputs.ask(model, data, len(truth))
-                pairs = zip(truth, answers, strict=True)
-                found = [{"sample": evaluate.measure(*pair)} for pair in pairs]
-                metrics = outputs.together(targets, found)
-        elif truth and task_of(model) in ("classification", "regression"):
-            report("evaluating on the sample")
-            with blame(f"the pipeline cannot be evaluated against the column {targets[0]}"):
-                if classes is not None:
-                    _check_labels(truth[0], classes, f"the column {targets[0]} of {sample}")
-                metrics["sample"] = evaluate.evaluate(model, data, truth[0])
-                scoring = evaluate.scorer(model, None if classes is None else len(classes))
-                if not takes_texts(model):
-                    importances = evaluate.permutation(
-                        model, data, truth[0], scoring=scoring, seed=evaluate.SEED
-                    )
+    with _about_dates(rows), progress() as report:
+        report("evaluating on the sample")
+        learnt = task_of(model) in ("classification", "regression")
+        found = measure_sample(
+            model,
+            data,
+            _read_columns(model, data if isinstance(data, pd.DataFrame) else rows),
+            truth if learnt else {},
+            file=sample,
+            classes=classes,
+            takes_texts=takes_texts(model),
+        )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(
                 models / name,
                 name,
                 model,
                 data,
-                metrics=metrics,
-                permutation=importances,
+                metrics=found.metrics,
+                permutation=found.importances,
                 seed=None,
                 report=report,
+                promote=False,
                 sign=signer,
                 fitted_with=fitted_with,
-                outputs=targets if len(truth) > 1 else (),
+                outputs=targets if len(targets) > 1 else (),
                 background=background,
             )
-    show_bundle(path)
+    live = release.finish(path, found.findings)
+    if found.metrics and len(rows) < FEW_ROWS:
+        say(f"Warning: the sample has only {len(rows)} rows: figures of so few are chance.")
     _, manifest = read_manifest(FolderStore(path))
-    say(*next_step(models / name, manifest, max_model_bytes))
-    return path
+    say(*next_step(models / name if live else path, manifest, max_model_bytes))
+    return live
 
 
-def _check_labels(truth: Any, classes: Any, what: str) -> None:
-    if missing := int(pd.isna(truth).sum()):
-        raise TrainingError(f"{what} is missing in {missing} rows; leave those rows out.")
-    known = dict.fromkeys(np.asarray(classes).tolist())
-    strange = [value for value in truth.tolist() if value not in known]
-    if len(strange) == len(truth) or len({isinstance(v, str) for v in [*strange, *known]}) > 1:
-        shown = ", ".join(map(repr, list(known)[:10]))
-        raise TrainingError(f"{what} holds {strange[0]!r}, but the model's classes are {shown}.")
+@contextlib.contextmanager
+def _about_dates(rows: pd.DataFrame) -> Iterator[None]:
+    """Add to a failure that the rows hold dates as text, which CSV has no other form for."""
+    try:
+        yield
+    except TrainingError as error:
+        said = [str(error), *map(about_dates, dated_columns(rows))]
+        raise TrainingError(" Maybe it is this: ".join(said)) from error
 
 
-def _check_outputs(model: Any, data: Any, targets: int) -> None:
-    shape = np.shape(model.predict(data[:1]))
-    predicted = shape[1] if len(shape) == 2 else 1
-    if predicted != targets:
-        raise TrainingError(
-            f"the pipeline predicts {predicted} at once, but {targets} columns are given by "
-            "--target; name each of its outputs, in their order."
-        )
-
-
-def _check_model(model: Any, path: Path) -> None:
-    found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-    if isinstance(model, dict):
-        found += f" with the keys {', '.join(map(str, [*model][:10]))}"
-        raise TrainingError(f"{path} holds a {found}; {_as_pipeline(path, model)}")
-    if isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
-        raise TrainingError(
-            f"{path} holds {found}, which has no predict; {_as_pipeline(path, model)}"
-        )
-    if isinstance(model, type) or not hasattr(model, "predict") or task_of(model) is None:
-        raise TrainingError(
-            f"{path} holds {found}, not a scikit-learn pipeline that ends in a classifier, a "
-            "regressor, a clusterer or a detector of outliers."
-        )
-
-
-def _as_pipeline(path: Path, model: Any) -> str:
-    """Write the five lines that make a pipeline of the parts that a file holds."""
-    parts, last = "scaler", "classifier"
-    if isinstance(model, dict):
-        steps = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "transform")]
-        models = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "predict")]
-        parts, last = ", ".join(steps) or 'parts["scaler"]', (models or ['parts["model"]'])[0]
-    return f"""make a pipeline of its parts, which are fitted already, and pack that:
-    import joblib
-    from sklearn.pipeline import make_pipeline
-    parts = joblib.load({path.name!r})
-    pipeline = make_pipeline({parts}, {last})
-    joblib.dump(pipeline, "pipeline.joblib")"""
+def _read_columns(model: Any, data: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that the pipeline reads, but for texts."""
+    if takes_texts(model):
+        return pd.DataFrame(index=range(len(data)))
+    uses = read_uses(model, data.shape[1])
+    return data.iloc[:, [i for i, use in enumerate(uses) if not (use.ignored or use.text)]]
 
 
 def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
@@ -205,10 +180,6 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
             f"{count}. Name the target with --target if it is among them."
         )
     return np.asarray(rows)
-
-
-def _listed(rows: pd.DataFrame) -> str:
-    return ", ".join(map(str, rows.columns))
 
 
 def _say(text: str) -> None:

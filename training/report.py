@@ -1,4 +1,4 @@
-"""What the user sees: progress while it works, a table at the end."""
+"""Prints progress, sentences and tables."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
 from training.fit.tasks import outputs
 from training.fit.tasks.learn import Fit, fit_alone, fit_to
-from training.registry.location import check_name, find_live, open_location
-from training.registry.release import Wish, release
+from training.fit.tasks.target import check_target, read_target
+from training.registry.location import check_name
+from training.registry.release import Release, Wish
 from training.registry.signing_key import read_signer
-from training.registry.verdict.gate import check_metrics
+from training.registry.verdict.conditions import check_metrics
 from training.report import progress
 
 __all__ = ["train"]
@@ -60,8 +61,7 @@ def train(
     """
     module = project.import_project(source)
     name = check_name(name or module.__name__.rpartition(".")[2])
-    if wish.to is not None:
-        find_live(open_location(wish.to).at(name))  # a store that is missing is reported now
+    release = Release(models / name, wish)
     signer = read_signer(key) if key else None
     with progress() as report:
         report(f"loading the data of {source}")
@@ -74,7 +74,7 @@ def train(
         pipeline = project.build_pipeline(module)
         task, names = _task(pipeline, target)
         chances = hasattr(pipeline, "predict_proba")
-        check_metrics(wish.conditions, "outputs" if names else task, probabilities=chances)
+        check_metrics(wish.conditions, task, probabilities=chances, outputs=names)
         fit = Fit(module, pipeline, data, frame, report)
         if task in WITHOUT_TARGET:
             if column is not None or hasattr(module, "hold_out"):
@@ -82,13 +82,16 @@ def train(
                     "without a target no rows are held out, so --id and hold_out() decide nothing; "
                     "leave them out, and drop an id column in load_data()."
                 )
-            held, rule, fitted = None, None, fit_alone(fit, task)
+            held, rule = None, None
+            fitted = fit_alone(fit, task)
         else:
-            target = project.read_target(target, len(frame))
+            target = read_target(target, len(frame))
             for one in outputs.columns(target):
-                project.check_target(one, regression=task == "regression")
-            mask, rule, chosen = _hold_out(module, name, loaded, target, column)
-            held = split.HeldOut(data[mask], target[mask], split.key_frame(loaded)[mask], chosen)
+                check_target(one, regression=task == "regression")
+            held, mask, rule = _hold_out(fit, name, loaded, target, column)
+            if column is not None:
+                ids = split.read_ids(split.key_frame(loaded), column)
+                fit = fit._replace(ids=np.array(ids))
             fitted = fit_to(fit, target, mask, names, regression=task == "regression")
         check_pickles(pipeline)
         with blame("the pipeline cannot be made a bundle", module.__file__):
@@ -108,8 +111,9 @@ def train(
                 plots=fitted.plots,
                 purpose=project.read_purpose(module),
                 outputs=names,
+                measure=None if held is None else partial(release.compare, held=held),
             )
-    return release(path, held, fitted.findings, wish)
+    return release.finish(path, fitted.findings)
 
 
 def _task(pipeline: Any, target: Any) -> tuple[Task, list[str]]:
@@ -131,15 +135,16 @@ def _task(pipeline: Any, target: Any) -> tuple[Task, list[str]]:
 
 
 def _hold_out(
-    module: ModuleType, name: str, loaded: Any, target: Any, column: str | None
-) -> tuple[split.Mask, HoldOut, split.Chosen | None]:
-    """Return which rows are held out, the rule, and the project's answer for the rows held out."""
-    chosen = project.hold_out(module, loaded)
+    fit: Fit, name: str, loaded: Any, target: Any, column: str | None
+) -> tuple[split.HeldOut, split.Mask, HoldOut]:
+    """Return the rows to hold out, which of all rows they are, and the rule."""
+    chosen = project.hold_out(fit.module, loaded)
     if chosen is not None and column is not None:
         raise TrainingError("the project has a hold_out(), so --id decides nothing; leave one out.")
     keys = split.key_frame(loaded)
     mask, rule = split.hold_out(name, keys, target, column=column, chosen=chosen)
-    return mask, rule, chosen and split.Chosen(mask[mask], chosen.source_sha256)
+    answer = chosen and split.Chosen(mask[mask], chosen.source_sha256)
+    return split.HeldOut(fit.data[mask], target[mask], keys[mask], answer), mask, rule
 
 
 def _without(loaded: Any, column: str | None) -> Any:

@@ -8,12 +8,16 @@ import pty
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.helpers.servers import ROOT, clean_environment
 from tests.helpers.stores import SECRETS, Location
 
-__all__ = ["assert_refused", "on_a_terminal", "run", "run_in", "start"]
+__all__ = ["Run", "assert_refused", "on_a_terminal", "run", "run_in", "start"]
+
+#: Runs a command in this process; returns its exit status and its lines.
+Run = Callable[..., tuple[int, list[str]]]
 
 #: What the fork server imports once. Each command is a fork of it.
 _FORKS = multiprocessing.get_context("forkserver")

@@ -34,8 +34,9 @@ def project(folder: Path, change: str = "", model: str = "LogisticRegression()")
 
 def packed(folder: Path, **columns: object) -> None:
     """Write model.joblib and rows.csv."""
-    data = pd.DataFrame({"a": np.arange(50.0), "b": np.arange(50.0)[::-1] % 9, **columns})
-    target = np.where(data["a"] > 20, "high", "low")
+    numbers = np.arange(50.0)
+    data = pd.DataFrame({"a": numbers * 7 % 101, "b": numbers[::-1] % 9, **columns})
+    target = np.where(data["a"] + 9 * data["b"] > 80, "high", "low")
     joblib.dump(
         make_pipeline(StandardScaler(), LogisticRegression()).fit(data, target),
         folder / "model.joblib",

@@ -1,7 +1,8 @@
-"""Fixtures of the tests over versions: how a small version is added to a location."""
+"""What several tests share: a command in an empty folder, and small versions in a location."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,9 +12,27 @@ from serving.bundle.writer import copy_bundle
 from serving.stores.folder import FolderStore
 from serving.stores.store import Store
 
+from tests.helpers.command import Run
 from tests.helpers.versions import Add, small
+from training.__main__ import main
 from training.registry.location import find_live
 from training.registry.promote import make_live
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Give a function that runs a command in an empty folder; it returns status and lines."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        importlib.invalidate_caches()
+        status = main(arguments)
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err
+        return status, (written.out + written.err).splitlines()
+
+    return run
 
 
 @pytest.fixture

@@ -43,6 +43,28 @@ def test_train_writes_a_bundle_that_passes_check(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.parametrize("model", ["RandomForestRegressor", "RandomForestClassifier"])
+def test_rows_of_one_id_stay_together_in_cross_validation(tmp_path: Path, model: str) -> None:
+    """A model that knows customers by heart looks good on their other rows, and on no others."""
+    change = (
+        "random = np.random.default_rng(0); customer = np.arange(300) % 60; "
+        "target = random.integers(0, 2, 60)[customer]; "
+        "data = pd.DataFrame({'a': random.normal(size=60)[customer], 'customer': customer})"
+    )
+    ensemble = f"__import__('sklearn.ensemble').ensemble.{model}(20, random_state=0)"
+    name = project(tmp_path, change, ensemble)
+    means = []
+    for models, option in (("one", []), ("two", ["--id", "customer"])):
+        done = run_in(tmp_path, "train", "--project", name, "--models", models, *option)
+        assert done.returncode in (0, 3), done.stderr
+        [version] = [p for p in (tmp_path / models / "shop").iterdir() if p.name != "latest"]
+        metrics = open_bundle(FolderStore(version)).manifest.metrics
+        means.append(metrics["cross_validation"]["mean"])
+
+    assert means[0] > 0.9
+    assert means[1] < 0.7
+
+
 def test_regression_has_its_own_metrics(tmp_path: Path) -> None:
     """RMSE, MAE and R² are shown beside those of the mean."""
     name = project(tmp_path, "target = data['a'] + 20 * data['b']", "LinearRegression()")

@@ -6,12 +6,13 @@ import gzip
 import importlib
 import io
 import itertools
+import resource
 import shutil
+import signal
 import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +28,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from training.__main__ import main
+from tests.helpers.command import Run
 
 DATA = pd.DataFrame({"a": np.arange(300.0) * 7 % 101, "b": np.arange(300.0) % 7})
 TARGET = np.where(DATA["a"] + 9 * DATA["b"] > 80, "even", "odd")
 CSV = DATA.assign(answer=TARGET).to_csv(index=False).encode()
 FITTED = make_pipeline(StandardScaler(), LogisticRegression()).fit(DATA, TARGET)
 
-Run = Callable[..., tuple[int, list[str]]]
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Give a function that runs a command in an empty folder; it returns status and lines."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, list[str]]:
-        importlib.invalidate_caches()
-        status = main(arguments)
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return status, (written.out + written.err).splitlines()
-
-    return run
 
 
 @pytest.fixture
@@ -97,10 +81,25 @@ with zipfile.ZipFile(ZIP, "w") as _archive:
         (b"<!DOCTYPE html><html>", ["a web page"]),
         (b"PAR1....", ["a Parquet file"]),
         (b"hello, world", ["it is not a pickle, or it is damaged"]),
+        (CSV, ["it is not a pickle, or it is damaged"]),
+        (dumped(DATA), ["holds DataFrame, not a scikit-learn pipeline", "joblib.dump(pipeline"]),
+        (dumped([FITTED]), ["holds list, not a"]),
         (dumped(FITTED)[:-200], ["it is cut off"]),
         (dumped(FITTED)[:40], ["it is cut off"]),
     ],
-    ids=["empty", "lfs", "zip", "html", "parquet", "rubbish", "cut", "cut early"],
+    ids=[
+        "empty",
+        "lfs",
+        "zip",
+        "html",
+        "parquet",
+        "rubbish",
+        "csv",
+        "table",
+        "list",
+        "cut",
+        "cut early",
+    ],
 )
 def test_a_file_that_is_not_a_pickle_is_named(pack: Run, content: bytes, words: list[str]) -> None:
     """The error says what was found, and what to do."""
@@ -133,10 +132,26 @@ def test_parts_in_a_dictionary_get_the_lines_to_join_them(pack: Run) -> None:
         (CSV.decode().encode("utf-16"), ["in UTF-16", "encoding='utf-16'"]),
         (CSV.decode().encode("utf-16-le"), ["in UTF-16", "encoding='utf-16'"]),
         (CSV[:-9], ["cut off", "3 columns"]),
+        (CSV.replace(b"7", b"\0", 3), ["holds zero bytes"]),
+        (b"PAR1....", ["a Parquet file"]),
+        (CSV + b"1,2,odd,5\n", ["Expected 3 fields in line 302, saw 4"]),
+        (b"a,b\n1,2,odd\n", ["a row has more cells than the header"]),
+        (CSV + b'1,"2,odd\n', ["cannot be read as CSV"]),
+        (b"\n\n", ["cannot be read as CSV"]),
     ],
     ids=[
         *("empty", "lfs", "zip", "gzip", "tabs", "semicolons", "blanks", "latin-1"),
-        *("utf-16", "utf-16 without a mark", "cut"),
+        *(
+            "utf-16",
+            "utf-16 without a mark",
+            "cut",
+            "zeros",
+            "parquet",
+            "long row",
+            "short header",
+            "quote",
+            "blank",
+        ),
     ],
 )
 def test_a_file_that_is_not_csv_is_named(pack: Run, content: bytes, words: list[str]) -> None:
@@ -151,9 +166,17 @@ def test_a_file_that_is_not_csv_is_named(pack: Run, content: bytes, words: list[
         (gzip.compress(CSV), "rows.csv.gz"),
         (CSV.rstrip(b"\n"), "rows.csv"),
         (CSV.replace(b"\n", b"\r\n"), "rows.csv"),
+        (CSV.replace(b"\n", b"\r"), "rows.csv"),
         (DATA.assign(note="a; b", answer=TARGET).to_csv(index=False).encode(), "rows.csv"),
     ],
-    ids=["with a mark", "gzip", "without a last newline", "Windows", "semicolons in text"],
+    ids=[
+        "with a mark",
+        "gzip",
+        "without a last newline",
+        "Windows",
+        "old Mac",
+        "semicolons in text",
+    ],
 )
 def test_a_valid_csv_is_accepted(pack: Run, content: bytes, name: str) -> None:
     """A CSV may be compressed, have a byte order mark, or lack the last newline."""
@@ -386,11 +409,39 @@ def test_a_project_may_be_named_by_its_file(
     assert (tmp_path / "models" / name / "latest").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--name", "a/b"), "'a/b' is not a model name"),
+        (("--name", ""), "'' is not a model name"),
+        (("--name", "x", "--target", "answer", "--target", "answer"), "answer is given twice"),
+        (("--name", "x", "--target", "nope"), "no column nope; it has a, b, answer"),
+        (("--name", "x", "--models", "rows.csv"), "rows.csv/x cannot be written: Not a directory"),
+    ],
+)
+def test_options_of_pack_that_are_wrong(run: Run, options: tuple[str, ...], words: str) -> None:
+    """One sentence, and no bundle."""
+    joblib.dump(FITTED, "model.joblib")
+    Path("rows.csv").write_bytes(CSV)
+    assert_refused(run("pack", "model.joblib", "--sample", "rows.csv", *options), words)
+    assert not Path("models").exists()
+
+
+def test_a_folder_is_no_address(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Uploading is for `publish`."""
+    with pytest.raises(SystemExit) as exited:
+        run("pack", "m", "--sample", "r", "--name", "x", "--models", "s3://bucket/models")
+
+    assert exited.value.code == 2
+    assert "use train --to or publish --to" in capsys.readouterr().err
+
+
 def test_a_wrong_project_file_is_named(run: Run, tmp_path: Path) -> None:
     """The file is missing, or its name is not a valid module name."""
     assert_refused(run("train", "--project", "jobs/none.py"), "jobs/none.py is not there")
     (tmp_path / "my-model.py").write_text(PROJECT)
     assert_refused(run("train", "--project", "my-model.py"), "my-model.py", "letters, digits")
+    assert_refused(run("train", "--project", "jobs/none"), "jobs/none.py is not there")
 
 
 def test_an_internal_error_is_one_sentence(
@@ -447,6 +498,43 @@ def test_pack_names_modules_that_a_server_needs(
     assert words in warning
 
 
+def test_a_full_disk_leaves_no_half_bundle(run: Run) -> None:
+    """One sentence says which file could not be written."""
+    joblib.dump(FITTED, "model.joblib")
+    Path("rows.csv").write_bytes(CSV)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        found = run("pack", "model.joblib", "--sample", "rows.csv", "--name", "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert_refused(found, "model.joblib: file too large")
+    assert not list(Path("models").rglob("*.*"))
+
+
+def test_an_interrupt_of_pack_leaves_no_half_bundle(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 130, and one line says that nothing was written."""
+
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    joblib.dump(FITTED, "model.joblib")
+    Path("rows.csv").write_bytes(CSV)
+    monkeypatch.setattr("os.fsync", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, lines = run("pack", "model.joblib", "--sample", "rows.csv", "--name", "x")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert status == 130
+    assert lines[-1] == "training: interrupted; nothing was written."
+    assert not list(Path("models").rglob("*.*"))
+
+
 def test_pack_names_several_outputs_by_their_targets(run: Run) -> None:
     """Outputs have the given names, each with its own figures; a wrong number is one sentence."""
     target = pd.DataFrame({0: DATA["a"] + 2 * DATA["b"], 1: DATA["b"]})
@@ -454,8 +542,9 @@ def test_pack_names_several_outputs_by_their_targets(run: Run) -> None:
     DATA.assign(debt=target[0], age=target[1], more=1).to_csv("rows.csv", index=False)
     command = ["pack", "m.joblib", "--sample", "rows.csv", "--name", "x"]
     two = ["--target", "debt", "--target", "age"]
-    status, lines = run(*command, *two)
+    status, lines = run(*command, *two, "--promote")
     assert status == 0, lines
+    assert any(line.startswith("Warning: age: column 'b' alone predicts") for line in lines)
     manifest = open_bundle(FolderStore("models/x")).manifest
 
     assert [output.name for output in manifest.outputs] == ["debt", "age"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,38 @@ def test_several_labels_are_trained(model: str, train: Train) -> None:
     assert manifest.metrics["cross_validation"]["score"] == "accuracy"
 
 
+def test_the_gate_and_compare_take_several_outputs(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A condition names one of them; each has its figures and its differences."""
+    more = 'data = pd.DataFrame(random.normal(size=(1000, 2)), columns=["a", "b"])'
+    noise = " + random.normal(size=1000)"
+    target = 'pd.DataFrame({"debt": data["a"]' + noise + ', "age": data["b"]' + noise + "})"
+    stumps = "RandomForestRegressor(3, max_depth=1, random_state=0)"
+    assert train(target, stumps, more=more)[0] == 0
+    gate = ("--promote-if", "rmse of debt <= live and r2  of age >= live and mae of age < 9")
+    status, lines = train(target, "LinearRegression()", *gate, more=more)
+    assert status == 0, lines
+    for start in ("rmse of debt <= live is met: ", "r2 of age >= live is met: "):
+        [line] = [line for line in lines if line.startswith(start)]
+        assert "the difference is " in line
+    versions = FolderStore("models/x").names()[:-1]
+    status = main(
+        ["compare", *versions, "--store", "models/x", "--project", f"tasks_{next(_number) - 1}"]
+    )
+    lines = capsys.readouterr().out.splitlines()
+
+    assert status == 0
+    [row] = [line for line in lines if line.startswith("rmse of debt ")]
+    assert row.endswith(" is better")
+    assert any(re.match(r"debt: [\d,]+ of 1,000 rows \(.*%\), by ", line) for line in lines)
+    assert any(re.match(r"The answers differ in [\d,]+ of 1,000 rows", line) for line in lines)
+    assert main(["list", "--store", "models/x"]) == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert "rmse of debt" in heading
+    assert "rmse of debt less live's" in heading
+
+
 HOLD_OUT = "def hold_out(data): return data['a'].to_numpy() > 1"
 
 
@@ -144,7 +177,15 @@ HOLD_OUT = "def hold_out(data): return data['a'].to_numpy() > 1"
     ("target", "model", "options", "words"),
     [
         ("None", "KMeans(3)", ["--promote-if", "rmse < 1"], ["clusters has no rmse"]),
-        (SEVERAL, "LinearRegression()", ["--promote-if", "rmse < 1"], ["several outputs has"]),
+        (
+            SEVERAL,
+            "LinearRegression()",
+            ["--promote-if", "rmse < 1"],
+            ["its outputs are debt, age", "rmse of debt < …"],
+        ),
+        (SEVERAL, "LinearRegression()", ["--promote-if", "rmse of x < 1"], ["rmse of debt < …"]),
+        (SEVERAL, "LinearRegression()", ["--promote-if", "f1 of age < 1"], ["no metric f1"]),
+        ("data['a']", "LinearRegression()", ["--promote-if", "r2 of a > 0"], ["'r2 > …'"]),
         ("None", "IsolationForest()", ["--id", "a"], ["without a target", "--id"]),
         ("None", "IsolationForest()", [HOLD_OUT], ["without a target", "hold_out()"]),
         ("data['a']", "KMeans(3)", [], ["KMeans learns without a target", "None"]),

@@ -65,6 +65,7 @@ def build_bundle(
     plots: Plots | None = None,
     purpose: str = "",
     outputs: Sequence[str] = (),
+    measure: Callable[[Model], dict[str, dict[str, Any]]] | None = None,
 ) -> Path:
     """
     Write the bundle of *pipeline* to `<folder>/<version>` and point `latest` at it.
@@ -87,6 +88,7 @@ def build_bundle(
         plots: How good it is on rows held out. The features' shapes are added here.
         purpose: What it is for, in the words of its project.
         outputs: The targets' names, if it predicts several; y0, y1, … by default.
+        measure: Measures the model as it will be served; returns more parts of the metrics.
 
     Returns:
         The bundle's folder.
@@ -134,11 +136,15 @@ def build_bundle(
     example = _example(model, columns)
     if background and (rows := pick_background(model, columns)):
         files[BACKGROUND_FILE] = rows
+    if measure is not None:
+        report("scoring the held-out rows as the server would")
+        metrics = {**metrics, **measure(model)}
     report("writing the bundle")
     shapes = draw_shapes(manifest.features, columns)
     manifest = msgspec.structs.replace(
         manifest,
         example=example,
+        metrics=metrics,
         purpose=purpose,
         plots=msgspec.structs.replace(plots or Plots(), features=shapes),
     )
@@ -212,7 +218,10 @@ def _example(model: Model, columns: list[list[Any]]) -> Example:
     features = model.manifest.features
     made = [_usual(column, feature) for column, feature in zip(columns, features, strict=True)]
     rows = [made]
-    if not any(feature.kind == "text" for feature in features):
+    if any(feature.kind == "text" for feature in features):
+        # A step of the user's own may know some texts only. One that many rows have is no secret.
+        rows.append([_common(*pair) for pair in zip(columns, made, strict=True)])
+    else:
         rows += [list(row) for row in zip(*(column[:20] for column in columns), strict=True)]
     for row in rows:
         instance = {feature.name: value for feature, value in zip(features, row, strict=True)}
@@ -223,6 +232,11 @@ def _example(model: Model, columns: list[list[Any]]) -> Example:
             if row is rows[-1]:
                 raise
     raise AssertionError
+
+
+def _common(column: list[Any], usual: Any) -> Any:
+    texts = Counter(value for value in column if isinstance(value, str)).most_common(1)
+    return texts[0][0] if texts and texts[0][1] >= 5 else usual
 
 
 def _usual(column: list[Any], feature: Feature) -> Any:

@@ -17,7 +17,7 @@ from training.export.converters.compose import resolve_columns
 from training.export.walk import best_of
 from training.fit.sample import MISSING
 
-__all__ = ["VECTORIZERS", "Use", "categories_of_text", "read_uses", "takes_texts"]
+__all__ = ["VECTORIZERS", "Use", "categories_of_text", "coded_columns", "read_uses", "takes_texts"]
 
 VECTORIZERS = (CountVectorizer, HashingVectorizer, TfidfVectorizer)
 
@@ -34,6 +34,8 @@ class Use:
         self.imputed = False
         #: Whether any other step reads it.
         self.read = False
+        #: Whether an encoder knows texts that steps such as a function made of it.
+        self.coded = False
 
     @property
     def ignored(self) -> bool:
@@ -98,10 +100,22 @@ def _word(step: Any, places: _Places, uses: list[Use]) -> _Places:
 
 
 def _pipeline(step: Any, places: _Places, uses: list[Use]) -> _Places:
-    for _, inner in step.steps:
-        # imbalanced-learn's samplers draw training rows, and do nothing afterwards.
-        if not (inner is None or isinstance(inner, str) or hasattr(inner, "fit_resample")):
-            places = _step(inner, places, uses)
+    # imbalanced-learn's samplers draw training rows, and do nothing afterwards.
+    steps = [
+        inner
+        for _, inner in step.steps
+        if not (inner is None or isinstance(inner, str) or hasattr(inner, "fit_resample"))
+    ]
+    for i, inner in enumerate(steps):
+        before, places = places, _step(inner, places, uses)
+        rest = steps[i + 1 :]
+        if not places and rest and getattr(rest[0], "n_features_in_", None) == len(before):
+            # What it computed is unknown; the columns are taken for those that went in.
+            made = [Use() for _ in before]
+            _step(rest[0], list(range(len(made))), made)
+            for place, use in zip(before, made, strict=True):
+                if place is not None and any(isinstance(v, str) for v in use.categories or ()):
+                    uses[place].coded = True
     return places
 
 
@@ -171,6 +185,12 @@ _READERS: list[tuple[Any, Any]] = [
     ((SimpleImputer, KNNImputer, MissingIndicator), _imputer),
     (FunctionTransformer, _function),
 ]
+
+
+def coded_columns(model: Any) -> list[str]:
+    """Name the columns of which a step, such as a function, makes texts that an encoder knows."""
+    names = list(getattr(model, "feature_names_in_", ()))
+    return [n for n, use in zip(names, read_uses(model, len(names)), strict=True) if use.coded]
 
 
 def categories_of_text(model: Any, columns: Sequence[str] = ()) -> dict[str, set[str]]:

@@ -13,6 +13,7 @@ from serving.bundle.manifest import Feature
 from serving.model.engines import Columns
 
 from training.errors import TrainingError
+from training.fit.review.columns import about_dates
 
 if TYPE_CHECKING:
     from training.export.contract import Use
@@ -162,11 +163,12 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
     if all(issubclass(kind, int | float | np.number) and kind is not bool for kind in found):
         return "number"
     names = ", ".join(sorted(kind.__name__ for kind in found))
-    if any(issubclass(kind, date | time | timedelta) for kind in found):
+    if any(issubclass(kind, date) for kind in found):
+        raise TrainingError(about_dates(name))
+    if any(issubclass(kind, time | timedelta) for kind in found):
         raise TrainingError(
-            f"column {name} holds {names}, which JSON has no type for: put what the model needs of "
-            "it (the year, the weekday, days since a date) into columns of numbers before the "
-            "pipeline."
+            f"column {name} holds {names}, which JSON has no type for: make numbers of it, such as "
+            "seconds, before the pipeline."
         )
     raise TrainingError(
         f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."

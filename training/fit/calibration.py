@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: of rows told 0.8, are 80 % so?"""
+"""Calibration: of the rows with a probability of 0.8, 80 % should come true."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Bin(NamedTuple):
     low: float
     high: float
     rows: int
-    #: The mean probability, and the share of rows that were so.
+    #: The mean probability, and the share of rows that came true.
     said: float
     found: float
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from training.fit.evaluate import Answers
 
-__all__ = ["Where", "differing", "where_they_differ"]
+__all__ = ["Where", "differing", "same_numbers", "where_they_differ"]
 
 #: A difference of values below this, relative to the value, is rounding.
 _ROUNDING = 1e-5
@@ -37,6 +38,19 @@ def differing(ours: Answers, theirs: Answers) -> NDArray[np.bool_]:
         return np.asarray(ours.predicted != theirs.predicted)
     a, b = np.asarray(ours.predicted, float), np.asarray(theirs.predicted, float)
     return np.asarray(abs(a - b) > _ROUNDING * np.maximum(1.0, np.maximum(abs(a), abs(b))))
+
+
+def same_numbers(ours: Answers, theirs: Answers) -> Answers:
+    """
+    Number *theirs* clusters as *ours* are, so that as many rows as can be are in equal ones.
+
+    The numbers of clusters are arbitrary. One that has no counterpart gets a negative number.
+    """
+    counts = pd.crosstab(theirs.predicted, ours.predicted)
+    numbers = {old: -1 - i for i, old in enumerate(counts.index)}
+    for row, column in zip(*linear_sum_assignment(-counts.to_numpy()), strict=True):
+        numbers[counts.index[row]] = counts.columns[column]
+    return theirs._replace(predicted=np.array([numbers[n] for n in theirs.predicted.tolist()]))
 
 
 def where_they_differ(different: NDArray[np.bool_], frame: pd.DataFrame) -> list[Where]:

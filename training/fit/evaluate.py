@@ -46,7 +46,7 @@ ERRORS = ("log_loss", "rmse", "mae")
 
 
 class Answers(NamedTuple):
-    """A model's answers for n rows."""
+    """A model's answers to n rows."""
 
     #: Labels or values, shape (n,).
     predicted: Any
@@ -54,6 +54,8 @@ class Answers(NamedTuple):
     probabilities: Any
     #: In the order of the probabilities; None for regression.
     classes: Any
+    #: An outlier detector's, shape (n,).
+    scores: Any = None
 
 
 def ask(model: Any, data: Any) -> Answers:
@@ -81,7 +83,7 @@ def measure(target: Any, answers: Answers) -> dict[str, Any]:
         confusion matrix (rows are truth, in the order of the classes) and, given probabilities,
         roc_auc and log_loss.
     """
-    predicted, _, classes = answers
+    predicted, classes = answers.predicted, answers.classes
     if classes is None:
         errors = {
             "rmse": float(metrics.root_mean_squared_error(target, predicted)),
@@ -144,15 +146,24 @@ def accuracy(model: Any, data: Any, target: Any) -> float:
 
 
 def cross_validation(
-    pipeline: Any, data: Any, target: Any, *, folds: int, scoring: Scoring
+    pipeline: Any, data: Any, target: Any, *, folds: int | list[Any], scoring: Scoring
 ) -> dict[str, Any]:
-    """Fit and score on *folds* parts of the training rows; mean and standard deviation."""
+    """
+    Fit and score on parts of the training rows; mean and standard deviation.
+
+    Args:
+        pipeline: It is copied for each part.
+        data: The n rows.
+        target: Shape (n,) or (n, outputs).
+        folds: How many parts, or of each the rows to fit to and those to score.
+        scoring: As `scorer` returns it.
+    """
     scores = cross_validate(pipeline, data, target, cv=folds, scoring=scoring, error_score="raise")[
         "test_score"
     ]
     return {
         "score": getattr(scoring, "__name__", scoring),
-        "folds": folds,
+        "folds": len(scores),
         "mean": float(scores.mean()),
         "std": float(scores.std()),
     }

@@ -1,9 +1,10 @@
-"""Checks of input files: an error says what was found, and what would be right."""
+"""Checks input files. A sentence says what was found, and what would be right."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import re
 from pathlib import Path
 
 from training.errors import TrainingError
@@ -84,9 +85,13 @@ def check_csv(path: Path) -> None:
 
 
 def _check_encoding(path: Path, head: bytes) -> None:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head[:1000]:
+    zeros, start = head[:1000].count(0), head[:1000]
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if marked or zeros > len(start) / 4:  # every other byte of plain text
         mended = _mend(path, "encoding='utf-16'")
         raise TrainingError(f"{path} is in UTF-16 instead of UTF-8; {mended}.")
+    if zeros:
+        raise TrainingError(f"{path} holds zero bytes, so it is damaged or no CSV file.")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -105,7 +110,7 @@ def _check_end(path: Path, columns: int) -> None:
     """A file that was cut off ends within a row."""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _HEAD, 0))
-        last = file.read().decode("utf-8", "replace").rpartition("\n")[2]
+        last = re.split(r"[\r\n]", file.read().decode("utf-8", "replace"))[-1]
     if last and '"' not in last and len(next(csv.reader([last]))) < columns:
         raise TrainingError(
             f"{path} is cut off: its last line has fewer than {columns} columns and no end."

@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import joblib
+from serving.bundle.manifest import Task
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from training.errors import TrainingError, describe
 from training.fit.files import check_content
 
-__all__ = ["check_pickles", "open_pickle"]
+__all__ = ["check_model", "check_pickles", "open_pickle"]
 
 _MOVE = "move it to a module that the server can import, and fit again"
 _CUT = re.compile(
@@ -65,6 +68,49 @@ def check_pickles(pipeline: Any) -> None:
         )
 
 
+def check_model(model: Any, path: Path, task_of: Callable[[Any], Task | None]) -> None:
+    """
+    See that the file at *path* holds a pipeline that can be served.
+
+    Args:
+        model: What the file holds.
+        path: The file.
+        task_of: Says what a model is for; None if it is for nothing that can be served.
+
+    Raises:
+        TrainingError: It does not; the sentence says what was found, and what to do.
+    """
+    found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+    if isinstance(model, dict):
+        found += f" with the keys {', '.join(map(str, [*model][:10]))}"
+        raise TrainingError(f"{path} holds a {found}; {_as_pipeline(path, model)}")
+    if isinstance(model, BaseEstimator) and not hasattr(model, "predict"):
+        raise TrainingError(
+            f"{path} holds {found}, which has no predict; {_as_pipeline(path, model)}"
+        )
+    if isinstance(model, type) or not hasattr(model, "predict") or task_of(model) is None:
+        raise TrainingError(
+            f"{path} holds {found}, not a scikit-learn pipeline that ends in a classifier, a "
+            "regressor, a clusterer or a detector of outliers; write one with "
+            "joblib.dump(pipeline, 'model.joblib')."
+        )
+
+
+def _as_pipeline(path: Path, model: Any) -> str:
+    """Write the five lines that make a pipeline of the parts that a file holds."""
+    parts, last = "scaler", "classifier"
+    if isinstance(model, dict):
+        steps = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "transform")]
+        models = [f"parts[{name!r}]" for name, part in model.items() if hasattr(part, "predict")]
+        parts, last = ", ".join(steps) or 'parts["scaler"]', (models or ['parts["model"]'])[0]
+    return f"""make a pipeline of its parts, which are fitted already, and pack that:
+    import joblib
+    from sklearn.pipeline import make_pipeline
+    parts = joblib.load({path.name!r})
+    pipeline = make_pipeline({parts}, {last})
+    joblib.dump(pipeline, "pipeline.joblib")"""
+
+
 def _why(error: Exception) -> str:
     text = str(error)
     if match := re.search(r"Can't get attribute '(\w+)' on <module '[\w.]*__main__'", text):
@@ -75,7 +121,7 @@ def _why(error: Exception) -> str:
         return f"it needs the module {error.name}, which is not installed here, nor in this folder"
     if isinstance(error, EOFError) or _CUT.search(text):
         return "it is cut off; copy or save it again"
-    if isinstance(error, pickle.UnpicklingError | KeyError | UnicodeDecodeError):
+    if isinstance(error, pickle.UnpicklingError | KeyError | IndexError | UnicodeDecodeError):
         return f"it is not a pickle, or it is damaged ({describe(error)}); joblib.dump() writes one"
     return describe(error)
 

@@ -16,7 +16,16 @@ __all__ = ["MISSING", "read_sample"]
 MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 
 
-def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = None) -> pd.DataFrame:
+#: A number that loses something when it is read as one: 01.
+_CODE = r"[-+]?0\d+"
+
+
+def read_sample(
+    sample: Path,
+    strings: Mapping[str, Collection[str]] | None = None,
+    *,
+    coded: Collection[str] = (),
+) -> pd.DataFrame:
     """
     Read the rows.
 
@@ -24,6 +33,7 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
         sample: A CSV file with a header.
         strings: The columns that hold text, whatever it looks like, and the categories known of
             each: "01" is a code and no number, and a category called "NA" is not a missing one.
+        coded: Columns that hold text if one of their values is such as "01".
 
     Raises:
         TrainingError: It cannot be read, has a column twice, or no rows.
@@ -36,13 +46,16 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
         }
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            rows = pd.read_csv(
-                sample,
-                index_col=False,  # a row longer than the header is an error, not an index
-                dtype={name: str for name in header if name in strings},
-                keep_default_na=False,
-                na_values=missing,
-            )
+            rows = _read(sample, [name for name in header if name in strings], missing)
+            if codes := [name for name in header if name in coded and name not in strings]:
+                texts = _read(sample, codes, missing)[codes]
+                for name in codes:
+                    if texts[name].str.fullmatch(_CODE).any():
+                        rows[name] = texts[name]
+    except pd.errors.ParserWarning as error:
+        raise TrainingError(
+            f"{sample} cannot be read as CSV: a row has more cells than the header."
+        ) from error
     except Exception as error:  # pandas and its decompressors raise any exception
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise TrainingError(f"{sample} cannot be read as CSV: {reason}.") from error
@@ -52,3 +65,13 @@ def read_sample(sample: Path, strings: Mapping[str, Collection[str]] | None = No
     if rows.empty:
         raise TrainingError(f"{sample} has no rows below its header.")
     return rows
+
+
+def _read(sample: Path, texts: list[str], missing: dict[str, list[str]]) -> pd.DataFrame:
+    return pd.read_csv(
+        sample,
+        index_col=False,  # a row longer than the header is an error, not an index
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values=missing,
+    )

@@ -28,6 +28,7 @@ __all__ = [
     "Mask",
     "hold_out",
     "key_frame",
+    "read_ids",
     "was_held_out",
 ]
 
@@ -169,7 +170,7 @@ def _fractions(hashes: list[bytes]) -> NDArray[np.float64]:
 def _row_hashes(name: str, frame: pd.DataFrame, columns: list[str], *, by_id: bool) -> list[bytes]:
     """Return the SHA-256 of each row: of the name and the id, or of the name and the values."""
     if by_id:
-        values: list[list[Any]] = [_ids(frame, columns[0])]
+        values: list[list[Any]] = [read_ids(frame, columns[0])]
         start = hashlib.sha256(msgspec.json.encode([name]))
     else:
         values = [_canonical(frame[column]) for column in columns]
@@ -182,8 +183,13 @@ def _row_hashes(name: str, frame: pd.DataFrame, columns: list[str], *, by_id: bo
     return found
 
 
-def _ids(frame: pd.DataFrame, column: str) -> list[str]:
-    """Write each id as text, so that 17, 17.0 and "17" are one id."""
+def read_ids(frame: pd.DataFrame, column: str) -> list[str]:
+    """
+    Write each id as text, so that 17, 17.0 and "17" are one id.
+
+    Raises:
+        TrainingError: The column is missing, or has gaps.
+    """
     if column not in frame:
         raise TrainingError(
             f"--id {column}: the data have no such column; they have {_listed(frame.columns)}."

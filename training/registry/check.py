@@ -37,6 +37,8 @@ def check(uri: str, trust: Trust) -> None:
     check_files(bundle, console.print)
     for line in _signatures(bundle):
         console.print(line)
+    if bundle.is_own_pickle:
+        console.print("model.joblib is opened as your own; others need a signature to open it")
     model = open_model(bundle, sandboxed=True)
     body = msgspec.json.encode(manifest.example.instance)
     [answer] = model.predict(model.schema.decode(body, 1).columns)

@@ -1,4 +1,4 @@
-"""What to do with a packed bundle: the command that serves it, and what a server would reject."""
+"""The next step after `pack`: the command that serves the bundle, and warnings."""
 
 from __future__ import annotations
 

@@ -69,7 +69,9 @@ def make_live(model: Store, version: str, seen: Latest | None) -> None:
     Point `latest` to *version*, unless it has moved since it was *seen*.
 
     A prune marks a version's manifest and then reads `latest`; this moves `latest` and then reads
-    the version's files. So if both run at once, at least one of them notices the other.
+    the version's files. So if both run at once, at least one of them notices the other. The files
+    are read here although they were verified before: a publish may have written the manifest anew
+    after a prune had deleted the others, and a store is asked for an object by reading it.
 
     Raises:
         Conflict: `latest` has moved.

@@ -1,7 +1,8 @@
-"""What the user sees of a bundle that was just written, and what its figures were measured on."""
+"""Prints a bundle that was just written: its figures, what they were measured on, its engine."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving.stores.folder import FolderStore
 from training.registry.verdict.compare import Comparison
 from training.report import figure, say, show
 
-__all__ = ["measured_on", "own_figures", "show_bundle"]
+__all__ = ["differences_from", "measured_on", "own_figures", "show_bundle"]
 
 
 def show_bundle(path: Path, found: Comparison | None = None) -> None:
@@ -87,6 +88,35 @@ def measured_on(manifest: Manifest) -> str | None:
         "project": "by the project's hold_out()",
     }[rule.by]
     return f"{rule.rows:,} rows held out {by}"
+
+
+def differences_from(live: str, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
+    """
+    Write by how much the figures of versions differ from the *live* one's, and where that lies.
+
+    Training recorded each version's difference from the one that was live then. So of the version
+    that was live before, the live one's own record is turned round.
+
+    Returns:
+        By version and figure, of those that can be told.
+    """
+    records = {name: m.metrics.get("against", {}) for name, m in manifests.items()}
+    own = records.get(live, {})
+    known = [(str(own["version"]), own, -1)] if own.get("version") in manifests else []
+    known += [(name, one, 1) for name, one in records.items() if one.get("version") == live]
+    return {
+        version: {
+            name: _write_difference([sign * number + 0.0 for number in value])  # no minus zero
+            for name, value in record.items()
+            if isinstance(value, list)
+        }
+        for version, record, sign in known
+    }
+
+
+def _write_difference(numbers: list[float]) -> str:
+    value, *ends = (f"{number:+.4g}" for number in (numbers[0], *sorted(numbers[1:])))
+    return f"{value}, {' to '.join(ends)}" if ends else value
 
 
 def _confusion(classes: list[Label], counts: list[list[int]]) -> Table:

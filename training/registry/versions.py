@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from serving.stores.store import Store
 from training.errors import TrainingError
 from training.fit.evaluate import METRICS
 from training.registry.location import find_live, open_location
-from training.registry.summary import measured_on, own_figures
+from training.registry.summary import differences_from, measured_on, own_figures
 from training.report import figure, say, show_table, terminal_width
 
 __all__ = ["STRUCK", "Version", "list_versions", "read_versions"]
@@ -30,6 +31,8 @@ _AT_ONCE = 16
 
 #: The most figures; the width of one on a terminal, and of everything else.
 _FIGURES, _FIGURE, _OTHERS = 3, 15, 73
+#: How many figures' width one figure and its difference from the live version's need.
+_WITH = 3
 
 
 class Version(NamedTuple):
@@ -62,22 +65,35 @@ def list_versions(uri: str) -> None:
     except BundleError as error:
         live = None
         notes.append(str(error))
-    figures = _figures(versions)
+    manifests = {v.name: v.manifest for v in versions if v.manifest}
+    width = terminal_width()
+    room = _FIGURES if width is None else (width - _OTHERS) // _FIGURE
+    differences = differences_from(live.version, manifests) if live and room >= _WITH else {}
+    figures = _figures(manifests.values(), room - (_WITH - 1 if width and differences else 0))
     headings: dict[str, JustifyMethod] = {"": "left", "version": "left", "made (UTC)": "left"}
-    headings |= {**dict.fromkeys(figures, "right"), "on": "left", "engine": "left", "size": "right"}
+    headings |= dict.fromkeys(figures, "right")
+    column = f"{figures[0]} less live's" if differences and figures else None
+    if column:
+        headings[column] = "left"
+    headings |= {"on": "left", "engine": "left", "size": "right"}
     states = [_state(version, live) for version in versions]
     letters, legend = _measured(versions)
     rows = [
         _row(version, state, figures, letter)
         for version, state, letter in zip(versions, states, letters, strict=True)
     ]
+    if column:
+        for version, row in zip(versions, rows, strict=True):
+            found = differences.get(version.name, {}).get(figures[0], "")
+            row.insert(3 + len(figures), found)
+        legend.append(f"{column}: on the same rows, with its 95 % interval (paired bootstrap)")
     show_table(headings, rows, bold=states.index("live") if "live" in states else None)
     say(*legend, *notes)
 
 
 def read_versions(model: Store) -> list[Version]:
     """
-    Read the versions in *model*, newest first, and last those that cannot be read.
+    Read the versions in *model*: the newest first, and last those that cannot be read.
 
     Raises:
         TrainingError: There is no version, or *model* is one itself.
@@ -169,13 +185,11 @@ def _letter(index: int) -> str:
     return (_letter(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
 
 
-def _figures(versions: list[Version]) -> list[str]:
-    """Choose the columns: the most telling, and no more than the terminal has room for."""
-    manifests = [version.manifest for version in versions if version.manifest]
-    found = {name for manifest in manifests for name in own_figures(manifest)}
-    width = terminal_width()
-    room = _FIGURES if width is None else (width - _OTHERS) // _FIGURE
-    chosen = [name for names in METRICS.values() for name in names if name in found]
+def _figures(manifests: Iterable[Manifest], room: int) -> list[str]:
+    """Choose the columns: the most telling, and no more than there is *room* for."""
+    found = dict.fromkeys(name for manifest in manifests for name in own_figures(manifest))
+    known = [figure for names in METRICS.values() for figure in names]
+    chosen = [name for f in known for name in found if name == f or name.startswith(f"{f} of ")]
     return chosen[: min(max(room, 1), _FIGURES)]
 
 

@@ -61,7 +61,7 @@ def _rounded(values: Any) -> Any:
 
 @pytest.mark.parametrize("host", [{}, {"HOST": "127.0.0.1"}])
 def test_on_a_laptop_it_is_served(host: dict[str, str], tmp_path: Path) -> None:
-    """A loopback address or none is set: the pickle is opened, and each worker logs it."""
+    """A loopback address or none is set: the pickle is opened, and one line says so."""
     rows = [[1.0, 9.0], [21.0, 2.0], [33.0, 5.0]]
     pipeline = make_pipeline(FunctionTransformer(_rounded), LinearRegression()).fit(rows, [1, 2, 3])
     build_bundle(
@@ -74,9 +74,10 @@ def test_on_a_laptop_it_is_served(host: dict[str, str], tmp_path: Path) -> None:
         seed=None,
         report=lambda _: None,
     )
-    settings = {"MODEL_URI": str(tmp_path / "mine"), "WEB_CONCURRENCY": "1", **host}
+    settings = {"MODEL_URI": str(tmp_path / "mine"), "WEB_CONCURRENCY": "2", **host}
     with start(SERVER, settings) as server:
         answer = requests.post(f"{server}/v0/predict", json={"instances": rows}, timeout=30)
+        wait_for(lambda: len(lines(server, "model loaded")) == 2)
         opened = lines(server, OPENING)
 
     assert [p["value"] for p in answer.json()["predictions"]] == pytest.approx([1, 2, 3], abs=1)

@@ -10,7 +10,7 @@ import pytest
 from sklearn import datasets
 
 from training.credit import load_data
-from training.fit.review import review
+from training.fit.review.findings import review
 from training.fit.split import hold_out
 
 GOOD: dict[str, Any] = {"accuracy": 0.9, "roc_auc": 0.9, "log_loss": 0.3, "confusion": [[], []]}
@@ -54,8 +54,8 @@ def test_the_example_is_not_suspicious() -> None:
         ("customer_id", NUMBER * 7919, "an id or a row number"),
         ("customerId", NUMBER * 7919, "an id or a row number"),
         ("reference", [f"R-{i:x}" for i in NUMBER], "a different text in nearly every row"),
-        ("opened", pd.date_range("2020-01-01", periods=COUNT).astype(str), "dates as text"),
-        ("opened", [f"{i % 28 + 1}/{i % 12 + 1}/2025" for i in NUMBER], "dates as text"),
+        ("opened", pd.date_range("2020-01-01", periods=COUNT).astype(str), "holds dates: "),
+        ("opened", [f"{i % 28 + 1}/{i % 12 + 1}/2025" for i in NUMBER], "holds dates: "),
         ("country", ["DE"] * COUNT, "is constant"),
         ("empty", [np.nan] * COUNT, "is constant"),
     ],

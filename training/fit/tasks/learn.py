@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from serving.bundle.manifest import Task
 from serving.bundle.plots import Plots
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from training.errors import TrainingError, blame
 from training.fit import curves, evaluate, split
-from training.fit.review import review_rows
+from training.fit.review.findings import review, review_rows
 from training.fit.tasks import outputs
 
 __all__ = ["Fit", "Fitted", "fit_alone", "fit_to"]
@@ -22,7 +24,7 @@ FOLDS = 5
 
 
 class Fit(NamedTuple):
-    """A pipeline, and what it is fitted to."""
+    """A pipeline, and the rows that it is fitted to."""
 
     module: ModuleType
     pipeline: Any
@@ -30,10 +32,12 @@ class Fit(NamedTuple):
     data: Any
     frame: pd.DataFrame
     report: Callable[[str], None]
+    #: Of each row whose it is, shape (n,); None if that is not known.
+    ids: NDArray[Any] | None = None
 
 
 class Fitted(NamedTuple):
-    """The result of fitting."""
+    """The rows that a pipeline was fitted to, its figures, and the findings."""
 
     #: The rows that the pipeline is fitted to.
     seen: Any
@@ -75,7 +79,14 @@ def fit_to(
     scoring = evaluate.scorer(pipeline, classes, outputs=count)
     with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
         report(f"cross-validating on {len(truth):,} rows")
-        validation = _cross_validate(pipeline, seen, truth, scoring, regression=regression)
+        by_class = not (regression or names)
+        ids = None if fit.ids is None else fit.ids[~mask]
+        folds = _folds(truth, ids, by_class=by_class)
+        validation = None
+        if folds is not None:
+            validation = evaluate.cross_validation(
+                pipeline, seen, truth, folds=folds, scoring=scoring
+            )
         report("fitting")
         pipeline.fit(seen, truth)
     with blame("the fitted pipeline cannot be evaluated", fit.module.__file__):
@@ -90,7 +101,14 @@ def fit_to(
             pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED
         )
     with blame("the data cannot be reviewed"):
-        findings = outputs.review_all(names, fit.frame, target, mask, parts)
+        findings = outputs.review_all(
+            names,
+            outputs.columns(target),
+            parts,
+            lambda one, part: review(
+                fit.frame, one, mask, figures=part["held_out"], trivial=part["baseline"]
+            ),
+        )
     plots = None if names else curves.draw_curves(held, answers[0])
     return Fitted(seen, metrics, importances, plots, findings)
 
@@ -104,16 +122,31 @@ def _check_classes(seen: Any, unseen: Any) -> None:
         )
 
 
-def _cross_validate(
-    pipeline: Any, data: Any, target: Any, scoring: evaluate.Scoring, *, regression: bool
-) -> dict[str, Any] | None:
+def _folds(
+    target: Any, ids: NDArray[Any] | None, *, by_class: bool
+) -> int | list[tuple[Any, Any]] | None:
+    """
+    Divide rows for cross-validation; those of one id stay together.
+
+    Returns:
+        How many parts, if any division will do; else of each the rows to fit to and those to score.
+        None if there are too few rows, ids or rows of a class.
+    """
     # R² is not defined for one row, so a fold has two.
-    several = target.ndim > 1  # then the folds are not by class either
-    rows = len(target) // 2 if regression or several else _rarest(target)
-    folds = min(FOLDS, rows)
-    if folds < 2:
+    count = min(FOLDS, _rarest(target) if by_class else len(target) // 2)
+    if ids is None:
+        return count if count > 1 else None
+    count = min(count, len(np.unique(ids)))
+    if count < 2:
         return None
-    return evaluate.cross_validation(pipeline, data, target, folds=folds, scoring=scoring)
+    divide = (StratifiedGroupKFold if by_class else GroupKFold)(count)
+    parts = list(divide.split(target, target, ids))
+    classes = len(np.unique(target)) if by_class else 0
+    for part in parts:
+        for rows in part:
+            if len(rows) < 2 or (by_class and len(np.unique(target[rows])) < classes):
+                return None
+    return parts
 
 
 def _rarest(target: Any) -> int:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import is_regressor
 
 from training.errors import TrainingError
 from training.fit import evaluate
 from training.fit.evaluate import Answers
-from training.fit.review import review
-from training.fit.split import Mask
+from training.fit.uncertainty import Draws
 
-__all__ = ["ask", "column_names", "columns", "measure", "review_all", "together"]
+__all__ = [
+    "ask",
+    "column_names",
+    "columns",
+    "draws",
+    "figures",
+    "measure",
+    "review_all",
+    "together",
+]
 
 Metrics = dict[str, dict[str, Any]]
 
@@ -97,6 +104,18 @@ def measure(seen: Any, unseen: Any, answers: list[Answers], *, regression: bool)
     ]
 
 
+def figures(names: Sequence[str], truth: Any, answers: list[Answers]) -> dict[str, Any]:
+    """Measure each output; of several, each figure carries its output's name."""
+    pairs = zip(columns(truth), answers, strict=True)
+    return together(names, [{"all": evaluate.measure(*pair)} for pair in pairs])["all"]
+
+
+def draws(names: Sequence[str], truth: Any, answers: list[Answers]) -> Draws:
+    """Measure the same figures on rows drawn again; see `training.fit.uncertainty.draw`."""
+    pairs = zip(columns(truth), answers, strict=True)
+    return together(names, [{"all": evaluate.draws(*pair)} for pair in pairs])["all"]
+
+
 def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
     """Write the figures of all outputs into one table, each with its output's name."""
     if not names:
@@ -105,7 +124,7 @@ def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
         part: {
             f"{figure} of {name}": value
             for name, found in zip(names, parts, strict=True)
-            for figure, value in found[part].items()
+            for figure, value in found.get(part, {}).items()
             if figure != "confusion"
         }
         for part in parts[0]
@@ -113,13 +132,21 @@ def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
 
 
 def review_all(
-    names: Sequence[str], frame: pd.DataFrame, target: Any, held_out: Mask, parts: list[Metrics]
+    names: Sequence[str],
+    truth: Sequence[Any],
+    parts: list[Metrics],
+    find: Callable[[Any, Metrics], list[str]],
 ) -> list[str]:
-    """List the findings of `review` for each output, and those about all outputs once."""
-    found = [
-        review(frame, one, held_out, figures=part["held_out"], trivial=part["baseline"])
-        for one, part in zip(columns(target), parts, strict=True)
-    ]
+    """
+    List the findings about each output, and those about all outputs once.
+
+    Args:
+        names: The outputs'; none for a single one.
+        truth: Of each output, shape (n,).
+        parts: Of each output its figures.
+        find: Lists the findings about one output.
+    """
+    found = [find(one, part) for one, part in zip(truth, parts, strict=True)]
     shared = [finding for finding in found[0] if all(finding in one for one in found)]
     own = [
         f"{name}: {finding}"

@@ -1,1 +1,1 @@
-"""Is a new model better than the live one? Conditions, comparisons, and what they cannot say."""
+"""Compares a new model with the live one, and judges the conditions for going live."""

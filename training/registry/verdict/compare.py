@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
-from serving.errors import BundleError, InvalidInstances
-from serving.model.model import open_model
-from serving.stores.folder import FolderStore
+from serving.errors import CanoaError
+from serving.model.model import Model, open_model
 from serving.stores.store import Store
 
 from training.export.features import as_frame
-from training.fit.evaluate import draws, measure
 from training.fit.split import CannotApplyError, HeldOut, Mask
-from training.fit.uncertainty import Draws
+from training.fit.tasks import outputs
+from training.fit.uncertainty import Draws, interval
 from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
 
 __all__ = [
@@ -48,6 +47,12 @@ class Beside(NamedTuple):
     their_draws: Draws
     rows: int
 
+    def difference(self, metric: str) -> tuple[float, tuple[float, float] | None]:
+        """Return a figure's difference, ours less theirs, and where it lies with 95 %."""
+        ours, theirs = self.our_draws.get(metric), self.their_draws.get(metric)
+        ends = None if ours is None or theirs is None else interval(ours - theirs)
+        return self.ours[metric] - self.theirs[metric], ends
+
 
 class Comparison(NamedTuple):
     """The new model's figures, and those of the new and the live one on the same rows."""
@@ -64,36 +69,38 @@ class Comparison(NamedTuple):
     left_out: int
 
 
-def compare(path: Path, live: Store | None, held: HeldOut, trust: Trust) -> Comparison:
+def compare(model: Model, live: Store | None, held: HeldOut, trust: Trust) -> Comparison:
     """
-    Score the version at *path*, and beside it the live one on rows that neither was fitted to.
+    Score a new *model*, and beside it the live one on rows that neither was fitted to.
 
     A row that one of them rejects, as the server would, is left out for both.
 
     Args:
-        path: The new version's folder.
+        model: The new version, as it will be served.
         live: The live version's location, if one is live.
-        held: The rows held out from the new version.
+        held: The rows held out from the new model.
         trust: Which signatures the live model needs, and whether its pickle may be opened.
     """
     frame, _ = as_frame(held.data)
-    ours = Bundle(FolderStore(path), trust=Trust(allow_pickle=True))  # written a moment ago, by us
-    new = Contender(open_model(ours), frame)
+    new, ours = Contender(model, frame), model.manifest
     truth = np.asarray(held.truth)
-    figures = measure(truth[new.accepted], new.answers(new.accepted)) if new.accepted.any() else {}
+    figures: dict[str, Any] = {}
+    if new.accepted.any():
+        names = [output.name for output in ours.outputs]
+        figures = outputs.figures(names, truth[new.accepted], new.answers(new.accepted))
     left_out = int((~new.accepted).sum())
     if live is None:
         return Comparison(figures, False, None, None, left_out)
     try:
         theirs = Bundle(live, trust=trust)
-        check_same_answers(theirs.manifest, ours.manifest)
-        _check_features(theirs.manifest, ours.manifest)
+        check_same_answers(theirs.manifest, ours)
+        _check_features(theirs.manifest, ours)
         rows = held_out_rows(theirs.manifest, held.keys, held.chosen)
         old = Contender(open_model(theirs), frame)
         rows &= common_rows(new, old)
-        check_enough(truth[rows], ours.manifest)
+        check_enough(truth[rows], ours)
         beside = pair(new, old, truth, rows)
-    except (CannotCompareError, CannotApplyError, BundleError, InvalidInstances) as error:
+    except (CannotCompareError, CannotApplyError, CanoaError, ValueError) as error:
         problem = f"The live model cannot be compared: {str(error).rstrip('.')}."
         return Comparison(figures, True, None, problem, left_out)
     return Comparison(figures, True, beside, None, int((~(new.accepted & old.accepted)).sum()))
@@ -107,12 +114,13 @@ def pair(new: Contender, old: Contender, truth: Any, rows: Mask) -> Beside:
         InvalidInstances: One has no finite answer for a row.
     """
     target = truth[rows]
+    names = [output.name for output in new.manifest.outputs]
     ours, theirs = new.answers(rows), old.answers(rows)
     return Beside(
-        measure(target, ours),
-        measure(target, theirs),
-        draws(target, ours),
-        draws(target, theirs),
+        outputs.figures(names, target, ours),
+        outputs.figures(names, target, theirs),
+        outputs.draws(names, target, ours),
+        outputs.draws(names, target, theirs),
         int(rows.sum()),
     )
 
@@ -122,12 +130,19 @@ def check_same_answers(live: Manifest, new: Manifest) -> None:
     Check that two models answer the same question.
 
     Raises:
-        CannotCompareError: The task or the classes differ.
+        CannotCompareError: The task, the outputs or the classes differ.
     """
     if live.task != new.task:
         raise CannotCompareError(f"it is a {live.task}, and this a {new.task}")
-    if live.classes != new.classes:
-        raise CannotCompareError(f"its classes are {_some(live.classes)}")
+    names = [[output.name for output in manifest.outputs] for manifest in (live, new)]
+    if names[0] != names[1]:
+        raise CannotCompareError(f"its outputs are {_some(names[0])}")
+    if live.task == "clustering":
+        return  # how many there are may change
+    for old, part in zip(live.parts, new.parts, strict=True):
+        if old.classes != part.classes:
+            whose = f" of {part.name}" if part.name else ""
+            raise CannotCompareError(f"its classes{whose} are {_some(old.classes)}")
 
 
 def check_enough(truth: Any, manifest: Manifest) -> None:
@@ -142,13 +157,15 @@ def check_enough(truth: Any, manifest: Manifest) -> None:
             f"only {len(truth)} rows were held out from both models, and a verdict needs "
             f"{LEAST_ROWS}"
         )
-    for label in manifest.classes or ():
-        count = int((truth == label).sum())
-        if count < LEAST_OF_A_CLASS:
-            raise CannotCompareError(
-                f"only {count} rows of the class {label} were held out from both models, and a "
-                f"verdict needs {LEAST_OF_A_CLASS} of each class"
-            )
+    for part, one in zip(manifest.parts, outputs.columns(truth), strict=True):
+        for label in part.classes or ():
+            count = int((one == label).sum())
+            if count < LEAST_OF_A_CLASS:
+                whose = f" of {part.name}" if part.name else ""
+                raise CannotCompareError(
+                    f"only {count} rows of the class {label}{whose} were held out from both "
+                    f"models, and a verdict needs {LEAST_OF_A_CLASS} of each class"
+                )
 
 
 def common_rows(new: Contender, old: Contender) -> Mask:
@@ -167,7 +184,7 @@ def common_rows(new: Contender, old: Contender) -> Mask:
     return new.accepted & old.accepted
 
 
-def _some(classes: list[Any] | None) -> str:
+def _some(classes: Sequence[Any] | None) -> str:
     names = [str(label) for label in classes or ()]
     return ", ".join(names[:10]) + (" and others" if len(names) > 10 else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from training.fit import project as projects
 from training.fit.files import check_csv
 from training.fit.sample import read_sample
 from training.fit.split import Chosen, key_frame
+from training.fit.tasks.target import read_target
 
 __all__ = ["Rows", "Source", "read_rows"]
 
@@ -22,8 +24,8 @@ class Source(NamedTuple):
     """The rows that two versions are compared on: a file, a project's data, or none."""
 
     file: Path | None = None
-    #: The file's target column.
-    target: str | None = None
+    #: The file's target columns, one for each output, in order; none if the truth is not known.
+    targets: Sequence[str] = ()
     project: str | None = None
     #: Whether neither model was fitted to any of the rows, whatever their rules say.
     unseen: bool = False
@@ -36,7 +38,7 @@ class Rows(NamedTuple):
     frame: pd.DataFrame
     #: All columns, the id among them.
     keys: pd.DataFrame
-    #: Shape (n,); None if it is not known.
+    #: Shape (n,), or (n, outputs); None if it is not known.
     truth: Any
     #: The answer of the project's hold_out(), if it has one.
     chosen: Chosen | None
@@ -54,7 +56,7 @@ def read_rows(source: Source, first: Manifest, second: Manifest) -> Rows:
         module = projects.import_project(source.project)
         data, target = projects.load_data(module)
         frame, _ = as_frame(data)
-        truth: Any = projects.read_target(target, len(frame))
+        truth: Any = None if target is None else read_target(target, len(frame))
         found = Rows(frame, key_frame(data), truth, projects.hold_out(module, data))
     else:
         file = Path(str(source.file))
@@ -63,20 +65,25 @@ def read_rows(source: Source, first: Manifest, second: Manifest) -> Rows:
         for feature in features:
             if feature.kind not in ("number", "boolean"):
                 texts.setdefault(feature.name, set()).update(map(str, feature.categories or ()))
-        if source.target is not None and _has_text_classes(first):
-            texts[source.target] = set(map(str, first.classes or ()))
+        targets = list(source.targets)
+        if targets and len(targets) != len(first.parts):
+            raise TrainingError(
+                f"the versions predict {len(first.parts)} at once, but {len(targets)} columns are "
+                "given by --target; name one for each output, in their order."
+            )
+        for part, target in zip(first.parts, targets, strict=False):
+            if any(isinstance(label, str) for label in part.classes or ()):
+                texts[target] = set(map(str, part.classes or ()))
         frame, truth = read_sample(file, strings=texts), None
-        if source.target is not None:
-            if source.target not in frame:
-                has = ", ".join(frame.columns)
-                raise TrainingError(f"{file} has no column {source.target}; it has {has}.")
-            truth = projects.read_target(frame.pop(source.target), len(frame))
+        if lost := [target for target in targets if target not in frame]:
+            raise TrainingError(
+                f"{file} has no column {lost[0]}; it has {', '.join(frame.columns)}."
+            )
+        if targets:
+            truth = read_target(frame[targets], len(frame))
+            frame = frame.drop(columns=targets)
         found = Rows(frame, frame, truth, None)
     missing = sorted({feature.name for feature in features} - set(found.frame.columns))
     if missing:
         raise TrainingError(f"the rows lack the feature {missing[0]}.")
     return found
-
-
-def _has_text_classes(manifest: Manifest) -> bool:
-    return any(isinstance(label, str) for label in manifest.classes or ())

@@ -1,4 +1,4 @@
-"""A model and rows as a client would send them: which rows it accepts, and its answers."""
+"""Sends rows to a model as a client would: which rows it accepts, and its answers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
-from serving.bundle.manifest import Manifest
+from serving.bundle.manifest import Manifest, Output
 from serving.errors import InvalidInstances
 from serving.model.model import Model
 from serving.model.predictions import label_key
 
 from training.export.features import to_columns
-from training.fit.evaluate import METRICS, Answers
+from training.fit.evaluate import Answers
 from training.fit.split import Chosen, Mask, was_held_out
 
 __all__ = ["CannotCompareError", "Contender", "held_out_rows"]
@@ -34,11 +34,8 @@ class Contender:
         Encode the rows.
 
         Raises:
-            CannotCompareError: The model's task has no figures that could be compared.
             ValueError: A column holds no values of the model's kind.
         """
-        if model.manifest.task not in METRICS:
-            raise CannotCompareError(f"models of the task {model.manifest.task} have no verdict")
         self.manifest = model.manifest
         self._model = model
         self._rows = list(zip(*to_columns(frame, self.manifest.features), strict=True))
@@ -47,29 +44,23 @@ class Contender:
         if not self._accepts(self._rows):
             self.accepted = np.array([self._accepts([row]) for row in self._rows])
 
-    def answers(self, rows: Mask) -> Answers:
+    def answers(self, rows: Mask) -> list[Answers]:
         """
-        Score the rows of a mask.
+        Score the rows of a mask; return the answers of each output.
 
         Raises:
             InvalidInstances: The model has no finite answer for one.
         """
         chosen = [row for row, good in zip(self._rows, rows, strict=True) if good]
-        classes = self.manifest.classes
-        values: list[Any] = []
-        shares: list[list[float]] = []
-        keys = [label_key(label) for label in classes or ()]
+        said: list[dict[str, Any]] = []
         for start in range(0, len(chosen), _BATCH):
-            columns = list(zip(*chosen[start : start + _BATCH], strict=True))
-            for answer in self._model.predict(columns):
-                values.append(answer["value" if classes is None else "label"])
-                if self.manifest.has_probabilities:
-                    shares.append([answer["probabilities"][key] for key in keys])
-        return Answers(
-            np.array(values),
-            np.array(shares) if shares else None,
-            None if classes is None else np.array(classes),
-        )
+            said += self._model.predict(list(zip(*chosen[start : start + _BATCH], strict=True)))
+        if not self.manifest.outputs:
+            return [_gather(part, said) for part in self.manifest.parts]
+        return [
+            _gather(part, [one["outputs"][part.name] for one in said])
+            for part in self.manifest.parts
+        ]
 
     def _accepts(self, rows: list[tuple[Any, ...]]) -> bool:
         try:
@@ -77,6 +68,22 @@ class Contender:
         except InvalidInstances:
             return False
         return True
+
+
+def _gather(part: Output, said: list[dict[str, Any]]) -> Answers:
+    """Turn what was answered to n rows into columns."""
+    if said and "outlier" in said[0]:
+        found = np.array([one["outlier"] for one in said])
+        scores = np.array([one["score"] for one in said])
+        return Answers(found, None, np.array([False, True]), scores)
+    if said and "cluster" in said[0]:
+        return Answers(np.array([one["cluster"] for one in said]), None, np.array(part.classes))
+    if part.classes is None:
+        return Answers(np.array([one["value"] for one in said]), None, None)
+    keys = [label_key(label) for label in part.classes]
+    shares = [[one["probabilities"][key] for key in keys] for one in said if part.has_probabilities]
+    labels = np.array([one["label"] for one in said])
+    return Answers(labels, np.array(shares) if shares else None, np.array(part.classes))
 
 
 def held_out_rows(manifest: Manifest, keys: pd.DataFrame, chosen: Chosen | None) -> Mask:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.trust import Trust
@@ -15,10 +14,8 @@ from serving.model.model import open_model
 
 from training.errors import TrainingError, blame
 from training.fit.calibration import Bin, calibration, calibration_error
-from training.fit.differences import differing, where_they_differ
 from training.fit.evaluate import ERRORS, Answers
 from training.fit.split import CannotApplyError, Mask
-from training.fit.uncertainty import interval
 from training.registry.location import open_location
 from training.registry.summary import measured_on, own_figures
 from training.registry.verdict.compare import (
@@ -28,6 +25,7 @@ from training.registry.verdict.compare import (
     common_rows,
     pair,
 )
+from training.registry.verdict.differences import show_differences
 from training.registry.verdict.gate import write_difference
 from training.registry.verdict.rows import Rows, Source, read_rows
 from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
@@ -59,6 +57,8 @@ def compare_versions(names: tuple[str, str], store: str, source: Source, trust: 
     if source.file is None and source.project is None:
         return _recorded(first.manifest, second.manifest)
     rows = read_rows(source, first.manifest, second.manifest)
+    if rows.truth is not None and first.manifest.task in ("outliers", "clustering"):
+        raise TrainingError("outliers and clusters have no truth to compare with: leave it out.")
     try:
         with progress() as report:
             report(f"scoring {len(rows.frame):,} rows with each, as the server would")
@@ -72,7 +72,7 @@ def compare_versions(names: tuple[str, str], store: str, source: Source, trust: 
     if left_out := int((~both).sum()):
         say(f"{left_out:,} rows left out: a model rejects them.")
     done = rows.truth is None or _figures(source, a, b, rows, both)
-    _differences(ours, theirs, rows.frame[both])
+    show_differences(first.manifest, ours, theirs, rows.frame[both])
     return done
 
 
@@ -110,7 +110,10 @@ def _recorded(first: Manifest, second: Manifest) -> bool:
         f"A is measured on {measured_on(first)}; B on {measured_on(second)}"
         f"{', the same ones' if same else ''}."
     )
-    if not same:
+    fitted = {m.lineage.data_sha256 for m in (first, second) if m.hold_out is None}
+    if not same and len(fitted) == 1 and not any(rules):
+        say("They may be fitted to these rows, so there is no verdict: give others with --data.")
+    elif not same:
         say("The rows differ, so there is no verdict: give some with --project or --data.")
     return same
 
@@ -137,7 +140,7 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
         beside = pair(b, a, truth, chosen)
     known = "rows" if source.unseen else "rows that neither was fitted to"
     say(f"On {beside.rows:,} {known}, B less A:")
-    bins = [_bins(truth[chosen], model.answers(chosen)) for model in (a, b)]
+    bins = [_bins(truth[chosen], model.answers(chosen)[0]) for model in (a, b)]
     table = [
         [
             name,
@@ -162,14 +165,17 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
 
 
 def _bins(truth: Any, answers: Answers) -> list[Bin]:
-    return [] if answers.probabilities is None else calibration(truth, answers)
+    if answers.probabilities is None or truth.ndim > 1:
+        return []
+    return calibration(truth, answers)
 
 
 def _better(name: str, beside: Beside) -> str:
-    ends = interval(beside.our_draws[name] - beside.their_draws[name])
+    _, ends = beside.difference(name)
     if ends is None or ends[0] <= 0 <= ends[1]:
         return "these rows cannot tell"
-    return "B is better" if (ends[0] > 0) != (name in ERRORS) else "A is better"
+    falls = name.partition(" of ")[0] in ERRORS
+    return "B is better" if (ends[0] > 0) != falls else "A is better"
 
 
 def _show_calibration(manifest: Manifest, a: list[Bin], b: list[Bin]) -> None:
@@ -187,29 +193,3 @@ def _show_calibration(manifest: Manifest, a: list[Bin], b: list[Bin]) -> None:
     show_table(
         {"said": "left", "A, rows": "right", "A": "right", "B, rows": "right", "B": "right"}, rows
     )
-
-
-def _differences(ours: Answers, theirs: Answers, frame: pd.DataFrame) -> None:
-    different = differing(ours, theirs)
-    count, total = int(different.sum()), len(different)
-    said = f"The answers differ in {count:,} of {total:,} rows ({count / max(total, 1):.1%})"
-    if ours.classes is None and count:
-        sizes = abs(np.asarray(ours.predicted, float) - np.asarray(theirs.predicted, float))
-        said += f", by {np.median(sizes[different]):.4g} in the median, {sizes.max():.4g} at most"
-    say(f"{said}.")
-    found = where_they_differ(different, frame)
-    if found:
-        say("They differ most by these features:")
-        show_table(
-            {
-                "feature": "left",
-                "where": "left",
-                "rows": "right",
-                "there": "right",
-                "else": "right",
-            },
-            [
-                [w.feature, w.group, f"{w.rows:,}", f"{w.inside:.1%}", f"{w.outside:.1%}"]
-                for w in found
-            ],
-        )

@@ -240,8 +240,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ignored: list[str] = []
     estimator: Estimator
     importances: Importances
-    #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline; and
-    #: "intervals": by figure, its 95 % interval.
+    #: By part: "held_out", "baseline", "cross_validation"; "sample" for a packed pipeline;
+    #: "intervals": by figure, its 95 % interval; and "against": the "version" that
+    #: was live at the time, on how many "rows" both were measured, and by figure the difference and
+    #: the ends of its interval.
     metrics: dict[str, dict[str, Any]]
     #: None for a packed pipeline, and for bundles older than this field.
     hold_out: HoldOut | None = None

@@ -20,6 +20,8 @@ class Fetched(NamedTuple):
     graph: bytes | None
     #: Whether a trusted key's signature was verified.
     signed: bool
+    #: See `Bundle.is_own_pickle`.
+    is_own_pickle: bool
     fetch_seconds: float
     verify_seconds: float
 
@@ -51,5 +53,11 @@ def fetch(uri: str, trust: Trust, timeout: float) -> Fetched:
 def _fetch(uri: str, trust: Trust, timeout: float) -> Fetched:
     bundle = open_bundle(open_store(uri, timeout=timeout), trust=trust)
     graph = bundle.read_model() if bundle.manifest.engine.name == "onnx" else None
-    signed = bundle.signer is not None
-    return Fetched(bundle.manifest, graph, signed, bundle.fetch_seconds, bundle.verify_seconds)
+    return Fetched(
+        bundle.manifest,
+        graph,
+        bundle.signer is not None,
+        bundle.is_own_pickle,
+        bundle.fetch_seconds,
+        bundle.verify_seconds,
+    )

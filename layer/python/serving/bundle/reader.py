@@ -19,7 +19,6 @@ from serving.bundle.manifest import (
 from serving.bundle.signature import begin_verification, signer_of
 from serving.bundle.trust import Trust
 from serving.errors import AccessDenied, BundleError, ObjectMissing
-from serving.telemetry.logs import log
 
 if TYPE_CHECKING:
     from serving.stores.store import Store
@@ -137,28 +136,30 @@ class Bundle:
             )
         return found.content
 
+    @property
+    def is_own_pickle(self) -> bool:
+        """Whether this bundle runs a pickle that may be opened for the only reason of being own."""
+        if self.manifest.engine.name == "onnx" or self._allows_pickle():
+            return False
+        return self.trust.opens_own(self.location)
+
     def check_pickle(self) -> None:
         """
-        Make sure that this bundle's pickle may be opened. If it may only at home, log that.
+        Make sure that this bundle's pickle may be opened.
 
         Raises:
             BundleError: It may not. The sentence lists the ways to allow it.
         """
-        if self.trust.allows_pickle(self.location, signed=self.signer is not None):
-            return
-        if not self.trust.opens_own(self.location):
+        if not (self._allows_pickle() or self.is_own_pickle):
             raise BundleError(
                 f"{self.location} runs on scikit-learn, and opening its {PIPELINE_FILE} can run "
                 "any code that is in it. Sign the bundle and set MODEL_PUBLIC_KEYS; or deploy it "
                 "inside the package; or serve it by `make run` from a folder of your own, on "
                 "loopback only; or, if you trust everyone who can write there, set ALLOW_PICKLE=1."
             )
-        log(
-            "warning",
-            "opening your own pickle",
-            reason=f"{self.location} is your own folder, and the server listens on loopback only. "
-            "Elsewhere this bundle needs a signature or ALLOW_PICKLE=1.",
-        )
+
+    def _allows_pickle(self) -> bool:
+        return self.trust.allows_pickle(self.location, signed=self.signer is not None)
 
     def signatures(self) -> dict[str, bytes]:
         """Read all signature files, by name. They are not verified."""

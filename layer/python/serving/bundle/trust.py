@@ -30,7 +30,8 @@ class Trust(NamedTuple):
     deployed_folder: str | None = None
     #: The largest model file that is read, in bytes.
     max_model_bytes: int = 256 * 1024 * 1024
-    #: Whether only programs on this machine can reach the server; see `Process.listen`.
+    #: Whether only programs on this machine can reach the server (see `Process.listen`), or a
+    #: command runs on one's own machine.
     at_home: bool = False
 
     @classmethod
@@ -56,8 +57,8 @@ class Trust(NamedTuple):
         """
         Whether the pickle at *location* may be opened because it is the user's own.
 
-        That takes a server at home, and a local folder. The folder, the manifest and the pickle
-        must belong to the user who runs the server, and not be writable for everyone.
+        That takes a server or a command at home, and a local folder. The folder, the manifest and
+        the pickle must belong to the user who runs it, and not be writable for everyone.
         """
         if not self.at_home or location.remote:
             return False

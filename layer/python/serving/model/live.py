@@ -82,6 +82,8 @@ class LiveModel:
         self._seen: Tag | None = None
         #: The reason logged for the last failed renewal, so that it is logged once.
         self._logged: str | None = None
+        #: The version whose pickle was said to be one's own. Forked workers need not say it again.
+        self._own: str | None = None
 
     def get(self) -> Model:
         """
@@ -122,6 +124,7 @@ class LiveModel:
         try:
             with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
                 fetched = fetch(self.uri, self.trust, self._store_timeout)
+                self._announce(fetched)
                 if fetched.graph is None:
                     self._model = None
                 else:
@@ -200,6 +203,7 @@ class LiveModel:
             with self._failing(_NO_MODEL):
                 _limit_threads()
                 bundle = open_bundle(self._open_store(), trust=self.trust)
+                self._announce(bundle)
                 model = open_model(bundle, self._limits, sandboxed=self._sandboxed)
                 return self._keep(model, started, bundle)
 
@@ -222,6 +226,7 @@ class LiveModel:
         if moved:
             try:
                 bundle = Bundle(store.at(latest.version), latest.version, trust=self.trust)
+                self._announce(bundle)
                 # The current model is in use, and must not suffer from a harmful graph.
                 self._keep(open_model(bundle, self._limits, sandboxed=True), started, bundle)
             except BundleError as error:
@@ -231,6 +236,20 @@ class LiveModel:
                 raise
         self._seen, self.outdated, self._logged = latest.tag, False, None
         return moved
+
+    def _announce(self, read: Bundle | Fetched) -> None:
+        """Log that a pickle will be opened which may only be opened at home."""
+        version = read.manifest.version
+        if read.is_own_pickle and self._own != version:
+            self._own = version
+            log(
+                "warning",
+                "opening your own pickle",
+                model=read.manifest.name,
+                model_version=version,
+                reason=f"{self.uri} is your own folder, and the server listens on loopback only. "
+                "Elsewhere this bundle needs a signature or ALLOW_PICKLE=1.",
+            )
 
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
         seconds = time.perf_counter() - started

@@ -17,6 +17,7 @@ from serving.bundle.latest import read_latest
 from serving.bundle.manifest import HoldOut
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
+from serving.model.model import open_model
 from serving.stores.folder import FolderStore
 from sklearn import linear_model, svm
 from sklearn.impute import SimpleImputer
@@ -30,7 +31,8 @@ from training.export.build import build_bundle
 from training.fit.evaluate import METRICS, Answers, draws, evaluate, measure
 from training.fit.split import HeldOut, key_frame
 from training.registry.verdict.compare import Beside, Comparison, compare
-from training.registry.verdict.gate import Condition, check_metrics, judge, read_conditions
+from training.registry.verdict.conditions import Condition, check_metrics, read_conditions
+from training.registry.verdict.gate import judge
 
 PROJECT = """
 import numpy as np, pandas as pd
@@ -256,7 +258,9 @@ def compared(path: Path, live: Path | None, data: Any, target: Any) -> Compariso
     """Compare two bundles on rows that were held out from both."""
     held = HeldOut(data, target, key_frame(data), None)
     location = None if live is None else FolderStore(live)
-    return compare(path, location, held, Trust(allow_pickle=True))
+    trust = Trust(allow_pickle=True)
+    model = open_model(open_bundle(FolderStore(path), trust=trust))
+    return compare(model, location, held, trust)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -553,7 +557,7 @@ def test_the_live_model_is_opened_like_a_server_opens_it(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pickle needs ALLOW_PICKLE, and a damaged file is rejected."""
-    monkeypatch.delenv("ALLOW_PICKLE", raising=False)
+    monkeypatch.setenv("ALLOW_PICKLE", "0")
     pickled = "make_pipeline(FunctionTransformer(np.arcsinh), LogisticRegression())"
     assert train(pickled, "--promote")[0] == 0
     [live] = versions(tmp_path)
@@ -562,7 +566,7 @@ def test_the_live_model_is_opened_like_a_server_opens_it(
     assert status == 3
     assert any(f"{live} runs on scikit-learn" in line and "ALLOW_PICKLE" in line for line in lines)
 
-    monkeypatch.setenv("ALLOW_PICKLE", "1")
+    monkeypatch.delenv("ALLOW_PICKLE")  # it is one's own
     assert train("LogisticRegression(C=2)", *gate)[0] == 0
 
     live = (tmp_path / "models" / "shop" / "latest").read_text().split()[0]
@@ -683,3 +687,49 @@ def test_publish_may_leave_latest_unchanged(
     assert shelf.get("shop/latest") == f"{first}\n".encode()
     assert main(lines[-1].split()[3:]) == 0
     assert shelf.get("shop/latest") != f"{first}\n".encode()
+
+
+def test_list_shows_the_difference_from_the_live_version(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its interval, as training recorded it; for the version before it is turned round."""
+    assert train(GOOD)[0] == 0
+    [good] = versions(tmp_path)
+    assert train(STUMP, *GATE)[0] == 3
+    [worse] = set(versions(tmp_path)) - {good}
+    model = FolderStore(tmp_path / "models" / "shop")
+    record = open_bundle(model.at(worse)).manifest.metrics["against"]
+    difference, low, high = record["roc_auc"]
+    assert "against" not in open_bundle(model.at(good)).manifest.metrics
+    assert record["version"] == good
+    assert low < difference < high < 0
+
+    def listed() -> dict[str, str]:
+        assert main(["list", "--store", str(model)]) == 0
+        said = capsys.readouterr().out
+        assert "roc_auc less live's: on the same rows, with its 95 % interval" in said
+        return {v: next(line for line in said.splitlines() if v in line) for v in (good, worse)}
+
+    lines = listed()
+    assert f"{difference:+.4g}, {low:+.4g} to {high:+.4g}" in lines[worse]
+    assert " to " not in lines[good]
+    assert main(["promote", worse, "--store", str(model)]) == 0
+    capsys.readouterr()
+    lines = listed()
+    assert f"{-difference:+.4g}, {-high:+.4g} to {-low:+.4g}" in lines[good]
+    assert " to " not in lines[worse]
+
+    assert train(GOOD.replace("()", "(C=2)"), "--promote-if", "roc_auc > live")[0] == 0
+    lines = listed()
+    assert re.search(r" -0\.\d+, -0\.\d+ to -0\.\d+ ", lines[worse])
+    assert " to " not in lines[good]
+
+
+def test_figures_that_one_of_two_models_lacks_are_left_out(train: Train, tmp_path: Path) -> None:
+    """A classifier without probabilities has an accuracy in common with one that has some."""
+    assert train(GOOD)[0] == 0
+    status, lines = train("LinearSVC()")
+    assert status == 0, lines
+    latest = open_bundle(FolderStore(tmp_path / "models" / "shop")).manifest
+
+    assert latest.metrics["against"].keys() == {"version", "rows", "accuracy"}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle.manifest import HoldOut
 from sklearn.base import BaseEstimator
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -30,6 +34,9 @@ ROWS = pd.DataFrame(
     }
 )
 TRUTH = np.where(ROWS["age"] + 30 * (ROWS["home"] == "own") + RANDOM.normal(0, 9, 2000) > 70, 1, 0)
+
+
+CENTRES = np.array([[0.0, 0.0], [40.0, 0.0], [0.0, 60.0]])
 
 
 def write(folder: Path, name: str, *, share: float = 1.0, steps: bool = True) -> str:
@@ -215,6 +222,52 @@ def test_regressions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert status == 0
     assert next(line for line in lines if line.startswith("rmse ")).endswith("A is better")
     assert any("in the median, 29.9 at most" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (
+            [
+                IsolationForest(n_estimators=20, random_state=seed, contamination=0.1)
+                for seed in (0, 1)
+            ],
+            r"Outliers: 1\d.\d% of the rows by A, .* correlation of their scores is 0\.\d{4}\.",
+        ),
+        (
+            [KMeans(3, n_init=1, init=CENTRES[order]) for order in ([0, 1, 2], [2, 0, 1])],
+            r"The answers differ in 0 of 300 rows",
+        ),
+        (
+            [KMeans(2, n_init=1, init=CENTRES[:2]), KMeans(3, n_init=1, init=CENTRES)],
+            r"The answers differ in 100 of 300 rows",
+        ),
+    ],
+    ids=["outliers", "clusters", "more clusters"],
+)
+def test_answers_without_a_truth_are_compared(
+    models: list[Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many differ, and where; clusters are matched, since their numbers are arbitrary."""
+    frame = pd.DataFrame(
+        np.repeat(CENTRES, 100, axis=0) + RANDOM.normal(size=(300, 2)), columns=["x", "y"]
+    )
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    nothing: dict[str, Any] = {"metrics": {}, "permutation": None, "seed": None}
+    paths = [
+        str(
+            build_bundle(
+                tmp_path / str(i), "m", model.fit(frame), frame, report=lambda _: None, **nothing
+            )
+        )
+        for i, model in enumerate(models)
+    ]
+    command = [*paths, "--data", str(tmp_path / "rows.csv")]
+    status, lines = ask(capsys, *command)
+
+    assert status == 0, lines
+    assert any(re.match(words, line) for line in lines), lines
+    assert ask(capsys, *command, "--target", "x")[0] == 2
 
 
 def test_the_features_behind_the_differences_are_named() -> None:

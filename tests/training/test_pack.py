@@ -1,0 +1,216 @@
+"""`pack`: what it warns of, and what goes live."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from serving.bundle.reader import open_bundle
+from serving.stores.folder import FolderStore
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from tests.helpers.command import Run
+
+RANDOM = np.random.default_rng(0)
+DATA = pd.DataFrame({"a": RANDOM.normal(size=300), "b": RANDOM.normal(size=300)})
+TARGET = np.where(DATA["a"] + DATA["b"] + RANDOM.normal(size=300) / 3 > 0, "yes", "no")
+
+NUMBER = RANDOM.integers(0, 50, 300)
+
+
+def encoded(*columns: str) -> Any:
+    """Encode some columns as categories; scale the others."""
+    encode = (OneHotEncoder(handle_unknown="ignore"), list(columns))
+    prepare = make_column_transformer(encode, remainder=StandardScaler())
+    return make_pipeline(prepare if columns else StandardScaler(), LogisticRegression())
+
+
+def packed(run: Run, model: Any, data: pd.DataFrame, target: Any, *more: str) -> Any:
+    """Fit a model, and pack it with the rows that it was fitted to."""
+    joblib.dump(model.fit(data, target), "model.joblib")
+    data.assign(**({} if "answer" in data else {"answer": target})).to_csv("rows.csv", index=False)
+    command = ["pack", "model.joblib", "--sample", "rows.csv", "--name", "x", *more]
+    return run(*command, "--target", "answer")
+
+
+@pytest.mark.parametrize(
+    ("columns", "model", "words"),
+    [
+        ({"paid": np.where(TARGET == "yes", 2.5, 1)}, encoded(), "'paid' alone predicts"),
+        ({"answer": TARGET}, encoded("answer"), "'answer' alone predicts the target"),
+        ({"customer_id": np.arange(300) * 7}, encoded(), "'customer_id' is an id"),
+        ({"Unnamed: 0": np.arange(300)}, encoded(), "'Unnamed: 0' is the row number"),
+        ({"code": [f"R-{i:x}" for i in range(300)]}, encoded("code"), "a different text in nearly"),
+        (
+            {"day": [f"2025-0{i % 9 + 1}-11" for i in range(300)]},
+            encoded("day"),
+            "'day' holds dates: ",
+        ),
+        ({"unit": 1.0}, encoded(), "'unit' is constant"),
+    ],
+)
+def test_suspicious_data_are_not_promoted(
+    run: Run, columns: dict[str, Any], model: Any, words: str
+) -> None:
+    """As with `train`: the version is written; the last lines promote it, or serve it as it is."""
+    status, lines = packed(run, model, DATA.assign(**columns), TARGET)
+    [version] = [path.name for path in Path("models/x").iterdir()]
+
+    assert status == 3, lines
+    [warning] = [line for line in lines if line.startswith("Warning: ")]
+    assert words in warning
+    assert f"  python -m training promote {version} --store models/x" in lines
+    assert f"  MODEL_URI=models/x/{version} make run" in lines
+
+
+def test_promote_lets_it_in_all_the_same(run: Run) -> None:
+    """With the warning; and it is served by the model's name."""
+    status, lines = packed(run, encoded(), DATA.assign(unit=1.0), TARGET, "--promote")
+
+    assert status == 0, lines
+    assert any("'unit' is constant" in line for line in lines)
+    assert (Path("models/x") / "latest").exists()
+    assert "  MODEL_URI=models/x make run" in lines
+
+
+def test_without_a_target_warnings_hold_nothing_back(run: Run) -> None:
+    """There are no figures to doubt; the columns are pointed out."""
+    joblib.dump(encoded().fit(DATA.assign(unit=1.0), TARGET), "model.joblib")
+    DATA.assign(unit=1.0).to_csv("rows.csv", index=False)
+    status, lines = run("pack", "model.joblib", "--sample", "rows.csv", "--name", "x")
+
+    assert status == 0, lines
+    assert any(line.startswith("Warning: column 'unit' is constant") for line in lines)
+    assert "  MODEL_URI=models/x make run" in lines
+
+
+def test_a_model_that_is_no_better_than_the_trivial_one(run: Run) -> None:
+    """Its figures on the sample stand beside the trivial model's."""
+    joblib.dump(encoded().fit(DATA, TARGET), "model.joblib")
+    DATA.assign(answer=np.where(TARGET == "yes", "no", "yes")).to_csv("rows.csv", index=False)
+    command = ["pack", "model.joblib", "--sample", "rows.csv", "--name", "x", "--target", "answer"]
+    status, lines = run(*command)
+
+    assert status == 3, lines
+    assert any("no better than the trivial one" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "target"),
+    [
+        (DATA, encoded(), TARGET),
+        (DATA[:60], encoded(), TARGET[:60]),
+        (DATA.assign(b=0.0)[:20], encoded(), TARGET[:20]),
+        (
+            DATA.assign(row=np.arange(300)),
+            make_pipeline(
+                make_column_transformer(("passthrough", ["a", "b"])), LogisticRegression()
+            ),
+            TARGET,
+        ),
+        (
+            pd.DataFrame({"text": [f"word{i} {t}" for i, t in enumerate(TARGET)]})[:300],
+            make_pipeline(
+                make_column_transformer((CountVectorizer(), "text")), LogisticRegression()
+            ),
+            RANDOM.permutation(TARGET),
+        ),
+    ],
+    ids=["good", "few rows", "a constant in few rows", "an id that no step reads", "short texts"],
+)
+def test_what_is_not_suspicious_goes_live(
+    run: Run, data: pd.DataFrame, model: Any, target: Any
+) -> None:
+    """A sample may be small, and only what the pipeline reads matters."""
+    status, lines = packed(run, model, data, target)
+
+    assert status == 0, lines
+    assert open_bundle(FolderStore("models/x")).manifest.metrics.keys() == {"sample", "baseline"}
+    few = [line for line in lines if line.startswith("Warning: ")]
+    assert len(few) == (len(data) < 200)
+    assert all(f"only {len(data)} rows" in line for line in few)
+
+
+LINE = 'data["day"] = (pandas.to_datetime(data["day"]) - pandas.Timestamp("2020-01-01")).dt.days'
+
+
+def test_dates_get_the_line_that_makes_numbers_of_them(run: Run) -> None:
+    """The same from `train`, which sees dates, and from `pack`, which sees text."""
+    days = pd.Timestamp("2025-01-01") + pd.to_timedelta(np.arange(300) % 20, "D")
+    Path("shop_dates.py").write_text(
+        "import pandas as pd\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "def load_data():\n"
+        "    data = pd.read_csv('rows.csv', parse_dates=['day'])\n"
+        "    return data[['a', 'day']], data['answer']\n"
+        "def build_pipeline(): return LogisticRegression()\n"
+        "def month(rows): return rows.apply(lambda column: column.dt.month)\n"
+    )
+    sys.path.insert(0, ".")
+    month = FunctionTransformer(importlib.import_module("shop_dates").month)
+    model = make_pipeline(
+        make_column_transformer((month, ["day"]), remainder="passthrough"), LogisticRegression()
+    )
+    for status, lines in (
+        packed(run, model, DATA.assign(day=days), TARGET),
+        run("train", "--project", "shop_dates"),
+    ):
+        assert status == 2
+        assert "column 'day' holds dates: " in lines[-1]
+        assert LINE in lines[-1]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["one column", "all columns"])
+def test_codes_stay_text_in_front_of_a_function(run: Run, whole: bool) -> None:
+    """The encoder behind it knows texts, so 01 is no number; a plain number stays one."""
+    codes = np.array(["01", "02", "10"])[np.arange(300) % 3]
+    Path("shop_codes.py").write_text(
+        "def cleaned(rows):\n    return rows.assign(code=rows['code'].str.strip().str.zfill(3))\n"
+    )
+    sys.path.insert(0, ".")
+    clean = FunctionTransformer(importlib.import_module("shop_codes").cleaned)
+    encode = OneHotEncoder()
+    if whole:
+        columns = make_column_transformer((encode, ["code"]), remainder="passthrough")
+        model = make_pipeline(clean, columns, LogisticRegression())
+    else:
+        columns = make_column_transformer(
+            (make_pipeline(clean, encode), ["code"]), remainder="passthrough"
+        )
+        model = make_pipeline(columns, LogisticRegression())
+    status, lines = packed(run, model, DATA.assign(code=codes, b=NUMBER), TARGET)
+    assert status == 0, lines
+    features = open_bundle(FolderStore("models/x")).manifest.features
+
+    assert {f.name: f.kind for f in features} == {"a": "number", "b": "number", "code": "text"}
+
+
+def test_a_pickle_of_ones_own_is_opened_by_commands_at_home(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by `make run`; where a variable marks a cloud, one sentence says what to do."""
+    Path("shop_halved.py").write_text("def halved(rows):\n    return rows.to_numpy() // 2\n")
+    monkeypatch.syspath_prepend(".")
+    step = FunctionTransformer(importlib.import_module("shop_halved").halved)
+    status, lines = packed(run, make_pipeline(step, LogisticRegression()), DATA * 9, TARGET)
+    assert status == 0, lines
+    [version] = FolderStore("models/x").names()[:-1]
+    same = ("compare", version, version, "--store", "models/x", "--data", "rows.csv")
+
+    assert run("check", "models/x")[0] == 0
+    assert run(*same)[0] == 0
+    monkeypatch.setenv("DYNO", "web.1")
+    for command in (("check", "models/x"), same):
+        status, lines = run(*command)
+        assert status == 2
+        assert "Sign the bundle and set MODEL_PUBLIC_KEYS; or " in lines[-1]

@@ -1,0 +1,1 @@
+"""Finds suspicious data and figures."""

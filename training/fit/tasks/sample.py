@@ -1,0 +1,111 @@
+"""Measures a pipeline that was fitted elsewhere on the rows that came with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from training.errors import TrainingError, blame
+from training.fit import evaluate
+from training.fit.evaluate import Answers
+from training.fit.review.findings import review_sample
+from training.fit.tasks import outputs
+
+__all__ = ["Measured", "measure_sample"]
+
+
+class Measured(NamedTuple):
+    """The figures of a pipeline on its sample, and the findings."""
+
+    metrics: dict[str, dict[str, Any]]
+    importances: dict[str, float] | None
+    #: What is suspicious.
+    findings: list[str]
+
+
+def measure_sample(
+    model: Any,
+    data: Any,
+    frame: pd.DataFrame,
+    truth: dict[str, Any],
+    *,
+    file: Path,
+    classes: Any,
+    takes_texts: bool,
+) -> Measured:
+    """
+    Measure *model* beside the trivial one, and look for suspicious data.
+
+    Args:
+        model: Fitted; a classifier or a regressor.
+        data: The n rows, as the model takes them.
+        frame: The columns that it reads.
+        truth: Of each target its n values; none if they are not known.
+        file: The sample's, for the sentences.
+        classes: The model's; None for values.
+        takes_texts: Whether it takes texts themselves, which have no columns to shuffle.
+
+    Raises:
+        TrainingError: The targets do not fit the model.
+    """
+    if not truth:
+        return Measured({}, None, review_sample(frame))
+    names, targets = list(truth), list(truth.values())
+    importances = None
+    if len(truth) > 1:
+        with blame(f"the pipeline cannot be evaluated against {', '.join(names)}"):
+            _check_outputs(model, data, len(truth))
+            parts = [
+                _measure(*pair)
+                for pair in zip(targets, outputs.ask(model, data, len(truth)), strict=True)
+            ]
+    else:
+        with blame(f"the pipeline cannot be evaluated against the column {names[0]}"):
+            if classes is not None:
+                _check_labels(targets[0], classes, f"the column {names[0]} of {file}")
+            parts = [_measure(targets[0], evaluate.ask(model, data))]
+            if not takes_texts:
+                scoring = evaluate.scorer(model, None if classes is None else len(classes))
+                importances = evaluate.permutation(
+                    model, data, targets[0], scoring=scoring, seed=evaluate.SEED
+                )
+    with blame("the sample cannot be reviewed"):
+        findings = outputs.review_all(
+            names if len(names) > 1 else [],
+            targets,
+            parts,
+            lambda one, part: review_sample(
+                frame, one, figures=part["sample"], trivial=part.get("baseline")
+            ),
+        )
+    return Measured(outputs.together(names if len(names) > 1 else [], parts), importances, findings)
+
+
+def _measure(truth: Any, answers: Answers) -> outputs.Metrics:
+    found = {"sample": evaluate.measure(truth, answers)}
+    if len(np.unique(truth)) > 1:  # otherwise the trivial model is always right
+        found["baseline"] = evaluate.baseline(truth, truth, regression=answers.classes is None)
+    return found
+
+
+def _check_labels(truth: Any, classes: Any, what: str) -> None:
+    if missing := int(pd.isna(truth).sum()):
+        raise TrainingError(f"{what} is missing in {missing} rows; leave those rows out.")
+    known = dict.fromkeys(np.asarray(classes).tolist())
+    strange = [value for value in truth.tolist() if value not in known]
+    if len(strange) == len(truth) or len({isinstance(v, str) for v in [*strange, *known]}) > 1:
+        shown = ", ".join(map(repr, list(known)[:10]))
+        raise TrainingError(f"{what} holds {strange[0]!r}, but the model's classes are {shown}.")
+
+
+def _check_outputs(model: Any, data: Any, targets: int) -> None:
+    shape = np.shape(model.predict(data[:1]))
+    predicted = shape[1] if len(shape) == 2 else 1
+    if predicted != targets:
+        raise TrainingError(
+            f"the pipeline predicts {predicted} at once, but {targets} columns are given by "
+            "--target; name each of its outputs, in their order."
+        )

@@ -1,0 +1,177 @@
+"""The commands over bundles and their versions, and what they run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from serving.bundle.trust import Trust
+from serving.settings import platform, read_settings
+
+from training.errors import NOT_PROMOTED, TrainingError
+
+__all__ = ["BUNDLE_HELP", "KEY_HELP", "add_registry", "read_trust"]
+
+BUNDLE_HELP = "models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
+KEY_HELP = "the private key's file, or env:NAME for an environment variable"
+
+
+def read_trust() -> Trust:
+    """Take what the environment says. Where no variable marks a cloud, commands run at home."""
+    settings = read_settings(os.environ)
+    at_home = platform(os.environ) is None and settings.allow_pickle is None
+    return Trust.from_settings(settings)._replace(at_home=at_home)
+
+
+def add_registry(commands: Any) -> None:
+    """Add the commands to the command line. Each imports what it needs when it runs."""
+    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
+    keygen.add_argument("file", type=Path, help="where the private key goes")
+    keygen.set_defaults(run=_keygen)
+
+    _add_commands_over_a_bundle(commands)
+    _add_commands_over_versions(commands)
+
+
+def _add_commands_over_a_bundle(commands: Any) -> None:
+    check = commands.add_parser("check", help="load a bundle as the server would, and try it")
+    check.set_defaults(run=_check)
+    publish = commands.add_parser("publish", help="upload a bundle to an object store")
+    publish.add_argument(
+        "--to",
+        metavar="MODELS",
+        required=True,
+        help="where models go: s3://BUCKET/models, gs://…, az://…, a folder",
+    )
+    publish.add_argument(
+        "--no-promote", dest="promote", action="store_false", help="upload it only; do not go live"
+    )
+    publish.set_defaults(run=_publish)
+    sign = commands.add_parser("sign", help="sign a bundle, published or not")
+    sign.add_argument("--key", required=True, help=KEY_HELP)
+    sign.set_defaults(run=_sign)
+    for command in (check, publish, sign):
+        command.add_argument("bundle", help=BUNDLE_HELP)
+
+
+def _add_commands_over_versions(commands: Any) -> None:
+    listing = commands.add_parser("list", help="the versions of a model, newest first")
+    listing.set_defaults(run=_list)
+    compare = commands.add_parser("compare", help="two versions on the same rows, side by side")
+    for name in ("a", "b"):
+        compare.add_argument(
+            name, metavar=name.upper(), help="a bundle's location, or a version in --store"
+        )
+    rows = compare.add_mutually_exclusive_group()
+    rows.add_argument("--data", type=Path, metavar="CSV", help="the rows")
+    rows.add_argument("--project", help="the rows that its load_data() returns")
+    compare.add_argument(
+        "--target",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="the column of --data that is the truth; of several outputs one by one, in order",
+    )
+    compare.add_argument(
+        "--unseen", action="store_true", help="neither model was fitted to any of these rows"
+    )
+    compare.set_defaults(run=_compare)
+    promote = commands.add_parser("promote", help="make a version the live one")
+    promote.add_argument("version", metavar="VERSION", help="as list shows it")
+    promote.set_defaults(run=_promote)
+    rollback = commands.add_parser(
+        "rollback", help="make the previous version live; run it again to return"
+    )
+    rollback.set_defaults(run=_rollback)
+    prune = commands.add_parser("prune", help="delete old versions, but never the live one")
+    prune.add_argument(
+        "--keep",
+        metavar="N",
+        type=_count,
+        required=True,
+        help="how many of the newest stay, beside the live one and the one before; a version that "
+        "a server holds by its own address is not known here",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+    prune.set_defaults(run=_prune)
+    for command in (listing, compare, promote, rollback, prune):
+        command.add_argument(
+            "--store",
+            metavar="MODEL",
+            help="the model's location: models/NAME, s3://BUCKET/models/NAME (default: MODEL_URI)",
+        )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
+    return int(text)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from training.registry.check import check
+
+    check(options.bundle, read_trust())
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from training.registry.publish import publish
+
+    publish(options.bundle, options.to, read_trust(), promote=options.promote)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from training.registry.versions import list_versions
+
+    list_versions(_store(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from training.registry.verdict.rows import Source
+    from training.registry.verdict.side_by_side import compare_versions
+
+    if options.target and not options.data:
+        raise TrainingError("--target names a column of --data; give both.")
+    done = compare_versions(
+        (options.a, options.b),
+        _store(options),
+        Source(options.data, options.target, options.project, options.unseen),
+        read_trust(),
+    )
+    return 0 if done else NOT_PROMOTED
+
+
+def _promote(options: argparse.Namespace) -> None:
+    from training.registry.promote import promote
+
+    promote(_store(options), options.version, read_trust())
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from training.registry.promote import rollback
+
+    rollback(_store(options), read_trust())
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from training.registry.prune import prune
+
+    prune(_store(options), options.keep, dry_run=options.dry_run)
+
+
+def _keygen(options: argparse.Namespace) -> None:
+    from training.registry.signing_key import make_signing_key
+
+    make_signing_key(options.file)
+
+
+def _sign(options: argparse.Namespace) -> None:
+    from training.registry.sign import sign
+
+    sign(options.bundle, options.key)
+
+
+def _store(options: argparse.Namespace) -> str:
+    return options.store or read_settings(os.environ).model_uri
