@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import threading
@@ -176,8 +175,9 @@ class LiveModel:
         """
         seconds = self._refresh_seconds
         if seconds is not None and all(t.name != _THREAD for t in threading.enumerate()):
-            renewing = functools.partial(self._keep_renewing, seconds)
-            threading.Thread(target=renewing, name=_THREAD, daemon=True).start()
+            threading.Thread(
+                target=self._keep_renewing, args=(seconds,), name=_THREAD, daemon=True
+            ).start()
 
     def _keep_renewing(self, seconds: float) -> None:
         import random  # few processes renew
@@ -254,12 +254,11 @@ class LiveModel:
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
         seconds = time.perf_counter() - started
         manifest = model.manifest
+        names = manifest.name, manifest.version, manifest.engine.name
         log(
             "info",
             "model loaded",
-            model=manifest.name,
-            model_version=manifest.version,
-            engine=manifest.engine.name,
+            **dict(zip(("model", "model_version", "engine"), names, strict=True)),
             duration_ms=round(seconds * 1000, 1),
             fetch_ms=round(read.fetch_seconds * 1000, 1),
             verify_ms=round(read.verify_seconds * 1000, 1),
@@ -267,8 +266,7 @@ class LiveModel:
             open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
         )
         self._model = model
-        served = manifest.name, manifest.version, manifest.engine.name
-        tell(lambda observer: observer.model_loaded(*served))
+        tell(lambda observer: observer.model_loaded(*names))
         return model
 
     @contextlib.contextmanager
