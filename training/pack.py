@@ -14,11 +14,12 @@ import sklearn
 from serving.bundle.reader import read_manifest
 from serving.bundle.trust import Trust
 from serving.stores.folder import FolderStore
+from sklearn.base import BaseEstimator, is_clusterer, is_outlier_detector
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.contract import categories_of_text, coded_columns, read_uses, takes_texts
-from training.export.walk import classes_of, task_of
+from training.export.walk import classes_of, task_of, without_task
 from training.fit.files import check_csv
 from training.fit.pickles import check_model, check_pickles, open_pickle
 from training.fit.review.columns import about_dates, dated_columns
@@ -87,6 +88,11 @@ def pack(
     )
     model, fitted_with = open_pickle(pipeline)
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
+        grouped = isinstance(model, BaseEstimator) and (
+            is_clusterer(model) or is_outlier_detector(model)
+        )
+        if grouped and task_of(model) is None:
+            raise TrainingError(f"{pipeline} cannot be served: {without_task(model)}")
         check_model(model, pipeline, task_of)
         check_pickles(model)
         strings = categories_of_text(model, [name for name in header if name not in targets])

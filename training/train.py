@@ -12,7 +12,7 @@ from serving.bundle.manifest import HoldOut, Task
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.features import as_frame, as_pandas, read_features
-from training.export.walk import task_of
+from training.export.walk import task_of, without_task
 from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
 from training.fit.tasks import outputs
@@ -121,7 +121,7 @@ def _task(pipeline: Any, target: Any) -> tuple[Task, list[str]]:
     task = task_of(pipeline)
     last = pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline
     if task is None:
-        raise TrainingError(f"a {type(last).__name__} has no answer for new rows: use another.")
+        raise TrainingError(without_task(pipeline))
     if task in WITHOUT_TARGET and target is not None:
         raise TrainingError(
             f"a {type(last).__name__} learns without a target: let load_data() return None as the "

@@ -17,6 +17,7 @@ import pandas as pd
 from serving.bundle.manifest import PIPELINE_FILE
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
+from serving.model.engines.inputs import feed_of
 from serving.model.engines.onnx import OnnxEngine
 from serving.stores.folder import FolderStore
 
@@ -53,7 +54,7 @@ def measure(folder: Path, model: Path, rows: int, rounds: int) -> None:
     data = example_rows(some).drop(columns="id")
     columns = to_columns(data, bundle.manifest.features)
     feeds = [
-        engine._inputs.feed([column[n : n + BATCH_ROWS] for column in columns])
+        feed_of(engine._inputs, [column[n : n + BATCH_ROWS] for column in columns])
         for n in range(0, some, BATCH_ROWS)
     ]
 

@@ -14,7 +14,7 @@ from imblearn.over_sampling import RandomOverSampler  # type: ignore[import-unty
 from imblearn.pipeline import make_pipeline as make_sampled  # type: ignore[import-untyped]
 from sklearn import ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MeanShift
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -22,7 +22,12 @@ from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+    TfidfVectorizer,
+)
 from sklearn.feature_selection import SelectFromModel, SelectKBest
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.mixture import GaussianMixture
@@ -32,7 +37,7 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, RegressorChain
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -222,6 +227,29 @@ def categorical() -> tuple[pd.DataFrame, Any]:
     """Make `loans` with the pandas dtype category for strings."""
     data, truth = loans(gaps=True)()
     return data.astype({"purpose": "category", "region": "category"}), truth
+
+
+def held_in(dtype: str) -> Callable[[], tuple[pd.DataFrame, Any]]:
+    """Make `loans` with numbers of *dtype*, and gaps where it can hold them."""
+
+    def load() -> tuple[pd.DataFrame, Any]:
+        data, truth = loans(gaps=dtype in ("object", "Float32"))()
+        data = data.astype(dict.fromkeys(NUMBERS, dtype))
+        return (data.where(data.notna(), None) if dtype == "object" else data), truth
+
+    return load
+
+
+def short() -> tuple[pd.DataFrame, Any]:
+    """Make `numbers` of float32."""
+    data, truth = numbers()()
+    return data.astype("float32"), truth
+
+
+def codes() -> tuple[pd.DataFrame, Any]:
+    """Make `loans` with grades of int8."""
+    data, truth = loans()()
+    return data.astype({"grade": "int8"}), truth
 
 
 SHAPES = [
@@ -793,4 +821,74 @@ SHAPES = [
         plain(StandardScaler(), RegressorChain(RIDGE)),
         two(numbers(target="value")),
     ),
+    Shape("dtypes", "float32: scaler + one-hot + logistic", mixed(LOGISTIC), held_in("float32")),
+    Shape("dtypes", "float32: scaler + one-hot + forest", mixed(FOREST), held_in("float32")),
+    Shape("dtypes", "float32: min-max + histograms", plain(MinMaxScaler(), HISTOGRAM), short),
+    Shape("dtypes", "float32: powers + logistic", plain(PolynomialFeatures(2), *SCALED), short),
+    Shape("dtypes", "None among objects", mixed(FOREST, IMPUTED, FILLED), held_in("object")),
+    Shape("dtypes", "nullable, with gaps", mixed(LOGISTIC, IMPUTED, FILLED), held_in("Float32")),
+    Shape(
+        "dtypes",
+        "int8 as categories",
+        lambda: make_pipeline(
+            ColumnTransformer([("c", OneHotEncoder(handle_unknown="ignore"), ["grade"])]), LOGISTIC
+        ),
+        codes,
+    ),
+    Shape("text", "hashes + logistic", plain(HashingVectorizer(), LOGISTIC), messages(series=True)),
+    Shape(
+        "text",
+        "hashes, TF-IDF, SGD",
+        plain(
+            HashingVectorizer(alternate_sign=False, norm=None, ngram_range=(1, 2)),
+            TfidfTransformer(),
+            linear_model.SGDClassifier(random_state=0),
+        ),
+        messages(series=True),
+    ),
+    Shape(
+        "text",
+        "hashes beside numbers + forest",
+        lambda: make_pipeline(
+            ColumnTransformer(
+                [
+                    ("t", HashingVectorizer(n_features=2**10), "text"),
+                    ("n", StandardScaler(), ["length"]),
+                ]
+            ),
+            FOREST,
+        ),
+        messages(),
+    ),
+    Shape(
+        "text",
+        "whatever stands between blanks",
+        plain(TfidfVectorizer(token_pattern=r"\S+"), LOGISTIC),  # noqa: S106
+        messages(series=True),
+    ),
+    Shape(
+        "functions",
+        "splines, periodic",
+        plain(SplineTransformer(5, extrapolation="periodic"), LOGISTIC),
+        numbers(),
+    ),
+    Shape(
+        "functions",
+        "quantiles of the normal distribution",
+        plain(QuantileTransformer(n_quantiles=100, output_distribution="normal"), LOGISTIC),
+        numbers(),
+    ),
+    Shape(
+        "others",
+        "SVC, calibrated",
+        plain(StandardScaler(), CalibratedClassifierCV(svm.SVC(), ensemble=False)),
+        numbers(target="three"),
+    ),
+    Shape(
+        "others",
+        "one against one",
+        plain(StandardScaler(), OneVsOneClassifier(svm.LinearSVC())),
+        numbers(target="three"),
+    ),
+    Shape("tasks", "mean shift", plain(StandardScaler(), MeanShift()), numbers()),
 ]

@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -245,11 +246,22 @@ def test_pack_accepts_more_tasks(tmp_path: Path, model: object, task: str) -> No
         (LinearRegression, "the class LinearRegression"),
         ({"a": 1}, "holds a dict with the keys a; make a pipeline of its parts"),
         (StandardScaler().fit([[0, 1], [1, 0], [2, 2]]), "has no predict"),
+        (
+            LocalOutlierFactor(2).fit([[0, 1], [1, 0], [2, 2]]),
+            "LocalOutlierFactor(novelty=True)",
+        ),
+        (DBSCAN().fit([[0, 1], [1, 0], [2, 2]]), "use KMeans, GaussianMixture, MeanShift or Birch"),
     ],
-    ids=["a class", "a dict", "a lone preprocessor"],
+    ids=[
+        "a class",
+        "a dict",
+        "a lone preprocessor",
+        "outliers of the past",
+        "clusters of the past",
+    ],
 )
 def test_pack_rejects_parts_of_a_model(tmp_path: Path, model: object, words: str) -> None:
-    """The error shows the lines that make a pipeline of the parts."""
+    """The error shows the lines that make a pipeline of the parts, or what to use instead."""
     joblib.dump(model, tmp_path / "model.joblib")
     (tmp_path / "rows.csv").write_text("a,b\n0,1\n1,0\n2,2\n")
     done = run_in(tmp_path, "pack", "model.joblib", "--sample", "rows.csv", "--name", "shop")

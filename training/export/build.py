@@ -29,6 +29,7 @@ from serving.errors import BundleError, Problem
 from serving.model.engines.onnx import OnnxEngine
 from serving.model.engines.sklearn import SklearnEngine
 from serving.model.model import Model
+from sklearn.impute import KNNImputer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from training.errors import TrainingError, blame
@@ -201,7 +202,20 @@ def _choose_engine(
         parity, reason = None, str(error)
     if reason is None:
         return _with_engine(served, parity=parity), compiled.graph
-    return _with_engine(draft, reason=reason, parity=parity), None
+    return _with_engine(
+        draft, reason=reason + _way_out(pipeline, draft.features), parity=parity
+    ), None
+
+
+def _way_out(pipeline: Any, features: list[Feature]) -> str:
+    """Say what helps where the graph rounds in another way than the pipeline."""
+    if any(isinstance(step, KNNImputer) for _, step in walk(pipeline)):
+        return "; rounding picks among equally near rows of KNNImputer: use SimpleImputer"
+    short = [f.name for f in features if f.dtype.lower() in ("float16", "float32")]
+    if not short:
+        return ""
+    columns = ", ".join(f'"{name}": "float64"' for name in short)
+    return f"; numbers were rounded in {short[0]}: fit the pipeline on data.astype({{{columns}}})"
 
 
 def _with_engine(manifest: Manifest, **changes: Any) -> Manifest:

@@ -29,6 +29,8 @@ _MODULES = (
     "linear",
     "numbers.impute",
     "numbers.neighbours",
+    "numbers.project",
+    "numbers.quantiles",
     "numbers.scale",
     "numbers.splines",
     "others",
@@ -38,6 +40,7 @@ _MODULES = (
     "trees.forests",
     "trees.libraries",
     "unsupervised",
+    "vectors",
 )
 for _module in _MODULES:
     import_module(f"training.export.converters.{_module}")

@@ -27,10 +27,10 @@ from serving.bundle.manifest import (
     Task,
 )
 
-from training.errors import TrainingError
+from training.errors import TrainingError, blame
 from training.export.contract import VECTORIZERS, read_uses, takes_texts
 from training.export.features import check_text, read_features
-from training.export.walk import best_of, classes_of, task_of, walk
+from training.export.walk import best_of, classes_of, task_of, walk, without_task
 
 __all__ = ["draft_manifest", "own_modules"]
 
@@ -61,8 +61,9 @@ def draft_manifest(
     """
     task = task_of(pipeline)
     if task is None:
-        raise TrainingError(f"a {type(pipeline).__name__} cannot be served as a model.")
-    several = _outputs(pipeline, task, rows, outputs)
+        raise TrainingError(without_task(pipeline))
+    with blame("the pipeline cannot score one row alone"):
+        several = _outputs(pipeline, task, rows, outputs)
     classes = None if several else classes_of(pipeline)
     if task == "clustering":
         classes = range(_clusters(pipeline))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -134,6 +135,7 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
         kind="number",
         dtype=dtype,
         nullable=nullable,
+        missing=missing,
         categories=values,
         minimum=float(numbers.min()) if len(numbers) else None,
         maximum=float(numbers.max()) if len(numbers) else None,
@@ -170,9 +172,10 @@ def _kind(name: str, known: pd.Series[Any]) -> str:
             f"column {name} holds {names}, which JSON has no type for: make numbers of it, such as "
             "seconds, before the pipeline."
         )
-    raise TrainingError(
-        f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
-    )
+    text = f"column {name} holds {names}; a feature is all numbers, all booleans or all strings."
+    if found == {Decimal}:
+        text += f""" Fit the pipeline on data.astype({{"{name}": "float64"}})."""
+    raise TrainingError(text)
 
 
 def check_text(what: str, texts: Iterable[str]) -> None:

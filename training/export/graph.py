@@ -1,6 +1,7 @@
-"""Builds an ONNX graph node by node, and keeps track of which columns a step is given.
+"""Builds an ONNX graph, and keeps track of which columns a step is given.
 
-Numbers are float64 throughout. A `Table` is what one step hands to the next: a list of columns,
+Numbers are float64 throughout; where scikit-learn computes in float32, because it is given float32,
+they are rounded to it. A `Table` is what one step hands to the next: a list of columns,
 each of which lies in a tensor of the graph or is a feature as the client sends it. Nothing is
 gathered or joined before a step asks for a matrix.
 """
@@ -9,72 +10,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, helper
 from serving.bundle.manifest import Feature, TextRule
 
-from training.export.tidy import needed, without_identities
+from training.export.columns import (
+    CannotCompileError,
+    Column,
+    Hashed,
+    Table,
+    check_written,
+    element_of,
+    held_in,
+    is_float32,
+)
+from training.export.nodes import ML, Nodes, needed, without_identities
 
-__all__ = ["ML", "CannotCompileError", "Column", "Graph", "Table"]
+__all__ = ["FLOAT64_MAX", "ML", "CannotCompileError", "Column", "Graph", "Hashed", "Table"]
 
 #: Fixed, so that the same pipeline gives the same bytes.
 OPSET = {"": 19, "ai.onnx.ml": 5}
 IR_VERSION = 10
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT64_MAX = float(np.finfo(np.float64).max)
-ML = "ai.onnx.ml"
+#: Further off, float32 overflows in squares and sums where float64 does not.
+FAR_FOR_FLOAT32 = 1e15
 
 
-class CannotCompileError(Exception):
-    """The pipeline has no graph. The text is the end of a sentence that names the step."""
-
-
-class Column(NamedTuple):
-    """One column of a table, and what is known of its values."""
-
-    #: The tensor of shape (rows, width) that holds it; None for a feature as it is sent.
-    source: str | None
-    place: int
-    #: Strings, with `MISSING` for null; otherwise float64, with NaN for null.
-    text: bool = False
-    #: Whole numbers of int64, which only encoders read.
-    whole: bool = False
-    #: Whether a value may be missing (NaN, or `MISSING`).
-    gaps: bool = False
-    #: Whether no value is ever infinite or beyond float32.
-    small: bool = False
-    #: The feature that it is computed from as `slope * x + offset`, if it is.
-    feature: int | None = None
-    slope: float = 1.0
-    offset: float = 0.0
-
-
-Table = list[Column]
-
-
-class Graph:
-    """A graph under construction. Each method that adds a node returns its output's name."""
+class Graph(Nodes):
+    """A graph under construction."""
 
     def __init__(self, features: list[Feature]) -> None:
+        super().__init__()
         self.features = features
-        self.nodes: list[NodeProto] = []
         self.groups: dict[str, list[int]] = {}
         #: Inputs that take the terms of a text.
         self.rules: dict[str, TextRule] = {}
         #: By feature: the largest magnitude that the steps it goes through can hold.
         self.limits: dict[int, float] = {}
-        #: Steps whose operators compute in float32 where scikit-learn does not.
+        #: Steps that compute in float32, here or in scikit-learn, and so differ in the last digits.
         self.inexact: list[str] = []
-        self._constants: dict[tuple[Any, ...], str] = {}
-        self._initializers: list[TensorProto] = []
+        #: The class of the step that is being written.
+        self.step = ""
         self._widths: dict[str, int] = {}
         self._joined: dict[tuple[Any, ...], str] = {}
+        self._doubles: dict[str, str] = {}
         self._poisons: list[str] = []
         #: The most numbers that one row takes in one tensor.
         self.row_size = 1
-        self._count = 0
 
     def raw(self, names: Sequence[str] | None = None) -> Table:
         """
@@ -92,9 +77,13 @@ class Graph:
                 gaps=feature.nullable,
                 small=feature.kind == "boolean",
                 feature=i,
+                dtype=held_in(feature),
             )
             for i, feature in enumerate(self.features)
         ]
+        for i, feature in enumerate(self.features):
+            if is_float32(feature):
+                self.limits[i] = FLOAT32_MAX
         if names is None:
             return known
         by_name = {f.name: column for f, column in zip(self.features, known, strict=True)}
@@ -106,82 +95,75 @@ class Graph:
         self.groups[name], self.rules[name] = [feature], rule
         return name
 
-    def name(self) -> str:
-        """Return a name that is new to the graph."""
-        self._count += 1
-        return f"v{self._count}"
-
-    def node(
-        self, operator: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any
-    ) -> Any:
-        """Add a node; the name of its output, or the names if there are several."""
-        names = [self.name() for _ in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
-        return names[0] if outputs == 1 else names
-
-    def constant(self, value: Any, dtype: Any = np.float64) -> str:
-        """Add a constant, once however often it is used."""
-        array = np.asarray(value, dtype=dtype)
-        content = tuple(array.ravel().tolist()) if array.dtype == object else array.tobytes()
-        key = (str(array.dtype), array.shape, content)
-        if key not in self._constants:
-            name = self._constants[key] = f"c{len(self._constants)}"
-            if array.dtype == object:
-                texts = [text.encode() for text in array.ravel()]
-                tensor = helper.make_tensor(name, TensorProto.STRING, array.shape, texts)
-            else:
-                tensor = numpy_helper.from_array(array, name)
-            self._initializers.append(tensor)
-        return self._constants[key]
-
-    def adopt(self, tensor: TensorProto) -> str:
-        """Add a constant that was written elsewhere."""
-        copy = TensorProto()
-        copy.CopyFrom(tensor)
-        copy.name = self.name()
-        self._initializers.append(copy)
-        return copy.name
-
-    def integers(self, *values: int) -> str:
-        """Add a constant of int64, shape (len(values),)."""
-        return self.constant(values, np.int64)
-
-    def cast(self, value: str, dtype: Any = np.float64) -> str:
-        """Convert a tensor to a numpy type."""
-        return str(self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))))
-
     def table(self, tensor: str, like: Table, **known: Any) -> Table:
         """Describe *tensor* as columns that stand where those of *like* stood."""
         self._widths[tensor] = len(like)
+        known["dtype"] = "float32" if self.is_single(like) else "float64"
         return [column._replace(source=tensor, place=i, **known) for i, column in enumerate(like)]
 
+    def is_single(self, table: Table) -> bool:
+        """Whether scikit-learn holds *table* in float32."""
+        return bool(table) and np.result_type(*{column.dtype for column in table}) == np.float32
+
+    def stacked(self, parts: list[Table]) -> Table:
+        """Join what several steps made: one column of float64 makes all float64."""
+        if len(parts) == 1:
+            return parts[0]
+        for part in parts:
+            check_written(part)
+        table = [column for part in parts for column in part]
+        if self.is_single(table):
+            return table
+        return [column._replace(dtype="float64") for column in table]
+
+    def rounded(self, value: str) -> str:
+        """Round *value* to float32."""
+        return self.cast(self.cast(value, np.float32))
+
     def computed(
-        self, tensor: str, width: int, *, small: bool = False, gaps: bool = False
+        self, tensor: str, width: int, *, small: bool = False, gaps: bool = False, **known: Any
     ) -> Table:
         """Describe *tensor*, shape (rows, width), as columns of numbers that are new."""
         self._widths[tensor] = width
         self.spread(width)
-        return [Column(tensor, i, small=small, gaps=gaps) for i in range(width)]
+        return [Column(tensor, i, small=small, gaps=gaps, **known) for i in range(width)]
 
-    def matrix(self, table: Table) -> str:
-        """Join the columns of *table* to one tensor; all are numbers, or all are text."""
+    def matrix(self, table: Table, *, exact: bool = False) -> str:
+        """
+        Join the columns of *table* to one tensor; all are numbers, or all are text.
+
+        Args:
+            table: Columns.
+            exact: Whether the step answers the same of float32 as scikit-learn, to the last bit.
+        """
+        if self.is_single(table) and not exact:
+            self.inexact.append(self.step)
+            for column in table:
+                self._limit(column, FAR_FOR_FLOAT32)
+        check_written(table)
         if not table:
             raise CannotCompileError("it is given no columns")
         if any(column.source is None and column.place < 0 for column in table):
             raise CannotCompileError("it reads a column that the contract leaves out")
         if len({(column.text, column.whole) for column in table}) > 1:
-            raise CannotCompileError("it takes numbers and categories in one table")
+            raise CannotCompileError(
+                "it takes numbers and categories in one table: encode the categories before it"
+            )
         key = tuple((column.source, column.place) for column in table)
         if key not in self._joined:
             parts = [
                 self._part(source, [column.place for column in run])
-                for source, run in groupby(table, key=lambda column: column.source)
+                for (source, _), run in groupby(table, key=self._tensor_of)
             ]
             joined = parts[0] if len(parts) == 1 else str(self.node("Concat", *parts, axis=1))
             self._joined[key] = joined
             self._widths[joined] = len(table)
             self.spread(len(table))
         return self._joined[key]
+
+    def _tensor_of(self, column: Column) -> tuple[str | None, bool]:
+        raw = column.source is None
+        return column.source, raw and is_float32(self.features[column.place])
 
     def _part(self, source: str | None, indices: list[int]) -> str:
         if source is None:
@@ -191,13 +173,23 @@ class Graph:
                 name = f"input{len(self.groups)}"
                 self.groups[name] = indices
                 self._widths[name] = len(indices)
-            return name
+            if not is_float32(self.features[indices[0]]):
+                return name
+            if name not in self._doubles:
+                self._doubles[name] = self.cast(name)
+            return self._doubles[name]
         if indices == list(range(self._widths[source])):
             return source
         return str(self.node("Gather", source, self.integers(*indices), axis=1))
 
     def finite(
-        self, table: Table, *, gaps: bool = False, float32: bool = False, most: float = FLOAT64_MAX
+        self,
+        table: Table,
+        *,
+        gaps: bool = False,
+        float32: bool = False,
+        most: float = FLOAT64_MAX,
+        exact: bool = False,
     ) -> str:
         """
         Return the matrix of *table*, for a step that rejects numbers that are infinite or missing.
@@ -210,9 +202,11 @@ class Graph:
             gaps: Whether the step takes missing numbers.
             float32: Whether the step also rejects what float32 cannot hold.
             most: The largest magnitude that the step can tell apart from others.
+            exact: As for `matrix`; steps that cast to float32 themselves are.
         """
-        matrix = self.matrix(table)
-        most = FLOAT32_MAX if float32 else most
+        matrix = self.matrix(table, exact=exact or float32)
+        if float32 or self.is_single(table):
+            most = min(most, FLOAT32_MAX)
         unsure = [column for column in table if not self._limit(column, most)]
         holes = [] if gaps else [column for column in table if column.gaps]
         doubtful = [column for column in table if column in unsure or column in holes]
@@ -243,14 +237,6 @@ class Graph:
     def spread(self, numbers: int) -> None:
         """Note that a row takes this many numbers in one tensor."""
         self.row_size = max(self.row_size, numbers)
-
-    def _element(self, feature: int) -> int:
-        found = self.features[feature]
-        if found.is_text:
-            return int(TensorProto.STRING)
-        return int(
-            TensorProto.INT64 if found.is_whole and not found.nullable else TensorProto.DOUBLE
-        )
 
     def poison(self, values: str) -> None:
         """Give no answer to rows where *values*, shape (rows, 1), is NaN; elsewhere it is 0."""
@@ -285,8 +271,8 @@ class Graph:
             [
                 helper.make_tensor_value_info(
                     name,
-                    self._element(group[0]),
-                    [None, None if name in self.rules else len(group)],
+                    element_of(self.features[group[0]], rule := self.rules.get(name)),
+                    [None, len(group)] if rule is None else [None, None, *[2] * bool(rule.hashes)],
                 )
                 for name, group in self.groups.items()
             ],

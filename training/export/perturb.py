@@ -39,7 +39,12 @@ _LARGE_WHOLE = [float(2**24 + n) for n in (-1, 0, 1, 2, 3)] + [float(2**31), flo
 
 
 def perturbed(
-    columns: Columns, features: list[Feature], count: int, random: np.random.Generator
+    columns: Columns,
+    features: list[Feature],
+    count: int,
+    random: np.random.Generator,
+    *,
+    long: bool = True,
 ) -> tuple[list[list[Any]], list[int | None]]:
     """
     Draw *count* rows (at least some of every kind of change for every feature, up to CELLS).
@@ -47,6 +52,13 @@ def perturbed(
     Half are a training row with one value changed: null, a category never seen, an extreme, a
     fraction, a value between two neighbours, a neighbouring number of float32 or of float64. The
     other half mix values of several rows.
+
+    Args:
+        columns: The training rows.
+        features: What the columns are.
+        count: How many rows.
+        random: Draws them.
+        long: Whether texts of 100 kB are among them: some tokenizers take minutes over one.
 
     Returns:
         The rows, as columns; and for each row the place of the changed value, None if it is mixed.
@@ -56,15 +68,19 @@ def perturbed(
         (j, value)
         for j in range(len(features))
         for value in _values(columns[j], features[j], random)
+        if long or not _is_long(value)
     ]
     most = max(count // 2, CELLS // len(features))
     if len(changes) > most:
         changes = [changes[i] for i in random.permutation(len(changes))[:most]]
     single = max(count // 2, len(changes))
+    # Texts of 100 kB once each: they take longer than all others.
+    again = [change for change in changes if not _is_long(change[1])] or changes
+    changes += [again[n % len(again)] for n in range(single - len(changes))]
     picks = random.integers(rows, size=single)
     changed = [[column[i] for i in picks] for column in columns]
     for n in range(single):
-        j, value = changes[n % len(changes)]
+        j, value = changes[n]
         changed[j][n] = value
     mixed = [
         [column[i] for i in random.integers(rows, size=count - count // 2)] for column in columns
@@ -73,8 +89,11 @@ def perturbed(
         [_clamp(value, feature) for value in (*a, *b)]
         for a, b, feature in zip(changed, mixed, features, strict=True)
     ]
-    places = [changes[n % len(changes)][0] for n in range(single)]
-    return made, [*places, *[None] * (count - count // 2)]
+    return made, [*(j for j, _ in changes), *[None] * (count - count // 2)]
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > 10_000
 
 
 def beyond(columns: Columns, features: list[Feature]) -> npt.NDArray[np.bool_]:

@@ -64,7 +64,7 @@ def _label_rule(
             return "model"
     engine = msgspec.structs.replace(draft.engine, label_rule="model")
     model = SklearnEngine(msgspec.structs.replace(draft, engine=engine), pipeline)
-    around, _ = perturbed(columns, draft.features, 200, np.random.default_rng(0))
+    around, _ = perturbed(columns, draft.features, 200, np.random.default_rng(0), long=False)
     for rows in (columns, around):
         try:
             scores = model.score(rows)

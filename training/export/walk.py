@@ -16,7 +16,7 @@ from sklearn.base import (
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-__all__ = ["best_of", "classes_of", "task_of", "walk"]
+__all__ = ["best_of", "classes_of", "task_of", "walk", "without_task"]
 
 #: Unfitted templates, by the attribute that holds what was fitted from them. (A voting's
 #: `estimators` and a column transformer's `transformers` are templates as well.)
@@ -55,6 +55,18 @@ def task_of(model: Any) -> Task | None:
     if is_classifier(model):
         return "classification"
     return "regression" if is_regressor(model) else None
+
+
+def without_task(model: Any) -> str:
+    """Say of a fitted *model* that is for nothing what it lacks, and what would do."""
+    last = best_of(model)
+    last = last.steps[-1][1] if hasattr(last, "steps") else last
+    text = f"a {type(last).__name__} has no answer for new rows: use"
+    if type(last).__name__ == "LocalOutlierFactor":
+        return f"{text} LocalOutlierFactor(novelty=True)."
+    if is_clusterer(model):
+        return f"{text} KMeans, GaussianMixture, MeanShift or Birch."
+    return f"{text} a classifier, a regressor, a clusterer or a detector of outliers."
 
 
 def walk(thing: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,7 +24,6 @@ from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LinearRegression
-from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -37,11 +36,11 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     PolynomialFeatures,
     PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
     SplineTransformer,
     StandardScaler,
 )
-from sklearn.svm import LinearSVC
 
 from tests.helpers.servers import ROOT
 from training.export.compile import CannotCompileError, compile_pipeline
@@ -184,13 +183,18 @@ STEPS = {
         f"splines, {beyond}, of degree {degree}": (
             make_pipeline(
                 SimpleImputer(),
-                SplineTransformer(3, degree=degree, extrapolation=beyond, include_bias=degree > 1),
+                SplineTransformer(4, degree=degree, extrapolation=beyond, include_bias=degree > 1),
             ),
             ["n"],
         )
-        for beyond in ("constant", "linear", "continue")
+        for beyond in ("constant", "linear", "continue", "periodic")
         for degree in (1, 2, 3)
     },
+    "quantiles": (make_pipeline(SimpleImputer(), QuantileTransformer(n_quantiles=4)), ["n"]),
+    "quantiles with gaps": (
+        make_pipeline(QuantileTransformer(n_quantiles=9), "passthrough"),
+        ["n"],
+    ),
     "splines with gaps": (SplineTransformer(3, handle_missing="zeros"), ["n"]),
     **{
         f"nearest by {weights}": (
@@ -268,19 +272,6 @@ def test_a_step_without_a_converter_is_named() -> None:
     with pytest.raises(
         CannotCompileError, match=r"'functiontransformer-2' .*'fix' has no operator"
     ):
-        compile_pipeline(model, draft)
-
-
-def test_one_against_one_with_text_classes_is_named() -> None:
-    """OneVsOneClassifier with text classes is rejected: no runtime opens skl2onnx's graph."""
-    data = TEXT[["n"]]
-    model = make_pipeline(StandardScaler(), OneVsOneClassifier(LinearSVC()))
-    model.fit(data, ["a", "b", "c", "a", "b"])
-    draft = draft_manifest(
-        "m", model, data, named=True, rows=data, metrics={}, permutation=None, seed=None
-    )
-
-    with pytest.raises(CannotCompileError, match=r"'onevsoneclassifier' .*classes only.*text"):
         compile_pipeline(model, draft)
 
 

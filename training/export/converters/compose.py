@@ -76,7 +76,7 @@ def resolve_columns(columns: Any, names: Any, count: int) -> list[int]:
 def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
     names = getattr(step, "feature_names_in_", None)
     weights = step.transformer_weights or {}
-    made: Table = []
+    made: list[Table] = []
     for name, inner, columns in step.transformers_:
         places = resolve_columns(columns, names, step.n_features_in_)
         if isinstance(inner, str) and inner == "drop":
@@ -86,8 +86,8 @@ def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
         part = [table[i] for i in places]
         if not _passes(inner):
             part = registry.transform(graph, inner, part)
-        made += _weighted(graph, part, weights.get(name))
-    return made
+        made.append(_weighted(graph, part, weights.get(name)))
+    return graph.stacked(made)
 
 
 def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
@@ -100,13 +100,13 @@ def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
 @converts("transform", FeatureUnion)
 def _feature_union(graph: Graph, step: Any, table: Table) -> Table:
     weights = step.transformer_weights or {}
-    made: Table = []
+    made: list[Table] = []
     for name, inner in step.transformer_list:
         if isinstance(inner, str) and inner == "drop":
             continue
         part = table if _passes(inner) else registry.transform(graph, inner, table)
-        made += _weighted(graph, part, weights.get(name))
-    return made
+        made.append(_weighted(graph, part, weights.get(name)))
+    return graph.stacked(made)
 
 
 def _log1p(graph: Graph, value: str) -> str:
@@ -220,7 +220,9 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
         return str(graph.node("Div", value, graph.constant(transformer.scale_)))
     if kind == "PowerTransformer":
         return _inverse_power(graph, transformer, value)
-    raise CannotCompileError(f"the way back through a {kind} has no converter")
+    raise CannotCompileError(
+        f"the way back through a {kind} has no converter: through a StandardScaler it has"
+    )
 
 
 def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:

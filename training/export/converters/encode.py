@@ -19,11 +19,21 @@ __all__ = ["category_of", "lookup"]
 def _one_hot_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
     # For each column, its outputs: each is one where the value is among a set of categories.
     outputs = [_one_hot_outputs(encoder, j, column) for j, column in enumerate(table)]
+    if encoder.handle_unknown == "error":
+        _refuse_unknown(graph, encoder, table)
     made: Table = []
     for _, run in groupby(enumerate(table), key=lambda item: (item[1].text, item[1].whole)):
         places, columns = zip(*run, strict=True)
         made += _indicators(graph, list(columns), [outputs[j] for j in places])
     return made
+
+
+def _refuse_unknown(graph: Graph, encoder: Any, table: Table) -> None:
+    """Give no answer for a number that is no category; of others the contract has a list."""
+    for j, column in enumerate(table):
+        if not (column.text or column.whole):
+            known = [category_of(value, column) for value in encoder.categories_[j]]
+            graph.poison(lookup(graph, column, known, np.zeros(len(known)), np.nan))
 
 
 class _Rest(list[Any]):
@@ -64,10 +74,14 @@ def category_of(value: Any, column: Column) -> Any:
     missing = value is None or value != value  # noqa: PLR0124  # NaN differs from itself
     if column.text:
         if not missing and not isinstance(value, str):
-            raise CannotCompileError("it knows categories that are not strings in a column of text")
+            raise CannotCompileError(
+                "it knows categories that are not strings in a column of text: make all strings"
+            )
         return MISSING if missing else value
     if isinstance(value, str):
-        raise CannotCompileError("it knows strings in a column of numbers")
+        raise CannotCompileError(
+            "it knows strings in a column of numbers: make all numbers, or all strings"
+        )
     if column.whole:
         if int(value) >= 2**63:
             raise CannotCompileError("it knows integers of 2**63 and more, which int64 cannot hold")
@@ -112,7 +126,7 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
 
 def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     """Write, for each pair of a column and a category, 1 where the column holds it, else 0."""
-    value = graph.matrix(table)
+    value = graph.matrix(table, exact=True)
     places = [j for j, _ in pairs]
     if table[0].text:
         codes = {text: i for i, text in enumerate(dict.fromkeys(text for _, text in pairs))}
@@ -161,7 +175,7 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
     """
     rows = np.asarray(numbers, dtype=np.float64).reshape(len(categories), -1)
     rows = np.vstack([rows, np.broadcast_to(np.asarray(default, float), (1, rows.shape[1]))])
-    value = graph.matrix([column])
+    value = graph.matrix([column], exact=True)
     if column.text:
         value = _codes(graph, value, {text: i for i, text in enumerate(categories)})
         # The code -1 is the last row.
@@ -176,6 +190,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
 
 @converts("transform", OrdinalEncoder)
 def _ordinal_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
+    if encoder.handle_unknown == "error":
+        _refuse_unknown(graph, encoder, table)
     made: Table = []
     for j, column in enumerate(table):
         known = [category_of(value, column) for value in encoder.categories_[j]]

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
-    AdaBoostClassifier,
-    AdaBoostRegressor,
     BaggingClassifier,
     BaggingRegressor,
     StackingClassifier,
@@ -20,13 +18,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.export.converters import registry
 from training.export.converters.linear import pair, shares
 from training.export.converters.registry import converts
-from training.export.converters.trees.ensemble import raw_sum, tree_sums
-from training.export.converters.trees.forests import arrays, columns_of_trees
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
@@ -141,7 +136,9 @@ def _interpolated(graph: Graph, value: str, model: Any) -> str:
     """Write the line between the thresholds of an isotonic regression, shape (rows, 1)."""
     x, y = np.asarray(model.X_thresholds_, float), np.asarray(model.y_thresholds_, float)
     if model.out_of_bounds != "clip":
-        raise CannotCompileError("only out_of_bounds='clip' has a converter")
+        raise CannotCompileError(
+            f"out_of_bounds={model.out_of_bounds!r} has no converter, and 'clip' has"
+        )
     if len(x) == 1:
         return str(
             graph.node("Add", graph.node("Mul", value, graph.constant(0.0)), graph.constant(y))
@@ -168,14 +165,18 @@ def _calibrated(graph: Graph, model: Any, table: Table) -> str:
 def _calibrated_member(graph: Graph, member: Any, table: Table) -> str:
     inner, classes = member.estimator, len(member.classes)
     if len(inner.classes_) != classes:
-        raise CannotCompileError("one of its parts has seen only some of the classes")
+        raise CannotCompileError(
+            "one of its parts has seen only some of the classes: use fewer parts, or more rows"
+        )
     if hasattr(inner, "decision_function"):
         score = registry.decide(graph, inner, table)
     else:
         score = registry.probabilities(graph, inner, table)
         score = _column(graph, score, 1) if classes == 2 else score
     if member.method == "temperature":
-        raise CannotCompileError("the method 'temperature' has no converter")
+        raise CannotCompileError(
+            f"method={member.method!r} has no converter, 'sigmoid' and 'isotonic' have"
+        )
     parts = []
     for i, calibrator in enumerate(member.calibrators):
         value = score if classes == 2 else _column(graph, score, i)
@@ -204,7 +205,9 @@ def _threshold_decision(graph: Graph, model: Any, table: Table) -> str:
 def _threshold_label(graph: Graph, model: Any, table: Table) -> str:
     inner = getattr(model, "estimator_", model.estimator)
     if getattr(model, "pos_label", None) is not None:
-        raise CannotCompileError("its option pos_label has no converter")
+        raise CannotCompileError(
+            "pos_label has no converter: without it the second of classes_ is the positive one"
+        )
     wanted = model.response_method
     by_chance = wanted == "predict_proba" or (wanted == "auto" and hasattr(inner, "predict_proba"))
     if by_chance:
@@ -263,58 +266,11 @@ def _bagging_classifier(graph: Graph, model: Any, table: Table) -> str:
     parts, count = [], len(model.classes_)
     for member, part in _bagged(model, table):
         if len(member.classes_) != count:
-            raise CannotCompileError("one of its parts has seen only some of the classes")
+            raise CannotCompileError(
+                "one of its parts has seen only some of the classes: use fewer parts, or more rows"
+            )
         if hasattr(member, "predict_proba"):
             parts.append(registry.probabilities(graph, member, part))
         else:
             parts.append(_one_hot(graph, registry.label(graph, member, part), count))
     return _mean(graph, parts)
-
-
-@converts("decision", AdaBoostClassifier)
-def _ada_boost(graph: Graph, model: Any, table: Table) -> str:
-    members, classes = model.estimators_, len(model.classes_)
-    if not all(type(member) is DecisionTreeClassifier for member in members):
-        raise CannotCompileError("only trees are boosted by a converter")
-    value = columns_of_trees(graph, model, table)
-    weights = model.estimator_weights_[: len(members)] / model.estimator_weights_.sum()
-    rows = []
-    for member, weight in zip(members, weights.tolist(), strict=True):
-        seen = np.searchsorted(model.classes_, member.classes_)
-        best = seen[member.tree_.value[:, 0, :].argmax(axis=1)]
-        rows.append(np.where(best[:, None] == np.arange(classes), weight, -weight / (classes - 1)))
-    if classes > 2:
-        trees = [arrays(member.tree_, row[:, 0]) for member, row in zip(members, rows, strict=True)]
-        return raw_sum(graph, value, trees, rows)
-    trees = [
-        arrays(member.tree_, row[:, 1] - row[:, 0])
-        for member, row in zip(members, rows, strict=True)
-    ]
-    return tree_sums(graph, value, trees, 1)
-
-
-@converts("probabilities", AdaBoostClassifier)
-def _ada_boost_classifier(graph: Graph, model: Any, table: Table) -> str:
-    found, classes = _ada_boost(graph, model, table), len(model.classes_)
-    if classes == 2:
-        return pair(graph, graph.node("Sigmoid", found))
-    scaled = graph.node("Div", found, graph.constant(float(classes - 1)))
-    return str(graph.node("Softmax", scaled, axis=1))
-
-
-@converts("values", AdaBoostRegressor)
-def _ada_boost_regressor(graph: Graph, model: Any, table: Table) -> str:
-    members = model.estimators_
-    if not all(type(member) is DecisionTreeRegressor for member in members):
-        raise CannotCompileError("only trees are boosted by a converter")
-    trees = [arrays(m.tree_, m.tree_.value[:, 0, 0], i) for i, m in enumerate(members)]
-    found = tree_sums(graph, columns_of_trees(graph, model, table), trees, len(members))
-    count = graph.integers(len(members))
-    ordered, places = graph.node("TopK", found, count, axis=1, largest=0, outputs=2)
-    weights = graph.constant(model.estimator_weights_[: len(members)])
-    sums = graph.node("CumSum", graph.node("Gather", weights, places), graph.constant(1, np.int64))
-    total = _column(graph, sums, len(members) - 1)
-    half = graph.node("Mul", total, graph.constant(0.5))
-    reached = graph.cast(graph.node("GreaterOrEqual", sums, half))
-    place = graph.node("ArgMax", reached, axis=1, keepdims=1)
-    return str(graph.node("GatherElements", ordered, place, axis=1))

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import ModelProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.multiclass import OneVsOneClassifier
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from training.export.graph import ML, CannotCompileError, Graph, Table
 
@@ -35,8 +35,12 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     if method == "decision":
         raise _error(
             estimator,
-            f"the decision function of a {kind} has no converter: a LogisticRegression or a "
-            "LinearSVC in its place has",
+            f"the decision function of a {kind} has no converter: "
+            + (
+                "IsolationForest, OneClassSVM and EllipticEnvelope have"
+                if is_outlier_detector(estimator)
+                else "LogisticRegression and LinearSVC have"
+            ),
         )
     value = graph.cast(graph.finite(table, gaps=True, float32=True), np.float32)
     options: dict[Any, Any] | None = None
@@ -64,14 +68,28 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     return found
 
 
+#: By the module of a step: steps of its kind that have a converter.
+_ALIKE = {
+    "cluster": "KMeans, MeanShift and Birch have",
+    "cross_decomposition": "Ridge and PCA have",
+    "decomposition": "PCA and TruncatedSVD have",
+    "impute": "SimpleImputer has",
+    "kernel_approximation": "RBFSampler and PolynomialFeatures have",
+    "manifold": "PCA and TruncatedSVD have",
+    "neighbors": "KNeighborsClassifier and KNeighborsRegressor have",
+    "preprocessing": "StandardScaler, PowerTransformer and SplineTransformer have",
+}
+
+
 def _advice(estimator: Any) -> str:
     """Write that there is no converter, and what would help."""
-    if hasattr(estimator, "transform"):
-        return (
-            "it has no converter: leave it out (no scaling is needed before trees), or do its work "
-            "before the row is sent"
-        )
-    return "it has no converter: use one of the models that the documentation lists as a graph"
+    package, _, rest = type(estimator).__module__.partition(".")
+    alike = _ALIKE.get(rest.partition(".")[0]) if package == "sklearn" else None
+    if alike is None and is_classifier(estimator):
+        alike = "LogisticRegression, RandomForestClassifier and HistGradientBoostingClassifier have"
+    elif alike is None and is_regressor(estimator):
+        alike = "Ridge, RandomForestRegressor and HistGradientBoostingRegressor have"
+    return f"it has no converter: {alike or 'do its work before the row is sent, or leave it out'}"
 
 
 def _error(estimator: Any, text: str) -> CannotCompileError:
@@ -91,9 +109,9 @@ def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list
                 estimator, "its trees have no converter: a random forest or histogram boosting has"
             )
         if node.domain not in _OPSET:
-            raise _error(estimator, "its converter has operators of its own")
+            raise _error(estimator, _advice(estimator))
         if any(attribute.HasField("g") for attribute in node.attribute):
-            raise _error(estimator, "its converter repeats a graph of its own")
+            raise _error(estimator, _advice(estimator))
         copy = type(node)()
         copy.CopyFrom(node)
         copy.name = ""
@@ -111,8 +129,6 @@ def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list
 
 def _as_index(graph: Graph, label: str, estimator: Any) -> str:
     classes = estimator.classes_.tolist()
-    if isinstance(estimator, OneVsOneClassifier) and isinstance(classes[0], str):
-        raise _error(estimator, "its converter takes integers as classes only, and these are text")
     places = list(range(len(classes)))
     keys: dict[str, Any]
     if all(isinstance(name, str) for name in classes):

@@ -1,22 +1,11 @@
-"""Models of weighted sums, and what is decomposed into them."""
+"""Models of weighted sums."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.feature_selection import (
-    RFE,
-    RFECV,
-    SelectFdr,
-    SelectFpr,
-    SelectFromModel,
-    SelectKBest,
-    SelectPercentile,
-    VarianceThreshold,
-)
 from sklearn.linear_model import (
     ARDRegression,
     BayesianRidge,
@@ -25,14 +14,21 @@ from sklearn.linear_model import (
     GammaRegressor,
     HuberRegressor,
     Lars,
+    LarsCV,
     Lasso,
     LassoCV,
     LassoLars,
+    LassoLarsCV,
     LassoLarsIC,
     LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     PassiveAggressiveClassifier,
     PassiveAggressiveRegressor,
     Perceptron,
@@ -44,6 +40,7 @@ from sklearn.linear_model import (
     RidgeClassifierCV,
     RidgeCV,
     SGDClassifier,
+    SGDOneClassSVM,
     SGDRegressor,
     TheilSenRegressor,
     TweedieRegressor,
@@ -52,9 +49,9 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from training.export.converters import registry
 from training.export.converters.registry import converts
-from training.export.graph import CannotCompileError, Graph, Table
+from training.export.graph import ML, CannotCompileError, Graph, Hashed, Table
 
-__all__ = ["pair", "shares", "weighted_sum"]
+__all__ = ["pair", "product", "rows_of", "shares", "weighted_sum"]
 
 _REGRESSORS = (
     ARDRegression,
@@ -63,13 +60,20 @@ _REGRESSORS = (
     ElasticNetCV,
     HuberRegressor,
     Lars,
+    LarsCV,
     Lasso,
     LassoCV,
     LassoLars,
+    LassoLarsCV,
     LassoLarsIC,
     LinearRegression,
     LinearSVR,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     PassiveAggressiveRegressor,
     QuantileRegressor,
     Ridge,
@@ -93,6 +97,41 @@ def weighted_sum(graph: Graph, value: str, weights: Any, intercept: Any) -> str:
     return str(graph.node("Gemm", value, graph.constant(weights), graph.constant(base)))
 
 
+def product(graph: Graph, table: Table, weights: Any, intercept: Any = 0.0) -> str:
+    """Write `table @ weights + intercept`; of hashes only those that a row has are read."""
+    if not isinstance(table, Hashed):
+        return weighted_sum(graph, graph.finite(table), weights, intercept)
+    chosen = rows_of(graph, weights, table.places)
+    values = graph.node("Unsqueeze", table.values, graph.integers(2))
+    terms = graph.node("Mul", chosen, values)
+    total = graph.node("ReduceSum", terms, graph.integers(1), keepdims=0)
+    base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
+    return str(graph.node("Add", total, graph.constant(base)))
+
+
+def rows_of(graph: Graph, rows: Any, places: str) -> str:
+    """
+    Write the row at each of *places*, shape (rows, longest, width).
+
+    The rows of columns that training never saw are equal, and are held once.
+    """
+    _, first, counts = np.unique(rows[:, 0], return_index=True, return_counts=True)
+    usual = rows[first[counts.argmax()]]
+    others = np.flatnonzero(np.any(rows != usual, axis=1))
+    others = others if len(others) else np.array([0])
+    if len(others) < len(rows) / 2:
+        places = graph.node(
+            "LabelEncoder",
+            places,
+            domain=ML,
+            keys_int64s=others.tolist(),
+            values_int64s=list(range(1, len(others) + 1)),
+            default_int64=0,
+        )
+        rows = np.vstack([usual, rows[others]])
+    return str(graph.node("Gather", graph.constant(rows), places))
+
+
 def pair(graph: Graph, second: str) -> str:
     """Write the probabilities of two classes, given that of the second, shape (rows, 1)."""
     first = graph.node("Sub", graph.constant(1.0), second)
@@ -110,12 +149,17 @@ def shares(graph: Graph, value: str, classes: int) -> str:
 
 def _linear(graph: Graph, model: Any, table: Table) -> str:
     weights = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
-    return weighted_sum(graph, graph.finite(table), weights, model.intercept_)
+    return product(graph, table, weights, model.intercept_)
 
 
 converts("values", *_REGRESSORS)(_linear)
 converts("decision", *_CLASSIFIERS, LogisticRegression, LogisticRegressionCV)(_linear)
 converts("decision", LinearDiscriminantAnalysis)(_linear)
+
+
+@converts("decision", SGDOneClassSVM)
+def _one_class(graph: Graph, model: Any, table: Table) -> str:
+    return product(graph, table, np.reshape(model.coef_, (-1, 1)), -model.offset_)
 
 
 @converts("values", RANSACRegressor)
@@ -157,63 +201,3 @@ def _stochastic(graph: Graph, model: Any, table: Table) -> str:
     if len(model.classes_) == 2:
         return pair(graph, chances)
     return shares(graph, chances, len(model.classes_))
-
-
-@converts("transform", PCA)
-def _pca(graph: Graph, step: Any, table: Table) -> Table:
-    # scikit-learn projects, then takes the projected mean away: so do we, to the same last bits.
-    value = graph.finite(table)
-    weights = step.components_.T
-    found = weighted_sum(graph, value, weights, -(step.mean_.reshape(1, -1) @ weights))
-    if step.whiten:
-        scale = np.sqrt(step.explained_variance_)
-        scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
-        found = graph.node("Div", found, graph.constant(scale))
-    return graph.computed(found, weights.shape[1])
-
-
-@converts("transform", TruncatedSVD)
-def _truncated_svd(graph: Graph, step: Any, table: Table) -> Table:
-    weights = graph.constant(step.components_.T)
-    found = graph.node("MatMul", graph.finite(table), weights)
-    return graph.computed(found, len(step.components_))
-
-
-@converts("transform", LinearDiscriminantAnalysis)
-def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
-    if step.solver == "lsqr":
-        raise CannotCompileError("the solver 'lsqr' transforms nothing")
-    value = graph.finite(table)
-    if step.solver == "svd":
-        value = graph.node("Sub", value, graph.constant(step.xbar_))
-    count = step._max_components
-    found = graph.node("MatMul", value, graph.constant(step.scalings_[:, :count]))
-    return graph.computed(found, min(count, step.scalings_.shape[1]))
-
-
-@converts(
-    "transform",
-    RFE,
-    RFECV,
-    SelectFdr,
-    SelectFpr,
-    SelectFromModel,
-    SelectKBest,
-    SelectPercentile,
-    VarianceThreshold,
-)
-def _selector(graph: Graph, step: Any, table: Table) -> Table:
-    graph.finite([column for column in table if not column.text], gaps=True)
-    return [table[i] for i in step.get_support(indices=True)]
-
-
-for _method, _call in (
-    ("values", registry.values),
-    ("probabilities", registry.probabilities),
-    ("decision", registry.decide),
-    ("label", registry.label),
-):
-
-    @converts(_method, RFE, RFECV)
-    def _eliminated(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
-        return _call(graph, model.estimator_, _selector(graph, model, table))

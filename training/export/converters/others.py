@@ -1,4 +1,4 @@
-"""Models of distances, densities and layers: neighbours, naive Bayes, networks, vector machines."""
+"""Models of distances, densities and layers: neighbours, naive Bayes, networks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
 from training.export.converters import registry
-from training.export.converters.linear import pair, weighted_sum
+from training.export.converters.linear import pair, product, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__ = ["kernel"]
+__all__: list[str] = []
 
 FAR = 1e6
 
@@ -37,16 +36,17 @@ def _gaussian(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("decision", MultinomialNB, BernoulliNB, ComplementNB)
 def _counts(graph: Graph, model: Any, table: Table) -> str:
-    value, weights, base = graph.finite(table), model.feature_log_prob_, model.class_log_prior_
+    weights, base = model.feature_log_prob_, model.class_log_prior_
     if isinstance(model, BernoulliNB):
+        value = graph.finite(table)
         if model.binarize is not None:
             above = graph.node("Greater", value, graph.constant(model.binarize))
             value = graph.cast(above)
         none = np.log(1 - np.exp(weights))
-        weights, base = weights - none, base + none.sum(axis=1)
-    elif isinstance(model, ComplementNB) and len(model.classes_) > 1:
+        return weighted_sum(graph, value, (weights - none).T, base + none.sum(axis=1))
+    if isinstance(model, ComplementNB) and len(model.classes_) > 1:
         base = np.zeros(len(model.classes_))
-    return weighted_sum(graph, value, weights.T, base)
+    return product(graph, table, weights.T, base)
 
 
 @converts("probabilities", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
@@ -93,7 +93,7 @@ def _layers(graph: Graph, model: Any, table: Table) -> str:
 def _network(graph: Graph, model: Any, table: Table) -> str:
     value = _layers(graph, model, table)
     if model.out_activation_ != "identity":
-        raise CannotCompileError(f"its loss {model.loss!r} has no converter")
+        raise CannotCompileError(f"loss={model.loss!r} has no converter: 'squared_error' has")
     return value
 
 
@@ -114,11 +114,13 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
     elif metric == "euclidean" or (metric == "minkowski" and power == 2):
         city = False
     else:
-        raise CannotCompileError(f"the metric {metric!r} has no converter")
+        raise CannotCompileError(
+            f"the metric {metric!r} has no converter: 'euclidean' and 'manhattan' have"
+        )
     known = np.asarray(model._fit_X, np.float64)
     graph.spread(known.size)
     # Further away all distances round to the same number, so the nearest rows are undefined.
-    far = FAR * max(1.0, float(np.abs(known).max()))
+    far = (1e2 if graph.is_single(table) else FAR) * max(1.0, float(np.abs(known).max()))
     row = graph.node("Unsqueeze", graph.finite(table, most=far), graph.integers(1))
     apart = graph.node("Sub", row, graph.constant(known[None]))
     size = graph.node("Abs", apart) if city else graph.node("Mul", apart, apart)
@@ -128,7 +130,9 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
     if model.weights == "uniform":
         return places, ""
     if model.weights != "distance":
-        raise CannotCompileError("its weights are a function")
+        raise CannotCompileError(
+            "its weights are a function: 'uniform' and 'distance' have a converter"
+        )
     distance = nearest if city else graph.node("Sqrt", nearest)
     # Where a row is one of those known, it alone counts.
     same = graph.cast(graph.node("Equal", distance, graph.constant(0.0)))
@@ -161,92 +165,11 @@ def _neighbours_regressor(graph: Graph, model: Any, table: Table) -> str:
 @converts("probabilities", KNeighborsClassifier)
 def _neighbours_classifier(graph: Graph, model: Any, table: Table) -> str:
     if model.outputs_2d_:
-        raise CannotCompileError("it predicts several targets at once")
+        raise CannotCompileError(
+            "it predicts several targets at once: MultiOutputClassifier around it has a converter"
+        )
     classes = np.equal.outer(np.ravel(model._y), np.arange(len(model.classes_)))
     return _of_neighbours(graph, model, table, classes.astype(np.float64))
-
-
-def kernel(graph: Graph, model: Any, table: Table) -> str:
-    """Write the kernel between the rows and the support vectors, shape (rows, vectors)."""
-    value, known = graph.finite(table), np.asarray(model.support_vectors_, np.float64)
-    gamma = float(model._gamma)
-    if model.kernel == "rbf":
-        graph.spread(known.size)
-        row = graph.node("Unsqueeze", value, graph.integers(1))
-        apart = graph.node("Sub", row, graph.constant(known[None]))
-        square = graph.node("Mul", apart, apart)
-        total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
-        return str(graph.node("Exp", graph.node("Mul", total, graph.constant(-gamma))))
-    product = graph.node("MatMul", value, graph.constant(known.T))
-    if model.kernel == "linear":
-        return str(product)
-    if model.kernel in ("poly", "sigmoid"):
-        scaled = graph.node("Mul", product, graph.constant(gamma))
-        scaled = graph.node("Add", scaled, graph.constant(float(model.coef0)))
-        if model.kernel == "sigmoid":
-            return str(graph.node("Tanh", scaled))
-        return str(graph.node("Pow", scaled, graph.constant(float(model.degree))))
-    raise CannotCompileError(f"the kernel {model.kernel!r} has no converter")
-
-
-@converts("values", SVR, NuSVR)
-def _vector_regressor(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
-    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)
-
-
-def _pairs(graph: Graph, model: Any, table: Table) -> str:
-    """Write the decisions between each two classes, shape (rows, pairs)."""
-    found = kernel(graph, model, table)
-    coefficients, classes = np.asarray(model.dual_coef_), len(model.classes_)
-    if classes == 2:
-        return weighted_sum(graph, found, coefficients.T, model.intercept_)
-    ends = np.cumsum(model.n_support_)
-    starts = ends - model.n_support_
-    columns = []
-    for i in range(classes):
-        for j in range(i + 1, classes):
-            column = np.zeros(coefficients.shape[1])
-            first, second = slice(starts[i], ends[i]), slice(starts[j], ends[j])
-            column[first] = coefficients[j - 1, first]
-            column[second] = coefficients[i, second]
-            columns.append(column)
-    return weighted_sum(graph, found, np.transpose(columns), model.intercept_)
-
-
-@converts("decision", SVC, NuSVC)
-def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
-    if len(model.classes_) > 2:
-        raise CannotCompileError("the decision function of more than two classes has no converter")
-    return _pairs(graph, model, table)
-
-
-@converts("label", SVC, NuSVC)
-def _vector_label(graph: Graph, model: Any, table: Table) -> str:
-    found, classes = _pairs(graph, model, table), len(model.classes_)
-    if model.break_ties:
-        raise CannotCompileError("its option break_ties has no converter")
-    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
-    if classes == 2:
-        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
-    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
-    votes, base = np.zeros((len(pairs), classes)), np.zeros(classes)
-    for place, (i, j) in enumerate(pairs):
-        votes[place, i], votes[place, j] = 1.0, -1.0
-        base[j] += 1.0
-    return str(graph.node("ArgMax", weighted_sum(graph, won, votes, base), axis=1, keepdims=0))
-
-
-@converts("probabilities", SVC, NuSVC)
-def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
-    if len(model.classes_) > 2:
-        raise CannotCompileError(
-            "probability=True with more than two classes has no converter: use "
-            "CalibratedClassifierCV"
-        )
-    line = graph.node("Mul", _pairs(graph, model, table), graph.constant(model.probA_))
-    line = graph.node("Sub", line, graph.constant(model.probB_))
-    return pair(graph, graph.node("Sigmoid", line))
 
 
 @converts("values", DummyRegressor)
@@ -260,13 +183,15 @@ def _prior(graph: Graph, model: Any, table: Table) -> str:
     if model.strategy == "most_frequent":
         chances = (np.arange(len(chances)) == chances.argmax()).astype(np.float64)
     elif model.strategy != "prior":
-        raise CannotCompileError(f"the strategy {model.strategy!r} has no converter")
+        raise CannotCompileError(
+            f"strategy={model.strategy!r} has no converter: 'prior' and 'most_frequent' have"
+        )
     return _always(graph, table, chances.reshape(1, -1))
 
 
 def _always(graph: Graph, table: Table, row: Any) -> str:
     numbers = [column for column in table if not column.text]
     if not numbers:
-        raise CannotCompileError("it reads no column of numbers")
-    ones = graph.node("Pow", graph.matrix(numbers[:1]), graph.constant(0.0))
+        raise CannotCompileError("it reads no column of numbers: add one")
+    ones = graph.node("Pow", graph.matrix(numbers[:1], exact=True), graph.constant(0.0))
     return str(graph.node("Mul", ones, graph.constant(row)))

@@ -54,12 +54,15 @@ def _call(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
         from training.export.converters.fallback import convert
 
         return convert(method, graph, estimator, table)
+    around, graph.step = graph.step, type(estimator).__name__
     try:
         return found(graph, estimator, table)
     except CannotCompileError as error:
         if not hasattr(error, "step"):
             error.step = estimator  # type: ignore[attr-defined]
         raise
+    finally:
+        graph.step = around
 
 
 def transform(graph: Graph, estimator: Any, table: Table) -> Table:
@@ -99,7 +102,9 @@ def several(graph: Graph, estimator: Any, table: Table) -> list[Part]:
         return found
     if not is_regressor(estimator):
         kind = type(estimator).__name__
-        raise CannotCompileError(f"a {kind} of several targets has no converter")
+        raise CannotCompileError(
+            f"a {kind} of several targets has no converter: MultiOutputClassifier has"
+        )
     matrix = values(graph, estimator, table)
     count = np.shape(estimator.predict(np.zeros((1, len(table)))))[1]
     return [

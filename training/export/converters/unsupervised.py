@@ -5,42 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.cluster import AffinityPropagation, Birch, KMeans, MeanShift, MiniBatchKMeans
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
-from sklearn.mixture import GaussianMixture
-from sklearn.svm import OneClassSVM
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from training.export.converters.linear import weighted_sum
-from training.export.converters.others import kernel
 from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import tree_sums
 from training.export.converters.trees.forests import arrays
-from training.export.graph import Graph, Table
+from training.export.graph import FLOAT64_MAX, Graph, Table
 
 __all__: list[str] = []
 
+FAR = 1e6
 
-@converts("label", KMeans, MiniBatchKMeans)
+
+@converts("label", AffinityPropagation, Birch, KMeans, MeanShift, MiniBatchKMeans)
 def _nearest_centre(graph: Graph, model: Any, table: Table) -> str:
-    centres = np.asarray(model.cluster_centers_, np.float64)
+    birch = isinstance(model, Birch)
+    centres = model.subcluster_centers_ if birch else model.cluster_centers_
+    centres = np.asarray(centres, np.float64)
     square = (centres**2).sum(axis=1)
-    found = weighted_sum(graph, graph.finite(table), -2 * centres.T, square)
-    return str(graph.node("ArgMin", found, axis=1, keepdims=0))
+    # KMeans looks at the same numbers; the others at distances, which are all equal further off.
+    exact = isinstance(model, KMeans | MiniBatchKMeans)
+    most = FLOAT64_MAX if exact else FAR * max(1.0, float(np.abs(centres).max()))
+    found = weighted_sum(graph, graph.finite(table, most=most), -2 * centres.T, square)
+    nearest = graph.node("ArgMin", found, axis=1, keepdims=0)
+    if birch:
+        nearest = graph.node("Gather", graph.constant(model.subcluster_labels_, np.int64), nearest)
+    return str(nearest)
 
 
-@converts("probabilities", GaussianMixture)
+@converts("probabilities", BayesianGaussianMixture, GaussianMixture)
 def _mixture(graph: Graph, model: Any, table: Table) -> str:
     value, parts = graph.finite(table), []
     width, kind = len(table), model.covariance_type
-    for i, (mean, weight) in enumerate(zip(model.means_, model.weights_, strict=True)):
+    # At its mean, what a component adds does not depend on the row.
+    bases = np.diag(model._estimate_weighted_log_prob(model.means_))
+    for i, (mean, base) in enumerate(zip(model.means_, bases.tolist(), strict=True)):
         root = model.precisions_cholesky_ if kind == "tied" else model.precisions_cholesky_[i]
         if kind in ("diag", "spherical"):
             root = np.diag(np.broadcast_to(root, width))
         apart = weighted_sum(graph, value, root, -(mean @ root))
         square = graph.node("Mul", apart, apart)
         total = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
-        base = np.log(np.diag(root)).sum() - 0.5 * width * np.log(2 * np.pi) + np.log(weight)
         half = graph.node("Mul", total, graph.constant(-0.5))
         parts.append(graph.node("Add", half, graph.constant(base)))
     return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
@@ -52,7 +61,7 @@ def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
     for member, features in zip(model.estimators_, model.estimators_features_, strict=True):
         found = arrays(member.tree_, _depths(member.tree_))
         trees.append(found._replace(feature=np.asarray(features)[found.feature]))
-    total = tree_sums(graph, graph.matrix(table), trees, 1)
+    total = tree_sums(graph, graph.matrix(table, exact=True), trees, 1)
     most = len(model.estimators_) * _mean_path(np.array([model.max_samples_]))[0]
     power = graph.node("Div", total, graph.constant(-most))
     score = graph.node("Pow", graph.constant(2.0), power)
@@ -84,9 +93,3 @@ def _ellipse(graph: Graph, model: Any, table: Table) -> str:
     product = graph.node("Mul", turned, apart)
     total = graph.node("ReduceSum", product, graph.integers(1), keepdims=1)
     return str(graph.node("Sub", graph.constant(-model.offset_), total))
-
-
-@converts("decision", OneClassSVM)
-def _one_class(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
-    return weighted_sum(graph, kernel(graph, model, table), weights, model.intercept_)

@@ -101,6 +101,10 @@ class TextRule(msgspec.Struct, frozen=True, kw_only=True):
     #: The fewest and the most words, or characters, of a term.
     ngrams: tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[int, msgspec.Meta(le=100)]]
     stop_words: list[str] = []
+    #: How many columns the terms are hashed to; 0 where the graph knows the terms themselves.
+    hashes: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    #: Whether half of the terms count by -1.
+    alternate_sign: bool = False
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,14 +38,17 @@ def _is_missing(value: Any) -> bool:
 
 
 def _fill(graph: Graph, marker: Any, table: Table, fills: Any) -> Table:
-    value = graph.matrix(table)
+    value = graph.matrix(table, exact=True)
     if not table[0].text:
-        numbers = fills.astype(np.float64)
+        single = graph.is_single(table)
+        numbers = fills.astype(np.float32 if single else np.float64).astype(np.float64)
         gap = _gaps(graph, marker, table)
         filled = graph.node("Where", gap, graph.constant(numbers), value)
         return graph.table(filled, table, gaps=not _is_missing(marker))
     if not all(isinstance(fill, str) for fill in fills):
-        raise CannotCompileError("only strings take the place of missing strings")
+        raise CannotCompileError(
+            "only strings take the place of missing strings: set fill_value to one"
+        )
     gap = _gaps(graph, marker, table)
     filled = graph.node("Where", gap, graph.constant(fills.reshape(1, -1), object), value)
     return graph.table(filled, table, gaps=not _is_missing(marker))
@@ -53,7 +56,7 @@ def _fill(graph: Graph, marker: Any, table: Table, fills: Any) -> Table:
 
 def _gaps(graph: Graph, marker: Any, table: Table) -> str:
     """Write which values are missing, shape (rows, columns), as booleans."""
-    value = graph.matrix(table)
+    value = graph.matrix(table, exact=True)
     if table[0].text:
         if not _is_missing(marker):
             raise CannotCompileError(
@@ -74,8 +77,8 @@ def missing_indicator(graph: Graph, indicator: Any, table: Table) -> Table:
     made: Table = []
     for column in chosen:  # text and numbers are marked apart
         gap = graph.cast(_gaps(graph, indicator.missing_values, [column]))
-        made += graph.computed(gap, 1, small=True)
+        made += graph.computed(gap, 1, small=True, dtype="bool")
     if len({column.text for column in chosen}) == 1:
         gap = graph.cast(_gaps(graph, indicator.missing_values, chosen))
-        made = graph.computed(gap, len(chosen), small=True)
+        made = graph.computed(gap, len(chosen), small=True, dtype="bool")
     return made

@@ -25,7 +25,9 @@ def _nearest(graph: Graph, imputer: Any, table: Table) -> Table:
             f"missing_values={imputer.missing_values!r} has no converter: clients send null"
         )
     if not isinstance(imputer.metric, str) or callable(imputer.weights):
-        raise CannotCompileError("its metric or its weights are a function of your own")
+        raise CannotCompileError(
+            "its metric or its weights are a function of your own: leave them at their defaults"
+        )
     known = np.asarray(imputer._fit_X, np.float64)
     there = ~np.asarray(imputer._mask_fit_X)
     far = FAR * max(1.0, float(np.abs(known[there]).max(initial=0.0)))

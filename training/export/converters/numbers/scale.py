@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,25 +51,32 @@ def _affine(graph: Graph, table: Table, value: str, slopes: Any, offsets: Any) -
     ]
 
 
+def _last(graph: Graph, table: Table) -> Callable[[str], str]:
+    """Return what is done with each result: of float32, it is rounded to float32."""
+    return graph.rounded if graph.is_single(table) else lambda value: value
+
+
 def _center_and_divide(graph: Graph, table: Table, center: Any, scale: Any) -> Table:
-    value = graph.matrix(table)
+    value, last = graph.matrix(table, exact=True), _last(graph, table)
     offsets, slopes = np.zeros(1), np.ones(1)
     if center is not None:
-        value = graph.node("Sub", value, graph.constant(center))
+        value = last(graph.node("Sub", value, graph.constant(center)))
         offsets = -np.asarray(center)
     if scale is not None:
-        value = graph.node("Div", value, graph.constant(scale))
+        value = last(graph.node("Div", value, graph.constant(scale)))
         slopes = 1 / np.asarray(scale)
     return _affine(graph, table, value, slopes, offsets * slopes)
 
 
 @converts("transform", StandardScaler)
 def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
+    # Unlike the other scalers it rounds its numbers, too.
+    kind = np.float32 if graph.is_single(table) else np.float64
     return _center_and_divide(
         graph,
         table,
-        scaler.mean_ if scaler.with_mean else None,
-        scaler.scale_ if scaler.with_std else None,
+        scaler.mean_.astype(kind) if scaler.with_mean else None,
+        scaler.scale_.astype(kind) if scaler.with_std else None,
     )
 
 
@@ -86,17 +94,21 @@ def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
 def _max_abs_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     if not scaler.clip:
         return _center_and_divide(graph, table, None, scaler.scale_)
-    value = graph.node("Div", graph.finite(table, gaps=True), graph.constant(scaler.scale_))
+    value = graph.finite(table, gaps=True, exact=True)
+    value = _last(graph, table)(graph.node("Div", value, graph.constant(scaler.scale_)))
     return graph.table(clip(graph, value, -1.0, 1.0), table, small=True)
 
 
 @converts("transform", MinMaxScaler)
 def _min_max_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
-    matrix = graph.finite(table, gaps=True) if scaler.clip else graph.matrix(table)
-    value = graph.node("Mul", matrix, graph.constant(scaler.scale_))
-    value = graph.node("Add", value, graph.constant(scaler.min_))
+    last = _last(graph, table)
+    value = graph.matrix(table, exact=True)
     if scaler.clip:
-        return graph.table(clip(graph, value, *scaler.feature_range), table, small=True)
+        value = graph.finite(table, gaps=True, exact=True)
+    value = last(graph.node("Mul", value, graph.constant(scaler.scale_)))
+    value = last(graph.node("Add", value, graph.constant(scaler.min_)))
+    if scaler.clip:
+        return graph.table(last(clip(graph, value, *scaler.feature_range)), table, small=True)
     return _affine(graph, table, value, scaler.scale_, scaler.min_)
 
 
@@ -145,7 +157,7 @@ def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
 def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
     value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
     if np.isnan(lambdas).any():
-        raise CannotCompileError("a column that it was fitted on is constant")
+        raise CannotCompileError("a column that it was fitted on is constant: leave it out")
     value = (_box_cox if step.method == "box-cox" else _yeo_johnson)(graph, value, lambdas)
     if not step.standardize:
         return graph.computed(value, len(table), gaps=True)

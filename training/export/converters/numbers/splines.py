@@ -17,17 +17,19 @@ __all__: list[str] = []
 @converts("transform", SplineTransformer)
 def _splines(graph: Graph, step: Any, table: Table) -> Table:
     beyond = step.extrapolation
-    if beyond == "periodic":
-        raise CannotCompileError(
-            "its option extrapolation='periodic' has no converter: 'constant', 'linear', "
-            "'continue' and 'error' have"
-        )
     gaps = getattr(step, "handle_missing", "error") == "zeros"
     value, degree = graph.finite(table, gaps=gaps), step.degree
     knots = np.array([spline.t for spline in step.bsplines_])  # (columns, knots)
     low, high = knots[:, degree], knots[:, -degree - 1]
-    inside = value if beyond == "continue" else clip(graph, value, low, high)
+    if beyond == "periodic":
+        inside = _wrapped(graph, value, low, high)
+    else:
+        inside = value if beyond == "continue" else clip(graph, value, low, high)
     found = _basis(graph, inside, knots, degree)  # (rows, columns, splines)
+    count = knots.shape[1] - degree - 1
+    if beyond == "periodic":  # the last ones are the first ones, one period on
+        merge = np.asarray(step.bsplines_[0].c)
+        found, count = graph.node("MatMul", found, graph.constant(merge)), merge.shape[1]
     if beyond == "linear":
         found = graph.node("Add", found, _lines(graph, step, value, low, high))
     if beyond == "error":
@@ -40,12 +42,22 @@ def _splines(graph: Graph, step: Any, table: Table) -> Table:
     if gaps:
         missing = graph.node("Unsqueeze", graph.node("IsNaN", value), graph.integers(2))
         found = graph.node("Where", missing, graph.constant(0.0), found)
-    count = knots.shape[1] - degree - 1
     if not step.include_bias:
         count -= 1
         found = graph.node("Gather", found, graph.integers(*range(count)), axis=2)
     width = count * len(table)
     return graph.computed(graph.node("Reshape", found, graph.integers(-1, width)), width)
+
+
+def _wrapped(graph: Graph, value: str, low: Any, high: Any) -> str:
+    """Bring *value* between *low* and *high* by whole periods, as numpy's remainder does."""
+    if not (high > low).all():
+        raise CannotCompileError("a column that it was fitted on is constant: leave it out")
+    period = graph.constant(high - low)
+    rest = graph.node("Mod", graph.node("Sub", value, graph.constant(low)), period, fmod=1)
+    below = graph.node("Less", rest, graph.constant(0.0))
+    rest = graph.node("Where", below, graph.node("Add", rest, period), rest)
+    return str(graph.node("Add", graph.constant(low), rest))
 
 
 def _basis(graph: Graph, value: str, knots: Any, degree: int) -> str:

@@ -1,4 +1,4 @@
-"""Histogram gradient boosting, whose trees compare float64 and may split by categories."""
+"""Boosting: by histograms, whose trees may split by categories, and AdaBoost."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 from serving.model.schema import MISSING
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.export.converters import registry
 from training.export.converters.encode import category_of, lookup
 from training.export.converters.linear import pair
 from training.export.converters.registry import converts
-from training.export.converters.trees.ensemble import Tree, tree_sums
-from training.export.graph import Column, Graph, Table
+from training.export.converters.trees.ensemble import Tree, raw_sum, tree_sums
+from training.export.converters.trees.forests import arrays, columns_of_trees
+from training.export.graph import CannotCompileError, Column, Graph, Table
 
 __all__ = ["Ways", "boosted_sums"]
 
@@ -78,7 +85,7 @@ def boosted_sums(
     numbers = [j for j in range(len(columns)) if j not in categories]
     places = np.full(len(columns), -1)
     places[numbers] = np.arange(len(parts), len(parts) + len(numbers))
-    value = graph.matrix(parts + [columns[j] for j in numbers])
+    value = graph.matrix(parts + [columns[j] for j in numbers], exact=True)
     placed = [_placed(tree, places, ways_at) for tree in trees]
     return tree_sums(graph, value, placed, targets, base=base)
 
@@ -146,3 +153,52 @@ def _classifier(graph: Graph, model: Any, table: Table) -> str:
 def _regressor(graph: Graph, model: Any, table: Table) -> str:
     found = _raw_predictions(graph, model, table)
     return str(graph.node("Exp", found)) if model.loss in ("poisson", "gamma") else found
+
+
+@converts("decision", AdaBoostClassifier)
+def _ada_boost(graph: Graph, model: Any, table: Table) -> str:
+    members, classes = model.estimators_, len(model.classes_)
+    if not all(type(member) is DecisionTreeClassifier for member in members):
+        raise CannotCompileError("only a DecisionTree as its estimator has a converter")
+    value = columns_of_trees(graph, model, table)
+    weights = model.estimator_weights_[: len(members)] / model.estimator_weights_.sum()
+    rows = []
+    for member, weight in zip(members, weights.tolist(), strict=True):
+        seen = np.searchsorted(model.classes_, member.classes_)
+        best = seen[member.tree_.value[:, 0, :].argmax(axis=1)]
+        rows.append(np.where(best[:, None] == np.arange(classes), weight, -weight / (classes - 1)))
+    if classes > 2:
+        trees = [arrays(member.tree_, row[:, 0]) for member, row in zip(members, rows, strict=True)]
+        return raw_sum(graph, value, trees, rows)
+    trees = [
+        arrays(member.tree_, row[:, 1] - row[:, 0])
+        for member, row in zip(members, rows, strict=True)
+    ]
+    return tree_sums(graph, value, trees, 1)
+
+
+@converts("probabilities", AdaBoostClassifier)
+def _ada_boost_classifier(graph: Graph, model: Any, table: Table) -> str:
+    found, classes = _ada_boost(graph, model, table), len(model.classes_)
+    if classes == 2:
+        return pair(graph, graph.node("Sigmoid", found))
+    scaled = graph.node("Div", found, graph.constant(float(classes - 1)))
+    return str(graph.node("Softmax", scaled, axis=1))
+
+
+@converts("values", AdaBoostRegressor)
+def _ada_boost_regressor(graph: Graph, model: Any, table: Table) -> str:
+    members = model.estimators_
+    if not all(type(member) is DecisionTreeRegressor for member in members):
+        raise CannotCompileError("only a DecisionTree as its estimator has a converter")
+    trees = [arrays(m.tree_, m.tree_.value[:, 0, 0], i) for i, m in enumerate(members)]
+    found = tree_sums(graph, columns_of_trees(graph, model, table), trees, len(members))
+    count = graph.integers(len(members))
+    ordered, places = graph.node("TopK", found, count, axis=1, largest=0, outputs=2)
+    weights = graph.constant(model.estimator_weights_[: len(members)])
+    sums = graph.node("CumSum", graph.node("Gather", weights, places), graph.constant(1, np.int64))
+    total = graph.node("Gather", sums, graph.integers(len(members) - 1), axis=1)
+    half = graph.node("Mul", total, graph.constant(0.5))
+    reached = graph.cast(graph.node("GreaterOrEqual", sums, half))
+    place = graph.node("ArgMax", reached, axis=1, keepdims=1)
+    return str(graph.node("GatherElements", ordered, place, axis=1))

@@ -88,7 +88,9 @@ def _forest_classifier(graph: Graph, model: Any, table: Table) -> str:
     value, trees = columns_of_trees(graph, model, table), _members(model)
     count = graph.constant(float(len(trees)))
     if getattr(trees[0], "n_outputs_", 1) > 1:
-        raise CannotCompileError("it predicts several targets at once")
+        raise CannotCompileError(
+            "it predicts several targets at once: MultiOutputClassifier around it has a converter"
+        )
     if len(model.classes_) == 2:
         found = [arrays(tree.tree_, tree.tree_.value[:, 0, 1]) for tree in trees]
         second = tree_sums(graph, value, found, 1)

@@ -60,7 +60,9 @@ def _light(graph: Graph, model: Any, table: Table) -> tuple[dict[str, Any], str]
     named = dump["pandas_categorical"] or []
     texts = [j for j, column in enumerate(table) if column.text]
     if len(named) != len(texts):
-        raise CannotCompileError("its categorical columns are not those of dtype 'category'")
+        raise CannotCompileError(
+            "its categorical columns are not those of dtype 'category': give it that dtype"
+        )
     categories = {
         j: [category_of(value, table[j]) for value in values]
         for j, values in zip(texts, named, strict=True)
@@ -94,7 +96,9 @@ def _light_tree(
         elif node["missing_type"] == "None":
             missing_left = float(threshold) >= 0  # it treats a missing number as 0
         elif node["missing_type"] != "NaN":
-            raise CannotCompileError("its option zero_as_missing has no converter")
+            raise CannotCompileError(
+                "zero_as_missing=True has no converter: leave gaps for what is missing"
+            )
         rows.append((len(nodes), len(nodes) + 1, feature, float(threshold), missing_left, 0.0))
         nodes += [node["left_child"], node["right_child"]]
     left, right, features, thresholds, missing, weights = map(np.array, zip(*rows, strict=True))
@@ -151,7 +155,9 @@ def _extreme(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
 
 def _extreme_tree(tree: dict[str, Any], target: int) -> Tree:
     if any(tree["split_type"]):
-        raise CannotCompileError("its splits by categories have no converter")
+        raise CannotCompileError(
+            "its splits by categories have no converter: encode them, or use LightGBM's"
+        )
     left = np.array(tree["left_children"], np.int64)
     conditions = np.array(tree["split_conditions"], np.float32)
     # It goes left below the condition; of float32, that is at most the number before it.
@@ -208,7 +214,9 @@ def _cat(graph: Graph, model: Any, table: Table) -> tuple[str, int]:
         dump = json.loads(file.read_text(encoding="utf-8"))
     features = dump["features_info"]
     if set(features) - {"float_features"} or "oblivious_trees" not in dump:
-        raise CannotCompileError("only its symmetric trees over numbers have a converter")
+        raise CannotCompileError(
+            "only its symmetric trees over numbers have a converter: encode categories before it"
+        )
     scale, bias = dump["scale_and_bias"]
     floats = features["float_features"]
     places = [feature["flat_feature_index"] for feature in floats]

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from serving.errors import BundleError
 from serving.model.audit.graph import audit_graph
 from serving.model.engines import Columns, Scores, as_arrays, bounded
-from serving.model.engines.onnx_inputs import Inputs
+from serving.model.engines.inputs import feed_of, read_inputs, rows_at_once
 
 if TYPE_CHECKING:
     from serving.bundle.manifest import Manifest
@@ -64,7 +64,8 @@ class OnnxEngine:
             )
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
-        self._inputs = Inputs(manifest, self._session.get_inputs())
+        self._features = manifest.features
+        self._inputs = read_inputs(self._session.get_inputs(), manifest)
         self._label_is_likeliest = manifest.label_is_likeliest
         self._tie = manifest.engine.tie_tolerance
         self._rows_at_once = manifest.engine.rows_at_once
@@ -118,16 +119,15 @@ class OnnxEngine:
         return as_arrays(self._to_scores(outputs))
 
     def _run(self, columns: Columns) -> Any:
-        rows, most = len(columns[0]), self._rows_at_once
+        rows = len(columns[0])
+        most = min(self._rows_at_once or rows, rows_at_once(self._inputs, columns))
         try:
-            if most is None or rows <= most:
-                return self._session.run(self._outputs, self._inputs.feed(columns))
-            parts = [
-                self._session.run(
-                    self._outputs, self._inputs.feed([column[i : i + most] for column in columns])
-                )
-                for i in range(0, rows, most)
-            ]
+            if rows <= most:
+                return self._session.run(self._outputs, feed_of(self._inputs, columns))
+            parts = []
+            for i in range(0, rows, most):
+                chunk = [column[i : i + most] for column in columns]
+                parts.append(self._session.run(self._outputs, feed_of(self._inputs, chunk)))
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise ValueError(f"onnxruntime: {_said(error)}") from error
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -144,7 +144,7 @@ class OnnxEngine:
         timer = threading.Timer(TRIAL_SECONDS, setattr, (options, "terminate", True))
         timer.start()
         try:
-            outputs = self._session.run(self._outputs, self._inputs.feed(columns), options)
+            outputs = self._session.run(self._outputs, feed_of(self._inputs, columns), options)
             shapes = [output.shape for output in outputs]
             scores = self._to_scores(outputs) if self._fit(shapes, rows) else None
         except Exception as error:  # of onnxruntime, or of numpy about the outputs

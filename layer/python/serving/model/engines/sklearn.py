@@ -74,13 +74,16 @@ class SklearnEngine:
 
         One fraction makes a column of integers float64 for every row, which can change answers.
         """
-        data: Any = frame(self._manifest.features, columns)
-        if self._manifest.takes_texts:
-            data = data.iloc[:, 0]
-        elif not self._manifest.named_columns:
-            data = data.to_numpy()
         with self._lock, np.errstate(all="ignore"):  # an answer that is not finite is rejected
-            return self._score(data)
+            data: Any = frame(self._manifest.features, columns)
+            if self._manifest.takes_texts:
+                data = data.iloc[:, 0]
+            elif not self._manifest.named_columns:
+                data = data.to_numpy()
+            try:
+                return self._score(data)
+            except LookupError as error:  # as CategoricalNB raises of a number that it never saw
+                raise ValueError(f"no answer for such values: {error!r}") from error
 
     def _score(self, data: Any) -> Scores:
         manifest = self._manifest
@@ -141,7 +144,7 @@ def _alike(features: list[Feature], columns: Columns) -> list[tuple[Any, Columns
     exact = [
         _is_exact(np.array(values, dtype=np.float64), feature.dtype)
         for feature, values in zip(features, columns, strict=True)
-        if feature.kind == "number" and _is_whole(feature.dtype)
+        if _is_whole(feature.dtype)
     ]
     if rows == 1 or all(column.all() for column in exact):
         return [(np.arange(rows), columns)]
@@ -193,7 +196,13 @@ def _series(feature: Feature, values: Any) -> pd.Series[Any]:
         unseen = [value for value in dict.fromkeys(values) if value not in (None, *known)]
         return pd.Series(pd.Categorical(values, categories=[*known, *unseen]))
     if feature.kind == "number":
-        return _numbers(np.array(values, dtype=np.float64), dtype)
+        numbers = _numbers(np.array(values, dtype=np.float64), dtype)
+        none = dtype == "object" and feature.missing == "None"
+        return numbers.where(numbers.notna(), None) if none else numbers
+    if _is_whole(dtype):  # a code that the dtype cannot hold is one never seen
+        limits = np.iinfo(dtype.lower())
+        held = limits.min <= min(values) and max(values) <= limits.max
+        return pd.Series(list(values), dtype=dtype if held else "int64")
     if dtype == "object" and feature.missing == "NaN":
         values = [np.nan if value is None else value for value in values]
     return pd.Series(list(values), dtype=dtype)

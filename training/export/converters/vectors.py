@@ -1,0 +1,178 @@
+"""Support vector machines, and other models that decide between each two classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
+
+from training.export.converters import registry
+from training.export.converters.coupling import MOST_CLASSES, coupled
+from training.export.converters.linear import weighted_sum
+from training.export.converters.numbers.scale import clip
+from training.export.converters.registry import converts
+from training.export.graph import CannotCompileError, Graph, Table
+
+__all__: list[str] = []
+
+
+def _kernel(graph: Graph, model: Any, table: Table) -> str:
+    """Write the kernel between the rows and the support vectors, shape (rows, vectors)."""
+    value, known = graph.finite(table), np.asarray(model.support_vectors_, np.float64)
+    gamma = float(model._gamma)
+    if model.kernel == "rbf":
+        graph.spread(known.size)
+        row = graph.node("Unsqueeze", value, graph.integers(1))
+        apart = graph.node("Sub", row, graph.constant(known[None]))
+        square = graph.node("Mul", apart, apart)
+        total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
+        return str(graph.node("Exp", graph.node("Mul", total, graph.constant(-gamma))))
+    product = graph.node("MatMul", value, graph.constant(known.T))
+    if model.kernel == "linear":
+        return str(product)
+    if model.kernel in ("poly", "sigmoid"):
+        scaled = graph.node("Mul", product, graph.constant(gamma))
+        scaled = graph.node("Add", scaled, graph.constant(float(model.coef0)))
+        if model.kernel == "sigmoid":
+            return str(graph.node("Tanh", scaled))
+        return str(graph.node("Pow", scaled, graph.constant(float(model.degree))))
+    raise CannotCompileError(
+        f"the kernel {model.kernel!r} has no converter: 'rbf', 'linear', 'poly' and 'sigmoid' have"
+    )
+
+
+@converts("values", SVR, NuSVR)
+def _vector_regressor(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.asarray(model.dual_coef_).T
+    return weighted_sum(graph, _kernel(graph, model, table), weights, model.intercept_)
+
+
+def _pairs(graph: Graph, model: Any, table: Table) -> str:
+    """Write the decisions between each two classes, shape (rows, pairs)."""
+    found = _kernel(graph, model, table)
+    coefficients, classes = np.asarray(model.dual_coef_), len(model.classes_)
+    if classes == 2:
+        return weighted_sum(graph, found, coefficients.T, model.intercept_)
+    ends = np.cumsum(model.n_support_)
+    starts = ends - model.n_support_
+    columns = []
+    for i in range(classes):
+        for j in range(i + 1, classes):
+            column = np.zeros(coefficients.shape[1])
+            first, second = slice(starts[i], ends[i]), slice(starts[j], ends[j])
+            column[first] = coefficients[j - 1, first]
+            column[second] = coefficients[i, second]
+            columns.append(column)
+    return weighted_sum(graph, found, np.transpose(columns), model.intercept_)
+
+
+@converts("decision", SVC, NuSVC)
+def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
+    found, classes = _pairs(graph, model, table), len(model.classes_)
+    if classes == 2:
+        return found
+    if model.decision_function_shape != "ovr":
+        raise CannotCompileError("decision_function_shape='ovo' has no converter: 'ovr' has")
+    negative = graph.cast(graph.node("Less", found, graph.constant(0.0)))
+    return _votes(graph, negative, graph.node("Neg", found), classes)
+
+
+@converts("label", SVC, NuSVC)
+def _vector_label(graph: Graph, model: Any, table: Table) -> str:
+    found, classes = _pairs(graph, model, table), len(model.classes_)
+    if model.break_ties and classes > 2:
+        decision = _vector_decision(graph, model, table)
+        return str(graph.node("ArgMax", decision, axis=1, keepdims=0))
+    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
+    if classes == 2:
+        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
+    votes, base = _ballot(classes)
+    found = weighted_sum(graph, won, -votes, base + votes.sum(axis=0))
+    return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+
+
+@converts("probabilities", SVC, NuSVC)
+def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
+    classes = len(model.classes_)
+    if classes > MOST_CLASSES:
+        raise CannotCompileError(
+            f"probability=True with more than {MOST_CLASSES} classes has no converter: "
+            "CalibratedClassifierCV(SVC(), ensemble=False) has"
+        )
+    found = _pairs(graph, model, table)
+    # Of two classes, scikit-learn turns libsvm's decision round.
+    slope = np.asarray(model._probA) * (1 if classes == 2 else -1)
+    line = graph.node("Mul", found, graph.constant(slope))
+    line = graph.node("Sub", line, graph.constant(model._probB))
+    return coupled(graph, clip(graph, graph.node("Sigmoid", line), 1e-7, 1 - 1e-7), classes)
+
+
+@converts("decision", OneClassSVM)
+def _one_class(graph: Graph, model: Any, table: Table) -> str:
+    weights = np.asarray(model.dual_coef_).T
+    return weighted_sum(graph, _kernel(graph, model, table), weights, model.intercept_)
+
+
+def _ballot(classes: int) -> tuple[Any, Any]:
+    """
+    Return how the classes' votes follow from who wins each pair: by 0 the first, by 1 the second.
+
+    Returns:
+        Weights, shape (pairs, classes), and what they are added to, shape (classes,).
+    """
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    votes, base = np.zeros((len(pairs), classes)), np.zeros(classes)
+    for place, (i, j) in enumerate(pairs):
+        votes[place, i], votes[place, j] = -1.0, 1.0
+        base[i] += 1.0
+    return votes, base
+
+
+def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
+    """
+    Write the votes for each class, and a third of a vote at most for how sure they are.
+
+    Args:
+        graph: The graph.
+        second: 1 where the second class of a pair wins, else 0; shape (rows, pairs).
+        confidence: How sure it is of the second class, same shape.
+        classes: How many there are.
+    """
+    weights, base = _ballot(classes)
+    votes = weighted_sum(graph, second, weights, base)
+    total = graph.node("MatMul", confidence, graph.constant(weights))
+    size = graph.node("Add", graph.node("Abs", total), graph.constant(1.0))
+    share = graph.node("Div", total, graph.node("Mul", size, graph.constant(3.0)))
+    return str(graph.node("Add", votes, share))
+
+
+@converts("decision", OneVsOneClassifier)
+def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
+    if model.pairwise_indices_ is not None:
+        raise CannotCompileError("kernel='precomputed' has no converter: 'rbf' and 'linear' have")
+    seconds, confidences = [], []
+    for member in model.estimators_:
+        index = registry.label(graph, member, table)
+        seconds.append(graph.node("Reshape", graph.cast(index), graph.integers(-1, 1)))
+        if hasattr(member, "decision_function"):
+            confidences.append(registry.decide(graph, member, table))
+        else:
+            chances = registry.probabilities(graph, member, table)
+            confidences.append(graph.node("Gather", chances, graph.integers(1), axis=1))
+    if len(seconds) == 1:
+        found = _votes(graph, seconds[0], confidences[0], 2)
+        return str(graph.node("Gather", found, graph.integers(1), axis=1))
+    second, confidence = (graph.node("Concat", *parts, axis=1) for parts in (seconds, confidences))
+    return _votes(graph, second, confidence, len(model.classes_))
+
+
+@converts("label", OneVsOneClassifier)
+def _one_against_one_label(graph: Graph, model: Any, table: Table) -> str:
+    found = _one_against_one(graph, model, table)
+    if len(model.classes_) > 2:
+        return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    threshold = 0.0 if hasattr(model.estimators_[0], "decision_function") else 0.5
+    above = graph.node("Greater", found, graph.constant(threshold))
+    return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
