@@ -3,14 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
+from functions_framework._cli import _cli
+from serving.process import start
 
-from tests.helpers.servers import emulator
+from tests.helpers.access.keys import API_KEYS
+from tests.helpers.servers import clean_environment, emulator, free_port
 
 MIB = 1024 * 1024
+OPEN = "open: this address accepts every request"
+
+
+def test_a_wrong_decorator_ends_the_start_in_a_sentence(tmp_path: Path) -> None:
+    """No traceback, though functions-framework itself loads the file."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from serving.endpoint import endpoint\n@endpoint('FETCH', '/x')\ndef mine(_): ...\n"
+    )
+    command = [sys.executable, "-m", "functions_framework", "--source", str(file)]
+    ended = subprocess.run(
+        [*command, "--target", "mine", "--host", "127.0.0.1", "--port", str(free_port())],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("canoa: the method is 'FETCH', but must be ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "settings", "warned"),
+    [
+        ("192.0.2.1", {}, True),
+        ("127.0.0.1", {}, False),
+        ("192.0.2.1", {"API_KEYS": API_KEYS}, False),
+        ("192.0.2.1", {"K_SERVICE": "f"}, False),
+    ],
+)
+def test_an_open_function_says_so(
+    host: str, settings: dict[str, str], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless it listens on loopback, or keys or a cloud close it."""
+    command = copy.copy(_cli)
+    command.callback = lambda **_: start(settings)
+    command.main(["--target", "f", "--host", host], standalone_mode=False)
+    logged = capsys.readouterr().out
+    start({})
+
+    assert (OPEN in logged) is warned
 
 
 def test_a_body_without_a_length_is_read_up_to_the_limit(credit: Path) -> None:

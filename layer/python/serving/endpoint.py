@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 
-from serving.access.api_keys import SCOPE
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import FieldError, FunctionsError, InternalError, MethodNotAllowed, Problem
-from serving.process import process
-from serving.request import JSON, Request, check_body, decode
+from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
+from serving.process import process, stopping
+from serving.request import JSON, Request, check_answer, check_body, decode
+from serving.routes import Answer, Function, Limit, Response, Route, check_form
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -38,60 +37,6 @@ __all__ = [
     "endpoint",
     "respond",
 ]
-
-#: What Flask and functions-framework accept from a view: body, status, headers.
-Response = tuple[bytes, int, dict[str, str]]
-
-
-class Answer(NamedTuple):
-    """What a function answers: *body* is sent as JSON, the rest goes into the log line."""
-
-    body: Any
-    rows: int | None = None
-    model_version: str | None = None
-    #: The media type of a body that is bytes already, and is sent as it is.
-    media_type: str | None = None
-    #: What callers without the scope "info" get instead of *body*.
-    public: Any = None
-    #: Sent with this answer, beside the headers of all answers.
-    headers: Mapping[str, str] = {}
-
-
-#: Counts a caller's request. Raises TooManyRequests if it is one too many.
-Limit = Callable[[Caller], None]
-
-
-class Route(NamedTuple):
-    """The method, path and access of a function."""
-
-    method: str
-    path: str
-    #: The scope that a caller needs; None lets everybody in.
-    scope: str | None = "predict"
-    #: The types of the body and the answer, for /openapi.json; None for any object. An answer that
-    #: is not JSON has its media type here.
-    body: Any = None
-    answer: Any = None
-    #: What browsers get instead of a problem where a key is needed.
-    locked: Answer | None = None
-    #: The media types of bodies that it takes.
-    media: tuple[str, ...] = (JSON,)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Every method that it answers, as the Allow header lists them."""
-        return (self.method, *(("HEAD",) if self.method == "GET" else ()), "OPTIONS")
-
-
-class Function(Protocol):
-    """A function of `functions/`, as the platforms call it."""
-
-    __name__: str
-    __doc__: str | None
-    route: Route
-
-    def __call__(self, request: Request, limit: Limit | None = None) -> Response:
-        """Answer *request*. Raises nothing."""
 
 
 def endpoint(
@@ -111,17 +56,19 @@ def endpoint(
         method: The one method that it answers, besides OPTIONS (and HEAD, for GET).
         path: Its path among other functions. On a platform that gives every function an address of
             its own, any path reaches it.
-        scope: What a caller's key must allow, in small letters. None lets everybody in.
+        scope: What a caller's key must allow, in small letters. None lets anyone in.
         body: The type of the JSON body, for /openapi.json; a msgspec type.
         answer: The type of the answer, likewise; or its media type, if it is not JSON.
         locked: What browsers get where a key is needed, with the status 401.
         media: The media types of bodies that it takes. /openapi.json describes JSON.
 
     Raises:
-        FunctionsError: The method, the path or the scope is not of a known form.
+        SystemExit: The method, the path or the scope is not of a known form, or a setting cannot be
+            read. So also functions-framework ends with a sentence, and without a traceback.
     """
-    process()  # a setting that cannot be read ends the start, not the first request
-    _check_form(method, path, scope)
+    process()
+    with stopping():
+        check_form(method, path, scope)
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
@@ -136,26 +83,6 @@ def endpoint(
     return decorate
 
 
-def _check_form(method: str, path: str, scope: str | None) -> None:
-    if method not in _OWN_METHODS:
-        raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
-    if not (isinstance(path, str) and _PATH.fullmatch(path)):
-        raise FunctionsError(
-            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
-        )
-    if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
-        raise FunctionsError(
-            f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
-            "'_' and '-'."
-        )
-
-
-#: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
-_OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug reads text between < and > as a variable.
-_PATH = re.compile(r"/[^<>?#\s]*")
-
-
 def respond(
     request: Request,
     handler: Callable[[Request], Answer],
@@ -165,7 +92,7 @@ def respond(
     """
     Answer *request* through *handler*. Raises nothing.
 
-    Without a *route* any method is accepted, from everybody.
+    Without a *route*, any method is accepted from anyone.
     """
     method = request.method if request.method in _METHODS else "other"
     with request_span(method, route.path if route else None, request.headers):
@@ -196,7 +123,6 @@ def _respond(
         if route and method == "OPTIONS":
             status, body = 204, b""
             headers.update(preflight_headers(request.headers, route.methods, headers))
-            del headers["Content-Type"]
         else:
             size = 0
             if route:
@@ -211,6 +137,8 @@ def _respond(
             with _turn if size > LARGE_BODY else _NO_TURN:
                 answer = handler(request)
                 status, body = 200, _encode(answer, caller, headers)
+            if size:
+                check_answer(request, body, here.settings.max_answer_bytes)
     except Problem as problem:
         status, body, level = problem.status, _problem(problem, headers), problem.level
         if route and route.locked and status == 401 and _is_browser(request):

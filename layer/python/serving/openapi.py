@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from serving.bundle.manifest import Manifest
-from serving.endpoint import Function
 from serving.errors import FieldError
 from serving.model.json_schema import Json, ModelSchema, object_schema, ref
 from serving.process import process
 from serving.request import JSON
-from serving.routes import load_functions
+from serving.routes import Function, load_functions
 from serving.settings import Settings
 
 __all__ = ["describe_folder"]

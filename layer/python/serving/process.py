@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -71,6 +72,14 @@ class Process:
         )
         self.model.trust = self._trust._replace(at_home=at_home)
 
+    def listen_by_command(self) -> None:
+        """Log that the API is open, if functions-framework's command makes it reachable."""
+        import click  # the command is made with it
+
+        context = click.get_current_context(silent=True)
+        if context and not _is_loopback(context.params.get("host", "")):
+            self.gate.announce_reachable()
+
 
 def _is_loopback(host: str) -> bool:
     import ipaddress
@@ -109,6 +118,8 @@ def start(environment: Mapping[str, str]) -> Process:
     with stopping():
         _process = Process(environment)
         _process.gate.announce()
+        if "functions_framework" in sys.modules:
+            _process.listen_by_command()
         _process.gate.fetch_keys()
     return _process
 

@@ -10,7 +10,15 @@ import msgspec
 
 from serving.errors import FieldError, InvalidBody, Malformed, TooLarge, UnsupportedMedia
 
-__all__ = ["JSON", "Request", "check_body", "decode", "max_answer_bytes", "media_type"]
+__all__ = [
+    "JSON",
+    "Request",
+    "check_answer",
+    "check_body",
+    "decode",
+    "max_answer_bytes",
+    "media_type",
+]
 
 JSON = "application/json"
 
@@ -99,6 +107,21 @@ def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> 
 def max_answer_bytes(request: Request) -> int | None:
     """Return the largest answer to *request* in bytes, if its platform has a limit."""
     return getattr(request, "max_answer_bytes", None)
+
+
+def check_answer(request: Request, body: bytes, limit: int) -> None:
+    """
+    Reject an answer that is too large to be sent: over *limit*, or over what the platform takes.
+
+    Raises:
+        TooLarge: Its *body*, with the escapes of a string in an event, has more bytes.
+    """
+    room = min(limit, max_answer_bytes(request) or limit)
+    size = len(body)
+    if 2 * size > room and (size := size + body.count(b'"') + body.count(b"\\")) > room:
+        raise TooLarge(
+            f"The answer has {size} bytes, and at most {room} can be sent: ask for less."
+        )
 
 
 def media_type(header: str | None) -> str:

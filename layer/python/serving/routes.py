@@ -1,22 +1,88 @@
-"""Finds the functions: each file of `functions/` holds one, named like the file."""
+"""What a function is, and where it answers. Each file of `functions/` holds one, named like it."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
+import re
 import traceback
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
-from serving.endpoint import Answer, Function, Request, Route
+from serving.access.api_keys import SCOPE
+from serving.access.gate import Caller
 from serving.errors import FunctionsError, NotFound
 from serving.process import process
+from serving.request import JSON, Request
 
-__all__ = ["load_functions", "not_found", "scopes", "served_paths"]
+__all__ = [
+    "Answer",
+    "Function",
+    "Limit",
+    "Response",
+    "Route",
+    "check_form",
+    "functions_by_path",
+    "load_functions",
+    "not_found",
+    "scopes",
+]
 
-#: The health checks of platforms also find it without BASE_PATH.
-_HEALTH = "/health"
+
+#: What Flask and functions-framework accept from a view: body, status, headers.
+Response = tuple[bytes, int, dict[str, str]]
+
+
+class Answer(NamedTuple):
+    """What a function answers: *body* is sent as JSON, the rest goes into the log line."""
+
+    body: Any
+    rows: int | None = None
+    model_version: str | None = None
+    #: The media type of a body that is bytes already, and is sent as it is.
+    media_type: str | None = None
+    #: What callers without the scope "info" get instead of *body*.
+    public: Any = None
+    #: Sent with this answer, beside the headers of all answers.
+    headers: Mapping[str, str] = {}
+
+
+#: Counts a caller's request. Raises TooManyRequests if it is one too many.
+Limit = Callable[[Caller], None]
+
+
+class Route(NamedTuple):
+    """The method, path and access of a function."""
+
+    method: str
+    path: str
+    #: The scope that a caller needs; None lets anyone in.
+    scope: str | None = "predict"
+    #: The types of the body and the answer, for /openapi.json; None for any object. An answer that
+    #: is not JSON has its media type here.
+    body: Any = None
+    answer: Any = None
+    #: What browsers get instead of a problem where a key is needed.
+    locked: Answer | None = None
+    #: The media types of bodies that it takes.
+    media: tuple[str, ...] = (JSON,)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method that it answers, as the Allow header lists them."""
+        return (self.method, *(("HEAD",) if self.method == "GET" else ()), "OPTIONS")
+
+
+class Function(Protocol):
+    """A function of `functions/`, as the platforms call it."""
+
+    __name__: str
+    __doc__: str | None
+    route: Route
+
+    def __call__(self, request: Request, limit: Limit | None = None) -> Response:
+        """Answer *request*. Raises nothing."""
 
 
 def load_functions(
@@ -68,10 +134,50 @@ def load_functions(
     return functions
 
 
-def served_paths(route: Route, base: str) -> list[str]:
-    """Return the paths that lead to *route*: below *base* (BASE_PATH), and /health also without."""
-    paths = [base + route.path]
-    return [*paths, _HEALTH] if base and route.path == _HEALTH else paths
+def check_form(method: str, path: str, scope: str | None) -> None:
+    """
+    Check what `@endpoint` is given.
+
+    Raises:
+        FunctionsError: The method, the path or the scope is not of a known form.
+    """
+    if method not in _OWN_METHODS:
+        raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
+    if not (isinstance(path, str) and _PATH.fullmatch(path)):
+        raise FunctionsError(
+            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
+        )
+    if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
+        raise FunctionsError(
+            f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
+            "'_' and '-'."
+        )
+
+
+#: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
+_OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Werkzeug reads text between < and > as a variable.
+_PATH = re.compile(r"/[^<>?#\s]*")
+
+
+#: The health checks of platforms also find it without BASE_PATH.
+_HEALTH = "/health"
+
+
+def functions_by_path(functions: Iterable[Function], base: str) -> dict[str, Function]:
+    """
+    Return the function of each path that is served.
+
+    Every path begins with *base* (BASE_PATH); /health is also served without it. A path that ends
+    in a slash is also served without this slash.
+    """
+    found = {}
+    for function in functions:
+        path = base + function.route.path
+        found[path] = found[path.rstrip("/") or "/"] = function
+        if function.route.path == _HEALTH:
+            found[_HEALTH] = function
+    return found
 
 
 def not_found(routes: list[Route], base: str) -> Callable[[Request], Answer]:
@@ -112,5 +218,7 @@ def _reason(error: BaseException, file: str | None) -> str:
     else:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
-    kind = "" if isinstance(error, FunctionsError) else f"{type(error).__name__}: "
+    kind = f"{type(error).__name__}: "
+    if isinstance(error.__context__, FunctionsError):  # from @endpoint
+        kind, text = "", str(error.__context__)
     return f"{f', line {line}' if line else ''}: {kind}{' '.join(text.split())}"

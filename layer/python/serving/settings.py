@@ -164,6 +164,8 @@ def _base_path(text: str) -> str:
     path = text.rstrip("/")
     if path and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path):
         raise ValueError("a path such as /ml, of letters, digits and -._~")
+    if path == "/health":
+        raise ValueError("another path, since health checks ask for /health")
     return path
 
 

@@ -56,7 +56,7 @@ def send_canaries(server: Server) -> None:
         b"GET /" + word + b" HTTP/" + word + b"\r\n\r\n",
         b"<" + word + b"> / HTTP/1.1\r\n\r\n",
         b"GET /" + word * 2000 + b" HTTP/1.1\r\n\r\n",
-        post(b"X-A: " + word * 2000),
+        post(b"X-A: " + word * 4000),
         post()[:-5] + word[:4],
         instances(f'{{"home": "{WORD}\ud800"}}'),
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 from serving.access import cors
-from serving.adapters.aws_events import EventRequest
+from serving.adapters.aws_request import EventRequest
 from serving.endpoint import Answer, Request, endpoint
 
 from tests.helpers.access.keys import API_KEYS, KEYS

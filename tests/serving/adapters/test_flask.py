@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import flask
 import pytest
@@ -54,9 +55,10 @@ def test_a_failure_outside_a_function_is_500(
     """An error in the app itself gives a 500 without its text, and the log has its location."""
     app = make("/mine")
 
-    @app.before_request
     def fail() -> None:
         raise ZeroDivisionError("secret")
+
+    app.before_request_funcs[None].insert(0, fail)
 
     reply = app.test_client().get("/mine")
 
@@ -72,11 +74,36 @@ def test_a_failure_outside_a_function_is_500(
 def test_no_path_is_redirected(make: Make, base: str, path: str) -> None:
     """With or without a slash, the function's answer or our 404 is returned, never a redirect."""
     client = make(path, BASE_PATH=base).test_client()
-    found = {
-        sent: client.get(base + sent, headers={"Host": "evil.example"}).status_code
-        for sent in ("", "/", "/mine", "/mine/", "/mine//", "/other")
-    }
+    other = ("//", "/mine//", "//mine", "/%2fmine", "/other")
+
+    def ask(sent: str) -> int:
+        return client.get(
+            base_url="http://evil.example",
+            environ_overrides={"PATH_INFO": unquote(base + sent), "RAW_URI": base + sent},
+        ).status_code
+
+    found = {sent: ask(sent) for sent in ("", "/", "/mine", "/mine/", *other)}
 
     assert set(found.values()) == {200, 404}
     assert found[path] == 200
     assert path.endswith("/") or found[path + "/"] == 404
+    assert {found[sent] for sent in other} == {404}
+
+
+def test_an_encoded_slash_is_no_slash(make: Make) -> None:
+    """`/a%2fmine` is another path than `/a/mine`, as on AWS Lambda."""
+    client = make("/a/mine").test_client()
+
+    assert client.get("/a/m%69ne").status_code == 200
+    for path in ("/a%2fmine", "/a%2Fmine"):
+        reply = client.get(path)
+        assert reply.status_code == 404
+        assert reply.content_type == "application/problem+json"
+
+
+def test_options_is_answered_in_our_form(make: Make) -> None:
+    """Neither a served path nor an unknown one gets Flask's own HTML type."""
+    client = make("/mine").test_client()
+
+    assert client.options("/mine").headers["Content-Type"] == "application/json"
+    assert client.options("/other").headers["Content-Type"] == "application/problem+json"

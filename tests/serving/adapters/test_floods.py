@@ -93,6 +93,16 @@ def test_a_reset_after_expect_ends_no_worker(server: Server) -> None:
         assert slowest(server, 1) < 1
 
 
+def test_a_reset_behind_several_requests_is_no_error(server: Server) -> None:
+    """The answers under way are dropped, and nothing is logged of it."""
+    for _ in range(20):
+        client = connect(server)
+        client.sendall(post() * 10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    assert slowest(server, 5) < 1
+
+
 HALVES = {
     "a length over the limit": post(b"Content-Length: 5000000", body=b""),
     "a length within it": post(b"Content-Length: 4000000", body=b""),

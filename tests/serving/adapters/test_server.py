@@ -175,6 +175,7 @@ load_functions("functions")
         ("MODEL_URI", "s3:///models"),
         ("BASE_PATH", "ml"),
         ("BASE_PATH", "/../ml"),
+        ("BASE_PATH", "/health"),
         ("STORE_TIMEOUT_SECONDS", "soon"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from tests.helpers.aws.lambdas import EVENTS
-from tests.helpers.platforms import lambda_process
+from tests.helpers.example import ROW
+from tests.helpers.platforms import direct, lambda_process
 from training.export.build import build_bundle
 
 JSON = {"Content-Type": "application/json"}
@@ -90,8 +92,30 @@ def test_a_request_may_have_a_smaller_limit(model: Model) -> None:
     assert model.decode(body(60), max_answer_bytes=1_000_000).rows == 60
     with pytest.raises(TooLarge, match="at most 15 instances"):
         model.decode(body(60), max_answer_bytes=20_000)
-    with pytest.raises(TooLarge, match="one instance may take"):
-        model.decode(b'{"x": 1, "home": "own"}', max_answer_bytes=100)
+    for room in (100, 4096, 5000):
+        with pytest.raises(TooLarge, match="one instance may take") as caught:
+            model.decode(b'{"x": 1, "home": "own"}', max_answer_bytes=room)
+        one, limit = map(int, re.findall(r"(\d+) bytes", caught.value.detail))
+        assert one > limit == room
+
+
+def test_warnings_of_many_rows_are_not_those_of_one(model: Model) -> None:
+    """Where the warnings of many rows fill the answer, one row may still fit."""
+    with pytest.raises(TooLarge, match="at most 1 instance at once"):
+        model.decode(body(2000, "boat"), max_answer_bytes=10_000)
+
+    assert model.decode(body(1, "boat"), max_answer_bytes=10_000).rows == 1
+
+
+def test_explain_is_bounded_too(credit: Path) -> None:
+    """Its answer repeats the row's values; it is measured, with the quotes of an event escaped."""
+    row = ROW | dict.fromkeys(("home", "marital", "records", "job"), '"' * 100_000)
+    json_type = {"Content_Type": "application/json"}
+    with direct(credit, MAX_ANSWER_BYTES="150000") as send:
+        asked = [send("explain", "POST", json.dumps(it).encode(), **json_type) for it in (ROW, row)]
+
+    assert [answer.status for answer in asked] == [200, 413]
+    assert "at most 150000 can be sent" in asked[1].json()["detail"]
 
 
 @pytest.mark.parametrize(

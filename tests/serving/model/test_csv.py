@@ -150,6 +150,18 @@ def test_a_body_that_is_not_csv_is_malformed(send: Platform, body: bytes) -> Non
     assert_problem(send("predict", "POST", body, **CSV), 400, "malformed-body")
 
 
+@pytest.mark.parametrize(
+    ("separator", "said"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_another_separator_is_named(send: Platform, separator: str, said: str) -> None:
+    """What stands between the columns of the header is said, and what is right."""
+    body = to_body(as_row("price", "1")).decode().replace(",", separator).encode()
+    problem = assert_problem(send("predict", "POST", body, **CSV), 400, "malformed-body")
+
+    assert said in problem["detail"]
+    assert "commas" in problem["detail"]
+
+
 def test_csv_has_the_limits_of_json(send: Platform) -> None:
     """A body without rows gets 422, and one with too many 413."""
     header = to_body(as_row("price", "1")).splitlines()[0]

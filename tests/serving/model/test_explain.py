@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from serving.adapters.aws_events import read_event
 from serving.bundle.manifest import BACKGROUND_FILE
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
@@ -28,6 +29,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer, StandardScaler
 from sklearn.svm import LinearSVC
+from werkzeug.test import EnvironBuilder
 
 from tests.helpers.bundles import copied
 from tests.helpers.example import ROW, assert_problem
@@ -235,6 +237,24 @@ def test_invalid_parameters_are_rejected(credit: Path, parameters: dict[str, str
 
     with pytest.raises(InvalidQuery, match=next(iter(parameters))):
         read_question(manifest, parameters)
+
+
+@pytest.mark.parametrize("query", ["top=1&top=2", "output=good&output=bad", "top=1&top=1"])
+def test_a_repeated_parameter_is_refused(credit: Path, query: str) -> None:
+    """By its name, whether Werkzeug or one of Lambda's events brings it."""
+    manifest = open_bundle(FolderStore(credit)).manifest
+    lists = {query.partition("=")[0]: query.replace("&", "=").split("=")[1::2]}
+    event = {"httpMethod": "POST", "path": "/", "multiValueQueryStringParameters": lists}
+    balancer = read_event({**event, "requestContext": {"elb": {}}})
+    http = {"http": {"method": "POST"}}
+    gateway = read_event({"rawPath": "/", "rawQueryString": query, "requestContext": http})
+    for args in (
+        EnvironBuilder(query_string=query).get_request().args,
+        balancer.request().args,
+        gateway.request().args,
+    ):
+        with pytest.raises(InvalidQuery, match=rf"{next(iter(lists))} is given several times"):
+            read_question(manifest, args)
 
 
 @pytest.fixture

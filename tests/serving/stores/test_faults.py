@@ -214,7 +214,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "pointer missing": (stored("latest", lambda _: None), r"neither 'latest' nor manifest\.json"),
     "pointer astray": (
         stored("latest", lambda _: b"../x"),
-        r"latest holds '\.\./x' instead of a version",
+        r"latest does not name a version",
     ),
 }
 

@@ -161,8 +161,9 @@ def test_latest_holds_a_version_s_name(tmp_path: Path, name: str) -> None:
     """If `latest` holds anything but a version's name, it is rejected."""
     (tmp_path / "latest").write_text(name)
 
-    with pytest.raises(BundleError, match=r"latest holds .* instead of a version"):
+    with pytest.raises(BundleError, match=r"latest does not name a version") as caught:
         open_bundle(FolderStore(tmp_path))
+    assert not name or name not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_a_manifest_names_only_files_in_its_folder(credit: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_an_invalid_latest_is_reported(
     for content, said in {
         None: "None is live; promote one.",
         "v0": "'latest' names v0, which is not there; promote another.",
-        "../x": f"{location}/latest holds '../x' instead of a version; write one into it.",
+        "../x": f"{location}/latest does not name a version; write one into it.",
     }.items():
         if content is not None:
             (tmp_path / "credit" / "latest").write_text(content)

@@ -11,12 +11,13 @@ import os
 import re
 from typing import Any
 
-from serving.adapters.aws_events import EventRequest, UnknownEventError, is_warm_up, read_event
+from serving.adapters.aws_events import UnknownEventError, is_warm_up, read_event
 from serving.adapters.aws_metrics import add_metrics
+from serving.adapters.aws_request import EventRequest
 from serving.endpoint import Answer, Request, Response, respond
 from serving.errors import ModelUnavailable, UnknownEvent
 from serving.process import process, stopping
-from serving.routes import load_functions, not_found, scopes, served_paths
+from serving.routes import functions_by_path, load_functions, not_found, scopes
 from serving.telemetry.lifecycle import log_start
 from serving.telemetry.logs import decorate_lines, line_fields, log
 from serving.telemetry.tracing import flush_telemetry, start_telemetry
@@ -39,7 +40,7 @@ class _Lambda:
             if target is None:
                 here.gate.check_scopes(scopes(found))
         base = here.settings.base_path
-        self._by_path = {path: f for f in found for path in served_paths(f.route, base)}
+        self._by_path = functions_by_path(found, base)
         self._only = found[0] if target else None
         self._not_found = not_found([function.route for function in found], base)
         # With provisioned concurrency the start is over before a client sends a request.
@@ -76,7 +77,7 @@ def _reject(error: UnknownEventError) -> dict[str, Any]:
         raise UnknownEvent("The event is not an HTTP request.")
 
     with line_fields(event=str(error)):
-        empty = EventRequest("", "", {}, dict, bytes)
+        empty = EventRequest("", "", {}, list, bytes)
         body, status, headers = respond(empty, reject, None)
     return {"statusCode": status, "headers": headers, "body": body.decode()}
 

@@ -7,19 +7,17 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 from __future__ import annotations
 
 import binascii
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
 
-from serving.endpoint import Response
+from serving.adapters.aws_request import EventRequest
+from serving.routes import Response
 
 __all__ = [
     "Event",
-    "EventRequest",
-    "Headers",
     "UnknownEventError",
     "UnservedEventError",
     "is_warm_up",
@@ -36,65 +34,6 @@ class UnknownEventError(Exception):
 
 class UnservedEventError(Exception):
     """The event carries data that would be lost if Lambda took it for done."""
-
-
-class Headers(Mapping[str, str]):
-    """HTTP headers by name, in any letter case."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = {name.lower(): value for name, value in headers.items()}
-
-    def __getitem__(self, name: str) -> str:
-        return self._headers[name.lower()]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a header. Mapping's own `get` would raise and catch for each missing one."""
-        return self._headers.get(name.lower(), default)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
-
-
-class EventRequest:
-    """The part of a Werkzeug request that functions may use."""
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        read_query: Callable[[], Mapping[str, str]],
-        read_body: Callable[[], bytes],
-        *,
-        max_answer_bytes: int | None = None,
-    ) -> None:
-        self.method = method.upper()
-        self.path = path
-        self.headers = Headers(headers)
-        self._read_query = read_query  # called late, as most functions read no query
-        self._read_body = read_body
-        self._body: bytes | None = None
-        #: The largest answer that the event's sender accepts, if that is less than Lambda's limit.
-        self.max_answer_bytes = max_answer_bytes
-
-    @functools.cached_property
-    def args(self) -> Mapping[str, str]:
-        """The query string's parameters."""
-        return self._read_query()
-
-    def get_data(self) -> bytes:
-        """
-        Return the body.
-
-        Raises:
-            ValueError: The event says that the body is base64, and it is not.
-        """
-        if self._body is None:
-            self._body = self._read_body()
-        return self._body
 
 
 class _Event(msgspec.Struct, rename="camel", kw_only=True):
@@ -150,10 +89,10 @@ class HttpEvent(_Event, rename="camel", kw_only=True):
         method = self.request_context.http.method
         return EventRequest(method, path, headers, self._query, self._content)
 
-    def _query(self) -> dict[str, str]:
+    def _query(self) -> list[tuple[str, str]]:
         from urllib.parse import parse_qsl  # a prediction needs no query
 
-        return dict(reversed(parse_qsl(self.raw_query_string, keep_blank_values=True)))
+        return parse_qsl(self.raw_query_string, keep_blank_values=True)
 
 
 class _MultiValueEvent(_Event, rename="camel", kw_only=True):
@@ -188,12 +127,11 @@ class _MultiValueEvent(_Event, rename="camel", kw_only=True):
             answer["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
         return answer
 
-    def _query(self) -> dict[str, str]:
-        """Return the parameters; of a repeated one the first value, as Werkzeug does."""
-        query = dict(self.query_string_parameters or {})
-        for name, values in (self.multi_value_query_string_parameters or {}).items():
-            query[name] = values[0] if values else ""
-        return {self._text(name): self._text(value) for name, value in query.items()}
+    def _query(self) -> Iterator[tuple[str, str]]:
+        lists = {name: [value] for name, value in (self.query_string_parameters or {}).items()}
+        for name, values in (lists | (self.multi_value_query_string_parameters or {})).items():
+            for value in values:
+                yield self._text(name), self._text(value)
 
     def _path(self) -> str:
         return self.path

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from wsgiref.types import WSGIEnvironment
 
 import flask
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, InternalServerError
-from werkzeug.routing import Rule
+from werkzeug.exceptions import InternalServerError
 
 from serving.access.gate import Caller
 from serving.endpoint import Answer, Function, Limit, Request, endpoint, respond
 from serving.process import process, stopping
-from serving.routes import load_functions, not_found, scopes, served_paths
+from serving.routes import functions_by_path, load_functions, not_found, scopes
 from serving.telemetry.metrics import count_requests, render_metrics
 
-__all__ = ["create_app"]
+__all__ = ["PROBLEM", "create_app"]
+
+#: The key in the WSGI environment under which a server passes the problem of a request that it
+#: could not read. It is answered in our form.
+PROBLEM = "canoa.problem"
+
+
+class _App(flask.Flask):
+    def create_url_adapter(self, _: flask.Request | None) -> None:
+        """Match no routes, which would redirect and merge slashes; Lambda has none either."""
 
 
 def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
@@ -26,25 +35,36 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
     Raises:
         SystemExit: A setting cannot be read, or a function cannot be loaded.
     """
-    app = flask.Flask("serving", static_folder=None)
+    app = _App("serving", static_folder=None)
     here = process()
-    app.url_map.merge_slashes = False  # every other path is a 404, never a redirect
     with stopping():
         metrics = _metrics()
         found = [*load_functions(functions, taken=[metrics.route.path]), metrics]
         here.gate.check_scopes(scopes(found))
         limit = _limit(here.settings.rate_limit, here.settings.rate_limit_storage)
-    for function in found:
-        # A rule without methods, unlike add_url_rule, leaves them to the endpoint.
-        for path in served_paths(function.route, here.settings.base_path):
-            # A path that ends in a slash answers without it too, where Werkzeug would redirect to a
-            # host that the client names.
-            strict = not path.endswith("/")
-            app.url_map.add(Rule(path, endpoint=function.route.path, strict_slashes=strict))
-        app.view_functions[function.route.path] = _view(function, limit)
+    by_path = functions_by_path(found, here.settings.base_path)
     missing = not_found([function.route for function in found], here.settings.base_path)
-    app.register_error_handler(HTTPException, _not_found(missing))
+
+    @app.before_request
+    def answer() -> ResponseReturnValue:
+        request, environ = _request(), flask.request.environ
+        if problem := environ.get(PROBLEM):
+            return respond(request, _failing(problem), None)
+        function = by_path.get(_path(environ))
+        return function(request, limit) if function else respond(request, missing, None)
+
+    @app.errorhandler(InternalServerError)
+    def fail(error: InternalServerError) -> ResponseReturnValue:
+        return respond(_request(), _failing(error.original_exception or error), None)
+
     return app
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    """Return the path, with its leading slashes and encoded ones, which Werkzeug would change."""
+    if "%2f" in (raw := environ.get("RAW_URI", "").partition("?")[0]).lower():
+        return str(raw)
+    return str(environ["PATH_INFO"]).encode("latin-1").decode("utf-8", "replace")
 
 
 def _metrics() -> Function:
@@ -87,23 +107,6 @@ def _address() -> str:
     if process().platform == "Heroku":
         return flask.request.headers.get("X-Forwarded-For", "").rpartition(",")[2]
     return flask.request.remote_addr or ""
-
-
-def _view(function: Function, limit: Limit | None) -> flask.typing.RouteCallable:
-    def view() -> ResponseReturnValue:
-        return function(_request(), limit)
-
-    return view
-
-
-def _not_found(handler: Callable[[Request], Answer]) -> flask.typing.ErrorHandlerCallable:
-    def handle(error: Exception) -> ResponseReturnValue:
-        # Flask turns an exception outside an endpoint into an InternalServerError.
-        if isinstance(error, InternalServerError):
-            return respond(_request(), _failing(error.original_exception or error), None)
-        return respond(_request(), handler, None)
-
-    return handle
 
 
 def _failing(failure: BaseException) -> Callable[[Request], Answer]:

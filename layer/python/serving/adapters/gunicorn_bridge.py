@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from serving.endpoint import respond
-from serving.errors import (
-    BadRequest,
-    HeadersTooLarge,
-    Overloaded,
-    Problem,
-    RequestTimeout,
-    UriTooLong,
-)
+from werkzeug.test import run_wsgi_app
+
+from serving.adapters.flask import PROBLEM
+from serving.errors import Overloaded, RequestTimeout
 
 __all__ = ["ARRIVAL_SECONDS", "HELD_BODIES", "Bridge"]
 
@@ -41,14 +36,12 @@ ACCEPT_SECONDS = 0.5
 HELD_BODIES = 16
 #: Bytes that a request counts for beside its body.
 REQUEST_BYTES = 16 * 1024
-#: Bytes of the target, headers, and bytes of one header.
-MAX_TARGET, MAX_HEADERS, MAX_HEADER = 4094, 100, 8190
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-#: Status, headers and body.
-Reply = tuple[int, list[tuple[str, str]], bytes]
+#: Body, status and headers.
+Answer = tuple[Iterable[bytes], str, Iterable[tuple[str, str]]]
 
 
 class Bridge:
@@ -60,8 +53,8 @@ class Bridge:
         self._limit = max_body_bytes
         self._room = HELD_BODIES * (max_body_bytes + REQUEST_BYTES)
         self._held = 0
-        #: Bodies that are still arriving, oldest first.
-        self._arriving: dict[asyncio.Timeout, bytearray] = {}
+        #: Requests whose bodies are still arriving, oldest first.
+        self._arriving: dict[asyncio.Timeout, None] = {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the server's start and stop."""
@@ -69,81 +62,56 @@ class Bridge:
             await _live(receive, send)
             return
         environ = _environ(scope)
-        body = bytearray()
+        environ["wsgi.input"] = body = io.BytesIO()
         whole = False
-        held = REQUEST_BYTES
-        self._held += held
+        self._held += REQUEST_BYTES
         try:
-            _check_head(scope)
-            # The app itself rejects a body that is too large, by its length and unread.
-            if int(environ.get("CONTENT_LENGTH", 0)) <= self._limit:
-                whole = await self._read(receive, body)
-                environ["CONTENT_LENGTH"] = str(len(body))
-            environ["wsgi.input"] = io.BytesIO(bytes(body) if whole else b"")
-            held += len(body)
-            body.clear()
+            # The app rejects a body that is too large by its length, unread.
+            if PROBLEM not in environ and int(environ.get("CONTENT_LENGTH", 0)) <= self._limit:
+                whole = await self._read(receive, body, environ)
             loop = asyncio.get_running_loop()
-            reply = await loop.run_in_executor(self._pool, self._call, environ)
-        except Problem as problem:
-            reply = _reject(environ, problem)
+            answer = await loop.run_in_executor(
+                self._pool, partial(run_wsgi_app, self._app, environ, buffered=True)
+            )
         except ConnectionResetError:
             return
         finally:
-            self._held -= held + len(body)
-        await _send(reply, receive, send, close=not whole)
+            self._held -= REQUEST_BYTES + len(body.getbuffer())
+        await _send(answer, receive, send, close=not whole)
 
-    async def _read(self, receive: Receive, body: bytearray) -> bool:
+    async def _read(self, receive: Receive, body: io.BytesIO, environ: WSGIEnvironment) -> bool:
         """Read *body*, up to the limit, and report whether that is all of it."""
+        more = True
         try:
             async with asyncio.timeout(ARRIVAL_SECONDS) as wait:
-                self._arriving[wait] = body
-                more = True
-                while more and len(body) <= self._limit:
+                self._arriving[wait] = None
+                while more and body.tell() <= self._limit:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ConnectionResetError
-                    body += message["body"]
+                    self._held += body.write(message["body"])
                     more = message["more_body"]
-                    self._held += len(message["body"])
                     self._make_room()
-                    if wait not in self._arriving:
-                        raise TimeoutError
-            return not more
         except TimeoutError:
             if wait in self._arriving:
-                raise RequestTimeout("The request did not arrive in time.") from None
-            raise Overloaded(
-                "The server holds as many requests as it can.", headers={"Retry-After": "1"}
-            ) from None
+                environ[PROBLEM] = RequestTimeout("The request did not arrive in time.")
+            else:
+                environ[PROBLEM] = Overloaded(
+                    "The server holds as many requests as it can.", headers={"Retry-After": "1"}
+                )
+            return False
         finally:
             self._arriving.pop(wait, None)
+        environ["CONTENT_LENGTH"] = str(body.tell())
+        body.seek(0)
+        return not more
 
     def _make_room(self) -> None:
-        """While too many bytes are held, reject the requests that began to arrive first."""
-        while self._held > self._room and self._arriving:
-            wait, body = next(iter(self._arriving.items()))
+        """While too many bytes are held, reject the request that began to arrive first."""
+        if self._held > self._room and self._arriving:
+            wait = next(iter(self._arriving))
             del self._arriving[wait]
-            self._held -= len(body)
-            body.clear()
             wait.reschedule(0)
-
-    def _call(self, environ: WSGIEnvironment) -> Reply:
-        started: list[Any] = []
-        written: list[bytes] = []
-
-        def start_response(
-            status: str, headers: list[tuple[str, str]], _: object = None
-        ) -> Callable[[bytes], object]:
-            started[:] = int(status[:3]), headers
-            return written.append
-
-        pieces = self._app(environ, start_response)
-        try:
-            body = b"".join([*written, *pieces])
-        finally:
-            if hasattr(pieces, "close"):
-                pieces.close()
-        return started[0], started[1], body
 
 
 def _environ(scope: Message) -> WSGIEnvironment:
@@ -153,6 +121,7 @@ def _environ(scope: Message) -> WSGIEnvironment:
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "RAW_URI": scope["raw_path"].decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),
@@ -173,41 +142,19 @@ def _environ(scope: Message) -> WSGIEnvironment:
             key = f"HTTP_{key}"
         text = value.decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
+    if problem := scope["state"].get("problem"):
+        environ[PROBLEM] = problem
     return environ
 
 
-def _check_head(scope: Message) -> None:
-    """Raise the problem of an invalid head that the parser accepts."""
-    if scope["http_version"] not in ("1.0", "1.1"):
-        raise BadRequest("The request is not valid HTTP/1.1.")
-    if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
-        raise UriTooLong(f"The request target is longer than {MAX_TARGET} bytes.")
-    headers = scope["headers"]
-    if len(headers) > MAX_HEADERS or any(len(n) + len(v) > MAX_HEADER for n, v in headers):
-        raise HeadersTooLarge(
-            f"Send at most {MAX_HEADERS} headers, each of at most {MAX_HEADER} bytes."
-        )
-
-
-def _reject(environ: WSGIEnvironment, problem: Problem) -> Reply:
-    from werkzeug import Request
-
-    def handler(_: object) -> NoReturn:
-        raise problem
-
-    request = cast(Any, Request(environ))  # its headers are a mapping in all but their type
-    body, status, headers = respond(request, handler, None)
-    return status, [*headers.items(), ("Content-Length", str(len(body)))], body
-
-
-async def _send(reply: Reply, receive: Receive, send: Send, *, close: bool) -> None:
+async def _send(answer: Answer, receive: Receive, send: Send, *, close: bool) -> None:
     """Send the answer. With *close*, read what still comes for a while, then close."""
-    status, headers, body = reply
+    pieces, status, headers = answer
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     if close:
         fields.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body, "more_body": close})
+    await send({"type": "http.response.start", "status": int(status[:3]), "headers": fields})
+    await send({"type": "http.response.body", "body": b"".join(pieces), "more_body": close})
     if close:
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):

@@ -7,16 +7,26 @@ nothing private.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serving.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    Problem,
+    RequestTimeout,
+    UriTooLong,
+)
 
 __all__ = ["Connection"]
 
-#: A head must be complete after this time, and this many bytes.
+#: A head must be complete within this time. It has at most this many bytes and headers, and its
+#: target at most this many bytes.
 HEAD_SECONDS = 20
-HEAD_BYTES = 32 * 1024
+HEAD_BYTES, MAX_HEADERS, TARGET_BYTES = 32 * 1024, 100, 4094
 #: A client must read an answer within this time. A worker holds this many bytes, and one answer.
 ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
@@ -24,8 +34,6 @@ ANSWER_BYTES = 16 * 1024 * 1024
 STOP_SECONDS = 2
 #: This many pipelined requests may wait on one connection.
 PIPELINE = 16
-
-_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
 class Connection(HttpToolsProtocol):
@@ -38,22 +46,22 @@ class Connection(HttpToolsProtocol):
     #: Connections whose client has not read its answer yet, oldest first.
     untaken: ClassVar[dict[Connection, asyncio.TimerHandle]] = {}
 
+    #: Whether a head has begun and not ended, and when it must end.
+    _in_head = False
     _head_timer: asyncio.TimerHandle | None = None
-    #: Where the parser is: within a request, and there within its body.
-    _in_request = _in_body = False
+    #: Bytes since the last complete part of a request.
+    _unread = 0
+    #: Why no more requests are read.
+    _problem: Problem | None = None
+    #: Requests that may not be answered yet.
+    _cycles: tuple[RequestResponseCycle, ...] = ()
     #: Whether the server stops.
     _stopping = False
-    #: Whether the current request offers another protocol, and whether all of it is pending.
-    _offers = _can_read_again = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        #: What has come since the last complete part of a request.
-        self._pending = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection; if there are too many, end the one of the oldest request."""
         super().connection_made(transport)
+        self.parser = _Parser(self)
         self._expect_head()
         self.open[self] = None
         if len(self.open) > self.most:
@@ -64,70 +72,89 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        for cycle in self._cycles:  # uvicorn marks only the last one
+            cycle.disconnected = True
         self.open.pop(self, None)
         self._stop_head_timer()
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; a head that never ends ends the connection."""
+        """Parse what came, and reject a head that is too long."""
+        if self._problem:
+            return
         if self.pipeline:  # several requests wait already: read no more
             self.leave()
             return
-        if not self._in_request:
-            self._can_read_again = True
-        self._pending += data
+        self._unread += len(data)
         super().data_received(data)
-        if self._offers:
-            self._read_again()
-        elif len(self._pending) > HEAD_BYTES:
-            self.send_400_response("The head is too long.")
-        elif self._in_request and not self._in_body and self._head_timer is None:
+        if self._unread > HEAD_BYTES:
+            if self._in_head:
+                self._reject(self._head_problem() or _HEADERS_TOO_LARGE)
+            else:  # trailers, or a chunk's extension
+                self.send_400_response("The request is too long around its body.")
+        elif self._in_head and self._head_timer is None:
             self._expect_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed only its sending side."""
-        if self._in_request:
+        if self._in_head or self._is_idle() or self.cycle.more_body:
             return False
         self.leave()
         return True
 
     def on_message_begin(self) -> None:
         """Note a request."""
-        if len(self.pipeline) >= PIPELINE:
+        if len(self.pipeline) >= PIPELINE and not self._problem:
             raise ValueError("too many requests at once")
-        if self.open.pop(self, self) is None:
-            self.open[self] = None
-        self._in_request = True
+        if self in self.open:
+            self.open[self] = self.open.pop(self)
+        self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Note a complete head. A request that offers another protocol is not started yet."""
+        """Start a request. One that offers another protocol is read again first."""
         if self.parser.should_upgrade():
-            self._offers = True
             return
-        self._pending.clear()
+        self._in_head, self._unread = False, 0
         self._stop_head_timer()
-        self._in_body = True
+        if problem := self._problem or self._head_problem():
+            self.scope["state"]["problem"] = problem
+            self.url = b"/"
         super().on_headers_complete()
+        self._cycles = (*(one for one in self._cycles if not one.response_complete), self.cycle)
         if self._stopping:
             self.leave()
 
     def on_body(self, body: bytes) -> None:
         """Note a part of a body."""
-        self._pending.clear()
+        self._unread = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note a whole request."""
-        if self._offers:
+        if self.parser.should_upgrade():
             return
-        self._pending.clear()
-        self._in_request = self._in_body = self._can_read_again = False
+        self._unread = 0
         super().on_message_complete()
+
+    def decline(self, rest: bytes) -> None:
+        """
+        Read a request that offers another protocol as if it did not (RFC 9110, section 7.8).
+
+        httptools reads no body behind such a head, and Java's HttpClient always makes the offer.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._reject(MethodNotAllowed("The server is not a proxy.", headers={"Allow": ""}))
+            return
+        headers = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version), *headers, b"", rest]
+        self.parser = _Parser(self)
+        self.parser.feed_data(b"\r\n".join(lines))
 
     def send_400_response(self, msg: str) -> None:
         """Reject bytes that are not HTTP. After a request, close once that one is answered."""
-        if self._in_body or self._is_idle():
+        if self._is_idle() or (self.cycle.more_body and not self.pipeline):
             super().send_400_response(msg)
         else:
             self.leave()
@@ -135,14 +162,13 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Bound how long, and how much, answers wait for their clients."""
         super().pause_writing()
-        if self not in self.untaken:
-            abort = self.transport.abort
-            self.untaken[self] = self.loop.call_later(ANSWER_SECONDS, abort)
         waiting = sum(each.transport.get_write_buffer_size() for each in self.untaken)
-        for each in list(self.untaken):
-            if waiting > ANSWER_BYTES and each is not self:
+        waiting += self.transport.get_write_buffer_size()
+        for each in self.untaken:
+            if waiting > ANSWER_BYTES:
                 waiting -= each.transport.get_write_buffer_size()
                 each.transport.abort()
+        self.untaken[self] = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Note that the client took its answer."""
@@ -165,25 +191,53 @@ class Connection(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _read_again(self) -> None:
-        """
-        Read a request that offers another protocol again without the offer (RFC 9110, section 7.8).
+    def _head_problem(self) -> Problem | None:
+        """Return the problem of an invalid head that the parser accepts."""
+        if len(self.url) > TARGET_BYTES:
+            return UriTooLong(f"The request target is longer than {TARGET_BYTES} bytes.")
+        size = sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.headers) > MAX_HEADERS or size > HEAD_BYTES:
+            return _HEADERS_TOO_LARGE
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return BadRequest("The request is not valid HTTP/1.1.")
+        return None
 
-        httptools reads no body behind such a head, and Java's HttpClient makes the offer always.
-        """
-        self._offers = self._in_request = False
-        head, end, rest = bytes(self._pending).partition(b"\r\n\r\n")
-        self._pending.clear()
-        head, found = _UPGRADE.subn(b"", head)
-        if found and self._can_read_again:
-            self.data_received(head + end + rest)
-        else:  # CONNECT, or a request that came together with the end of another
-            self.leave()
+    def _reject(self, problem: Problem) -> None:
+        """Read no more, and let the app answer *problem*."""
+        self._problem = problem
+        self.parser = _Parser(self)
+        # In place of the head that cannot be read. What still comes counts as this one's body.
+        self.parser.feed_data(b"LOCK / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.leave)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end_head)
+
+    def _end_head(self) -> None:
+        if self._in_head:
+            self._reject(RequestTimeout("The request did not arrive in time."))
+        else:
+            self.leave()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class _Parser(HttpRequestParser):
+    """httptools' parser. It reads on behind a head that offers another protocol."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._decline = connection.decline
+
+    def feed_data(self, data: Any) -> None:
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+
+
+_HEADERS_TOO_LARGE = HeadersTooLarge(
+    f"Send at most {MAX_HEADERS} headers, of {HEAD_BYTES // 1024} KiB in all."
+)

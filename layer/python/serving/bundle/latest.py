@@ -38,7 +38,7 @@ def read_latest(model: Store) -> Latest:
 
     Raises:
         ObjectMissing: No version is live yet.
-        BundleError: The file cannot be read, or (BundleRefused) names no version.
+        BundleError: The file cannot be read, or (BundleRefused) does not name a version.
     """
     return _to_latest(model, model.read(LATEST_FILE))
 
@@ -96,8 +96,5 @@ def _content(lines: list[str]) -> bytes:
 def _to_latest(model: Store, found: Object) -> Latest:
     names = found.content.decode("utf-8", "replace").split()
     if not 1 <= len(names) <= 2 or not all(re.search(NAME, name) for name in names):
-        text = found.content[:80].decode("utf-8", "replace").strip()
-        raise BundleRefused(
-            f"{model.at(LATEST_FILE)} holds {text!r} instead of a version; write one into it."
-        )
+        raise BundleRefused(f"{model.at(LATEST_FILE)} does not name a version; write one into it.")
     return Latest(names[0], names[1] if len(names) == 2 else None, found.tag)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from serving.bundle.codec import decode_manifest
 from serving.bundle.latest import LATEST_FILE, read_latest
 from serving.bundle.manifest import (
+    BACKGROUND_FILE,
     GRAPH_FILE,
     MANIFEST_FILE,
     PIPELINE_FILE,
@@ -22,7 +23,7 @@ from serving.errors import AccessDenied, BundleError, ObjectMissing
 if TYPE_CHECKING:
     from serving.stores.store import Store
 
-__all__ = ["Bundle", "open_bundle", "read_manifest"]
+__all__ = ["Bundle", "open_bundle", "read_background", "read_manifest"]
 
 #: No signature is required, and pickles stay closed.
 _DEFAULT = Trust()
@@ -177,6 +178,30 @@ def read_manifest(location: Store) -> tuple[bytes, Manifest]:
     """
     raw = location.read(MANIFEST_FILE).content
     return raw, decode_manifest(raw, str(location.at(MANIFEST_FILE)))
+
+
+def read_background(store: Store, manifest: Manifest, limit: int) -> bytes:
+    """
+    Read the background rows of the version that *manifest* is of, and verify them.
+
+    Args:
+        store: The model's location, or the version's.
+        manifest: Verified. It lists the file.
+        limit: The largest file that is read, in bytes.
+
+    Raises:
+        BundleError: The file is missing, damaged or too large.
+    """
+    expected = manifest.files[BACKGROUND_FILE]
+    if expected.size > limit:
+        raise BundleError(f"{store}: {BACKGROUND_FILE} is larger than MAX_MODEL_BYTES.")
+    try:
+        found = store.at(manifest.version).read(BACKGROUND_FILE, size=expected.size)
+    except (ObjectMissing, AccessDenied):  # the location is one version
+        found = store.read(BACKGROUND_FILE, size=expected.size)
+    if describe_file(found.content) != expected:
+        raise BundleError(f"{store}: {BACKGROUND_FILE} differs from its manifest.")
+    return found.content
 
 
 def open_bundle(store: Store, *, trust: Trust = _DEFAULT) -> Bundle:

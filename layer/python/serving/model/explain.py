@@ -57,6 +57,9 @@ def read_question(manifest: Manifest, parameters: Mapping[str, str]) -> Question
     for name in parameters:
         if name not in ("top", "target", "output"):
             raise InvalidQuery(f"There is no parameter {name[:50]!r}; use top, target or output.")
+        # Werkzeug's parameters, and those of Lambda's events, may be repeated.
+        if hasattr(parameters, "getlist") and len(parameters.getlist(name)) > 1:
+            raise InvalidQuery(f"The parameter {name} is given several times; give it once.")
     top = parameters.get("top", str(_DEFAULT_TOP))
     if not (top.isascii() and top.isdecimal()) or int(top[:9]) < 1:
         raise InvalidQuery("top must be an integer above 0.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import threading
@@ -11,12 +10,11 @@ import time
 from collections.abc import Iterator
 
 from serving.bundle.latest import read_latest_if_changed
-from serving.bundle.manifest import BACKGROUND_FILE, Manifest, describe_file
+from serving.bundle.manifest import BACKGROUND_FILE, Manifest
 from serving.bundle.prefetch import Fetched, fetch
-from serving.bundle.reader import Bundle, open_bundle
+from serving.bundle.reader import Bundle, open_bundle, read_background
 from serving.bundle.trust import Trust
 from serving.errors import (
-    AccessDenied,
     BundleError,
     BundleRefused,
     ModelUnavailable,
@@ -25,7 +23,6 @@ from serving.errors import (
     SandboxFailed,
 )
 from serving.model.model import Limits, Model, open_graph, open_model
-from serving.model.sandbox import try_in_sandbox
 from serving.stores.location import is_remote, open_store
 from serving.stores.store import Store, Tag
 from serving.telemetry.logs import describe, log
@@ -104,24 +101,13 @@ class LiveModel:
             NotFound: The bundle has none.
             ModelUnavailable: They cannot be read now. The log says why.
         """
-        expected = manifest.files.get(BACKGROUND_FILE)
-        if expected is None:
+        if BACKGROUND_FILE not in manifest.files:
             raise NotFound("The bundle has no background rows, so no answer can be explained.")
         try:
-            store = self._open_store()
-            if expected.size > self.trust.max_model_bytes:
-                raise BundleError(f"{store}: {BACKGROUND_FILE} is larger than MAX_MODEL_BYTES.")
-            try:
-                version = store.at(manifest.version)
-                found = version.read(BACKGROUND_FILE, size=expected.size)
-            except (ObjectMissing, AccessDenied):  # the location is one version
-                found = store.read(BACKGROUND_FILE, size=expected.size)
-            if describe_file(found.content) != expected:
-                raise BundleError(f"{store}: {BACKGROUND_FILE} differs from its manifest.")
+            return read_background(self._open_store(), manifest, self.trust.max_model_bytes)
         except BundleError as error:
             log("error", "no background", reason=str(error))
             raise _unavailable() from None
-        return found.content
 
     def share(self) -> None:
         """
@@ -141,7 +127,16 @@ class LiveModel:
                 if fetched.graph is None:
                     self._model = None
                 else:
-                    self._keep(self._open_fetched(fetched, fetched.graph), started, fetched)
+                    _limit_threads()
+                    model = open_graph(
+                        fetched.manifest,
+                        fetched.graph,
+                        self._limits,
+                        max_model_bytes=self.trust.max_model_bytes,
+                        signed=fetched.signed,
+                        sandboxed=self._sandboxed,
+                    )
+                    self._keep(model, started, fetched)
             self.outdated = False
         except ModelUnavailable:  # logged: the next request tries again, or the current model stays
             self.outdated = served
@@ -180,8 +175,9 @@ class LiveModel:
         """
         seconds = self._refresh_seconds
         if seconds is not None and all(t.name != _THREAD for t in threading.enumerate()):
-            renewing = functools.partial(self._keep_renewing, seconds)
-            threading.Thread(target=renewing, name=_THREAD, daemon=True).start()
+            threading.Thread(
+                target=self._keep_renewing, args=(seconds,), name=_THREAD, daemon=True
+            ).start()
 
     def _keep_renewing(self, seconds: float) -> None:
         import random  # few processes renew
@@ -210,14 +206,6 @@ class LiveModel:
                 self._announce(bundle)
                 model = open_model(bundle, self._limits, sandboxed=self._sandboxed)
                 return self._keep(model, started, bundle)
-
-    def _open_fetched(self, fetched: Fetched, graph: bytes) -> Model:
-        max_bytes = self.trust.max_model_bytes
-        if self._sandboxed:
-            try_in_sandbox(fetched.manifest, graph, max_model_bytes=max_bytes)
-        _limit_threads()
-        manifest, signed = fetched.manifest, fetched.signed
-        return open_graph(manifest, graph, self._limits, max_model_bytes=max_bytes, signed=signed)
 
     def _follow_latest(self, current: Model) -> bool:
         """Ask by its tag whether `latest` changed; if so, swap the model and return True."""
@@ -266,12 +254,11 @@ class LiveModel:
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
         seconds = time.perf_counter() - started
         manifest = model.manifest
+        names = manifest.name, manifest.version, manifest.engine.name
         log(
             "info",
             "model loaded",
-            model=manifest.name,
-            model_version=manifest.version,
-            engine=manifest.engine.name,
+            **dict(zip(("model", "model_version", "engine"), names, strict=True)),
             duration_ms=round(seconds * 1000, 1),
             fetch_ms=round(read.fetch_seconds * 1000, 1),
             verify_ms=round(read.verify_seconds * 1000, 1),
@@ -279,8 +266,7 @@ class LiveModel:
             open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
         )
         self._model = model
-        served = manifest.name, manifest.version, manifest.engine.name
-        tell(lambda observer: observer.model_loaded(*served))
+        tell(lambda observer: observer.model_loaded(*names))
         return model
 
     @contextlib.contextmanager

@@ -136,19 +136,21 @@ class Model:
             raise self._refusal("The model has no finite answer for these values.") from None
 
     def _check_answer(self, instances: Instances, room: int) -> None:
-        size = self._prediction_bytes
         warnings = msgspec.json.encode(msgspec.json.encode(instances.warnings).decode())
-        fits = max(0, room - ENVELOPE_BYTES - len(warnings)) // size
-        if instances.rows > fits > 0:
+        size, rows = self._prediction_bytes, instances.rows
+        fits = (room - ENVELOPE_BYTES - len(warnings)) // size
+        if rows <= fits:
+            return
+        one = ENVELOPE_BYTES + size + (len(warnings) if rows == 1 else 0)
+        if room < one:
             raise TooLarge(
-                f"The answer to {instances.rows} instances may be too large; send at most {fits} "
-                "instances at once."
+                f"The answer to one instance may take {one} bytes, and an answer of at most {room} "
+                "bytes can be sent."
             )
-        if not fits:
-            raise TooLarge(
-                f"The answer to one instance may take {size} bytes, and an answer of at most "
-                f"{room} bytes can be sent."
-            )
+        fit = f"{fits} instances" if fits > 1 else "1 instance"
+        raise TooLarge(
+            f"The answer to {rows} instances may be too large; send at most {fit} at once."
+        )
 
     def _refusal(self, detail: str) -> InvalidInstances:
         refusal = InvalidInstances(detail)
@@ -170,11 +172,14 @@ def open_model(bundle: Bundle, limits: Limits = _DEFAULT, *, sandboxed: bool = F
     """
     manifest, max_model_bytes = bundle.manifest, bundle.trust.max_model_bytes
     if manifest.engine.name == "onnx":
-        graph = bundle.read_model()
-        if sandboxed:
-            try_in_sandbox(manifest, graph, max_model_bytes=max_model_bytes)
-        signed = bundle.signer is not None
-        return open_graph(manifest, graph, limits, max_model_bytes=max_model_bytes, signed=signed)
+        return open_graph(
+            manifest,
+            bundle.read_model(),
+            limits,
+            max_model_bytes=max_model_bytes,
+            signed=bundle.signer is not None,
+            sandboxed=sandboxed,
+        )
     bundle.check_pickle()
     try:
         from serving.model.engines.sklearn import SklearnEngine
@@ -196,6 +201,7 @@ def open_graph(
     *,
     max_model_bytes: int,
     signed: bool = False,
+    sandboxed: bool = False,
 ) -> Model:
     """
     Open a verified *graph* and score its *manifest*'s example.
@@ -206,10 +212,13 @@ def open_graph(
         limits: How much one request may ask of it.
         max_model_bytes: The limit of memory for the tensors of all graphs in this process.
         signed: Whether a trusted key's signature was verified. Other graphs are audited first.
+        sandboxed: Whether the graph is opened in a child process first.
 
     Raises:
         BundleError: The graph is not allowed, or does not answer; or the two do not fit.
     """
+    if sandboxed:
+        try_in_sandbox(manifest, graph, max_model_bytes=max_model_bytes)
     from serving.model.engines.onnx import OnnxEngine, limit_memory
 
     limit_memory(max_model_bytes)

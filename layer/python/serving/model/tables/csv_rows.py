@@ -24,6 +24,8 @@ __all__ = ["BOOLEANS", "NUMBER", "csv_to_json", "to_csv"]
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 BOOLEANS = {"true": True, "false": False}
 
+#: What other programs write in place of commas.
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _number = re.compile(NUMBER)
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # MAX_BODY_BYTES limits a field
 
@@ -69,6 +71,9 @@ def _rows(
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise Malformed(f"The header names the column {min(twice)!r} twice.")
     known = {feature.name: feature for feature in features}
+    for separator, name in _SEPARATORS.items():
+        if len(header) == 1 and separator in header[0] and header[0] not in known:
+            raise Malformed(f"The header has {name} between its columns; separate them by commas.")
     columns = [(name, known.get(name)) for name in header]
     for number, line in enumerate(filter(None, lines)):
         if len(line) != len(header):
