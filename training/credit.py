@@ -1,4 +1,9 @@
-"""The example project: who pays a loan back? Replace this file, or write another beside it."""
+"""Estimates from an application for a loan whether the applicant will pay it back.
+
+An example on public data: not for decisions about people.
+"""
+
+# The two functions are all that a project needs. Replace them, or write another file like this.
 
 from pathlib import Path
 
