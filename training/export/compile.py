@@ -26,6 +26,7 @@ _MODULES = (
     "compose",
     "encode",
     "ensembles",
+    "kernels",
     "linear",
     "numbers.impute",
     "numbers.neighbours",

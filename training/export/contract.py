@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # allows the next import
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
-from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
@@ -182,7 +183,7 @@ _READERS: list[tuple[Any, Any]] = [
     (VECTORIZERS, _vectorizer),
     ((OneHotEncoder, OrdinalEncoder, TargetEncoder), _encoder),
     ((HistGradientBoostingClassifier, HistGradientBoostingRegressor), _histograms),
-    ((SimpleImputer, KNNImputer, MissingIndicator), _imputer),
+    ((IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer), _imputer),
     (FunctionTransformer, _function),
 ]
 

@@ -11,7 +11,7 @@ from serving.bundle.manifest import Feature
 from serving.model.engines import Columns
 from serving.model.faults import magnitude
 
-__all__ = ["apart", "beyond", "boundaries", "perturbed"]
+__all__ = ["apart", "beyond", "boundaries", "nudged", "perturbed"]
 
 #: What trying may cost: values in all rows that are made at once.
 CELLS = 1_000_000
@@ -230,6 +230,24 @@ def apart(
                 ]
             )
     return [[*a, *b] for a, b in zip(*sides, strict=True)]
+
+
+def nudged(columns: Columns, features: list[Feature], distance: float) -> list[list[Any]]:
+    """Return one row again and again, each time with one of its numbers moved by *distance*."""
+    moves = [
+        (
+            j,
+            column[0]
+            + sign * distance * max(abs(column[0]), abs(f.minimum or 0), abs(f.maximum or 0)),
+        )
+        for j, (column, f) in enumerate(zip(columns, features, strict=True))
+        if isinstance(column[0], float)
+        for sign in (-1, 1)
+    ]
+    rows = [list(column) * len(moves) for column in columns]
+    for n, (j, value) in enumerate(moves):
+        rows[j][n] = value
+    return rows
 
 
 def _draw(column: Any, random: np.random.Generator) -> float:

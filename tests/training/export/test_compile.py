@@ -22,7 +22,8 @@ from serving.model.engines.onnx import OnnxEngine
 from serving.model.schema import MISSING
 from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -41,6 +42,7 @@ from sklearn.preprocessing import (
     SplineTransformer,
     StandardScaler,
 )
+from sklearn.tree import DecisionTreeRegressor
 
 from tests.helpers.servers import ROOT
 from training.export.compile import CannotCompileError, compile_pipeline
@@ -191,6 +193,12 @@ STEPS = {
         for degree in (1, 2, 3)
     },
     "quantiles": (make_pipeline(SimpleImputer(), QuantileTransformer(n_quantiles=4)), ["n"]),
+    "normal quantiles": (
+        make_pipeline(
+            QuantileTransformer(n_quantiles=5, output_distribution="normal"), "passthrough"
+        ),
+        ["n"],
+    ),
     "quantiles with gaps": (
         make_pipeline(QuantileTransformer(n_quantiles=9), "passthrough"),
         ["n"],
@@ -205,6 +213,20 @@ STEPS = {
             ["n"],
         )
         for weights in ("uniform", "distance")
+    },
+    **{
+        f"imputed in rounds, {name}": (
+            make_pipeline(
+                FeatureUnion([("n", "passthrough"), ("l", FunctionTransformer(np.square))]),
+                IterativeImputer(random_state=0, max_iter=3, **options),
+            ),
+            ["n"],
+        )
+        for name, options in {
+            "by lines": {},
+            "by trees": {"estimator": DecisionTreeRegressor(max_depth=2), "add_indicator": True},
+            "within bounds": {"min_value": 0, "max_value": 6, "skip_complete": True},
+        }.items()
     },
     "normalized": (
         make_pipeline(SimpleImputer(), PolynomialFeatures(2), Normalizer(norm="l1")),

@@ -1,4 +1,4 @@
-"""Support vector machines, and classes decided pair by pair, answer as scikit-learn does."""
+"""Support vector machines, and classes decided by parts, answer as scikit-learn does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from onnxruntime import InferenceSession
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsOneClassifier
+from sklearn.multiclass import OneVsOneClassifier, OutputCodeClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import NearestCentroid
 from sklearn.svm import SVC, LinearSVC, NuSVC
 
 import training.export.compile  # noqa: F401  # registers every converter
@@ -46,6 +47,10 @@ MODELS = {
     "pairs of chances": (OneVsOneClassifier(GaussianNB()), 4),
     "one pair": (OneVsOneClassifier(LogisticRegression()), 2),
     **{f"libsvm's own chances, {n}": (SVC(probability=True), n) for n in (2, 3, 10)},
+    "centres": (NearestCentroid(), 2),
+    "centres, with priors": (NearestCentroid(priors="empirical"), 3),
+    "codes of margins": (OutputCodeClassifier(LinearSVC(), random_state=0), 4),
+    "codes of chances": (OutputCodeClassifier(GaussianNB(), random_state=1), 3),
     "libsvm's own chances, by shares": (NuSVC(nu=0.3, probability=True), 3),
 }
 

@@ -12,6 +12,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from training.export.converters import registry
+from training.export.converters.numbers.quantiles import from_quantiles
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
@@ -218,6 +219,8 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
     if kind == "MinMaxScaler" and not transformer.clip:
         value = graph.node("Sub", value, graph.constant(transformer.min_))
         return str(graph.node("Div", value, graph.constant(transformer.scale_)))
+    if kind == "QuantileTransformer":
+        return from_quantiles(graph, transformer, value)
     if kind == "PowerTransformer":
         return _inverse_power(graph, transformer, value)
     raise CannotCompileError(

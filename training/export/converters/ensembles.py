@@ -17,14 +17,18 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsRestClassifier, OutputCodeClassifier
+from sklearn.semi_supervised import SelfTrainingClassifier
 
 from training.export.converters import registry
-from training.export.converters.linear import pair, shares
+from training.export.converters.linear import pair, shares, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
+
+#: Further away decisions are so large that rounding picks among codes almost as near.
+FAR = 1e15
 
 for _name, _call in (
     ("transform", registry.transform),
@@ -34,9 +38,9 @@ for _name, _call in (
     ("label", registry.label),
 ):
 
-    @converts(_name, FrozenEstimator)
-    def _frozen(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
-        return _call(graph, model.estimator, table)
+    @converts(_name, FrozenEstimator, SelfTrainingClassifier)
+    def _alone(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
+        return _call(graph, getattr(model, "estimator_", model.estimator), table)
 
 
 def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:
@@ -249,6 +253,26 @@ def _one_against_rest_label(graph: Graph, model: Any, table: Table) -> str:
         above = graph.node("Greater", score, graph.constant(threshold))
         return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
     return str(graph.node("ArgMax", score, axis=1, keepdims=0))
+
+
+@converts("label", OutputCodeClassifier)
+def _codes_label(graph: Graph, model: Any, table: Table) -> str:
+    graph.finite(table, most=FAR)
+    parts, codes = [], []
+    for member, code in zip(model.estimators_, model.code_book_.T, strict=True):
+        if np.ptp(code) == 0:  # it says the same of all classes
+            continue
+        codes.append(code)
+        if hasattr(member, "decision_function"):
+            parts.append(registry.decide(graph, member, table))
+        else:
+            parts.append(_column(graph, registry.probabilities(graph, member, table), 1))
+    said = graph.node("Concat", *parts, axis=1)
+    # A decision that is infinite is rejected.
+    graph.poison(graph.node("MatMul", said, graph.constant(np.zeros((len(parts), 1)))))
+    book = np.asarray(codes, np.float64)
+    apart = weighted_sum(graph, said, -2 * book, (book**2).sum(axis=0))
+    return str(graph.node("ArgMin", apart, axis=1, keepdims=0))
 
 
 def _bagged(model: Any, table: Table) -> list[tuple[Any, Table]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.cross_decomposition import CCA, PLSCanonical, PLSRegression
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import (
     ARDRegression,
@@ -160,6 +161,12 @@ converts("decision", LinearDiscriminantAnalysis)(_linear)
 @converts("decision", SGDOneClassSVM)
 def _one_class(graph: Graph, model: Any, table: Table) -> str:
     return product(graph, table, np.reshape(model.coef_, (-1, 1)), -model.offset_)
+
+
+@converts("values", CCA, PLSCanonical, PLSRegression)
+def _latent(graph: Graph, model: Any, table: Table) -> str:
+    value = graph.node("Sub", graph.finite(table), graph.constant(model._x_mean))
+    return weighted_sum(graph, value, model.coef_.T, model.intercept_)
 
 
 @converts("values", RANSACRegressor)

@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from training.export.converters import registry
+from training.export.converters.kernels import squares_apart
 from training.export.converters.linear import pair, product, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
@@ -57,6 +58,33 @@ def _bayes(graph: Graph, model: Any, table: Table) -> str:
 @converts("label", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
 def _bayes_label(graph: Graph, model: Any, table: Table) -> str:
     return str(graph.node("ArgMax", registry.decide(graph, model, table), axis=1, keepdims=0))
+
+
+def _centroid_scores(graph: Graph, model: Any, table: Table) -> str:
+    if model.metric != "euclidean":
+        raise CannotCompileError(f"metric={model.metric!r} has no converter: 'euclidean' has")
+    # Further away the squares round so much that they decide between the classes.
+    far = 1e3 * max(1.0, float(np.abs(model.centroids_).max()))
+    spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
+    value = graph.node("Div", graph.finite(table, most=far), graph.constant(spread))
+    square = squares_apart(graph, value, model.centroids_ / spread, expanded=True)
+    return str(graph.node("Sub", graph.constant(2.0 * np.log(model.class_prior_)), square))
+
+
+@converts("probabilities", NearestCentroid)
+def _centroids(graph: Graph, model: Any, table: Table) -> str:
+    return str(graph.node("Softmax", _centroid_scores(graph, model, table), axis=1))
+
+
+@converts("label", NearestCentroid)
+def _centroids_label(graph: Graph, model: Any, table: Table) -> str:
+    if not np.isclose(model.class_prior_, 1 / len(model.classes_)).all():
+        found = _centroid_scores(graph, model, table)
+        return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    # It labels by distances that are not divided by the spread.
+    known = np.asarray(model.centroids_)
+    found = squares_apart(graph, graph.finite(table), known, expanded=True)
+    return str(graph.node("ArgMin", found, axis=1, keepdims=0))
 
 
 @converts("probabilities", QuadraticDiscriminantAnalysis)

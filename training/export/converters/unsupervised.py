@@ -10,6 +10,7 @@ from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
+from training.export.converters.kernels import squares_apart
 from training.export.converters.linear import weighted_sum
 from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import tree_sums
@@ -35,6 +36,13 @@ def _nearest_centre(graph: Graph, model: Any, table: Table) -> str:
     if birch:
         nearest = graph.node("Gather", graph.constant(model.subcluster_labels_, np.int64), nearest)
     return str(nearest)
+
+
+@converts("transform", KMeans, MiniBatchKMeans)
+def _distances(graph: Graph, model: Any, table: Table) -> Table:
+    centres = np.asarray(model.cluster_centers_, np.float64)
+    square = squares_apart(graph, graph.finite(table), centres, expanded=True)
+    return graph.computed(graph.node("Sqrt", square), len(centres))
 
 
 @converts("probabilities", BayesianGaussianMixture, GaussianMixture)

@@ -10,6 +10,7 @@ from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from training.export.converters import registry
 from training.export.converters.coupling import MOST_CLASSES, coupled
+from training.export.converters.kernels import kernel
 from training.export.converters.linear import weighted_sum
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
@@ -17,30 +18,13 @@ from training.export.graph import CannotCompileError, Graph, Table
 
 __all__: list[str] = []
 
+#: Further away decisions overflow, and the first class whose votes are no number wins.
+FAR = 1e100
+
 
 def _kernel(graph: Graph, model: Any, table: Table) -> str:
     """Write the kernel between the rows and the support vectors, shape (rows, vectors)."""
-    value, known = graph.finite(table), np.asarray(model.support_vectors_, np.float64)
-    gamma = float(model._gamma)
-    if model.kernel == "rbf":
-        graph.spread(known.size)
-        row = graph.node("Unsqueeze", value, graph.integers(1))
-        apart = graph.node("Sub", row, graph.constant(known[None]))
-        square = graph.node("Mul", apart, apart)
-        total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
-        return str(graph.node("Exp", graph.node("Mul", total, graph.constant(-gamma))))
-    product = graph.node("MatMul", value, graph.constant(known.T))
-    if model.kernel == "linear":
-        return str(product)
-    if model.kernel in ("poly", "sigmoid"):
-        scaled = graph.node("Mul", product, graph.constant(gamma))
-        scaled = graph.node("Add", scaled, graph.constant(float(model.coef0)))
-        if model.kernel == "sigmoid":
-            return str(graph.node("Tanh", scaled))
-        return str(graph.node("Pow", scaled, graph.constant(float(model.degree))))
-    raise CannotCompileError(
-        f"the kernel {model.kernel!r} has no converter: 'rbf', 'linear', 'poly' and 'sigmoid' have"
-    )
+    return kernel(graph, graph.finite(table), model.support_vectors_, model)
 
 
 @converts("values", SVR, NuSVR)
@@ -152,6 +136,7 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
 def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
     if model.pairwise_indices_ is not None:
         raise CannotCompileError("kernel='precomputed' has no converter: 'rbf' and 'linear' have")
+    graph.finite(table, most=FAR)
     seconds, confidences = [], []
     for member in model.estimators_:
         index = registry.label(graph, member, table)

@@ -9,6 +9,8 @@ import pandas as pd
 from serving.model.schema import MISSING
 from sklearn.impute import MissingIndicator, SimpleImputer
 
+from training.export.converters import registry
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Column, Graph, Table
 
@@ -82,3 +84,27 @@ def missing_indicator(graph: Graph, indicator: Any, table: Table) -> Table:
         gap = graph.cast(_gaps(graph, indicator.missing_values, chosen))
         made = graph.computed(gap, len(chosen), small=True, dtype="bool")
     return made
+
+
+@converts("transform", "sklearn.impute._iterative.IterativeImputer")
+def _iterative_imputer(graph: Graph, imputer: Any, table: Table) -> Table:
+    if imputer.sample_posterior:
+        raise CannotCompileError("sample_posterior=True answers by chance: leave it out")
+    known = np.flatnonzero(~imputer._is_empty_feature | imputer.keep_empty_features).tolist()
+    empty = imputer._is_empty_feature[known]
+    gap = _gaps(graph, imputer.missing_values, [table[i] for i in known])
+    gap = graph.node("And", gap, graph.constant(~empty, bool))
+    made = list(registry.transform(graph, imputer.initial_imputer_, table))
+    rounds = imputer.imputation_sequence_ if imputer.n_iter_ else []
+    for place, others, estimator in rounds:
+        found = registry.values(graph, estimator, [made[i] for i in others])
+        bounds = (imputer._min_value[place], imputer._max_value[place])
+        found = clip(graph, found, *(b if np.isfinite(b) else None for b in bounds))
+        here = graph.node("Gather", gap, graph.integers(int(place)), axis=1)
+        before = graph.matrix([made[place]], exact=True)
+        [made[place]] = graph.computed(graph.node("Where", here, found, before), 1)
+    # A table of nothing but gaps would stay as filled at first: here each row is one of a table.
+    filled = graph.computed(graph.matrix(made), len(known))
+    if imputer.add_indicator:
+        filled += missing_indicator(graph, imputer.indicator_, table)
+    return filled

@@ -7,36 +7,66 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import QuantileTransformer
 
+from training.export.converters.numbers.normal import normal_cdf, normal_quantile
+from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
-from training.export.graph import CannotCompileError, Graph, Table
+from training.export.graph import Graph, Table
 
-__all__: list[str] = []
+__all__ = ["from_quantiles"]
+
+
+#: How near to 0 and 1 scikit-learn lets a chance be that it turns into a normal number, or back.
+_EDGE = 1e-7
 
 
 @converts("transform", QuantileTransformer)
 def _quantiles(graph: Graph, step: Any, table: Table) -> Table:
-    if step.output_distribution != "uniform":
-        raise CannotCompileError(
-            f"output_distribution={step.output_distribution!r} has no converter: 'uniform' and "
-            "PowerTransformer have"
-        )
-    value = graph.finite(table, gaps=True)
+    value, edge = graph.finite(table, gaps=True), _edge(step)
     quantiles, references = np.asarray(step.quantiles_).T, np.asarray(step.references_)
     # The mean of both directions: where quantiles repeat, each finds another end of them.
     up = _between(graph, value, quantiles, references)
     back = graph.node("Neg", value)
     down = _between(graph, back, -quantiles[:, ::-1], -references[::-1])
     mean = graph.node("Mul", graph.node("Sub", up, down), graph.constant(0.5))
-    for end, answer in ((quantiles[:, -1], 1.0), (quantiles[:, 0], 0.0)):
-        here = graph.node("Equal", value, graph.constant(end[None]))
-        mean = graph.node("Where", here, graph.constant(answer), mean)
+    mean = _ends(graph, mean, value, [(quantiles[:, -1], 1.0), (quantiles[:, 0], 0.0)], edge)
     mean = graph.node("Where", graph.node("IsNaN", value), value, mean)
+    if edge:
+        edge -= np.spacing(1.0)
+        mean = normal_quantile(graph, clip(graph, mean, edge, 1 - edge))
     gaps = any(column.gaps for column in table)
     return graph.computed(mean, len(table), small=True, gaps=gaps)
 
 
+def from_quantiles(graph: Graph, step: Any, value: str) -> str:
+    """Write the way back through a fitted QuantileTransformer of one column, shape (rows, 1)."""
+    graph.poison(graph.node("Mul", value, graph.constant(0.0)))  # infinity is rejected
+    edge = _edge(step)
+    if edge:
+        value = normal_cdf(graph, value)
+    quantiles = np.asarray(step.quantiles_).T
+    places = np.broadcast_to(step.references_, quantiles.shape)
+    found = _between(graph, value, places, quantiles)
+    return _ends(graph, found, value, [(1.0, quantiles[:, -1]), (0.0, quantiles[:, 0])], edge)
+
+
+def _edge(step: Any) -> float:
+    return _EDGE if step.output_distribution == "normal" else 0.0
+
+
+def _ends(graph: Graph, found: str, value: str, ends: Any, edge: float) -> str:
+    """Write the answers at the upper and the lower end, beyond them and nearer than *edge*."""
+    for (end, answer), operator, sign in zip(ends, ("Greater", "Less"), (1, -1), strict=True):
+        shifted = graph.node("Add", value, graph.constant(sign * edge)) if edge else value
+        reached = graph.node(
+            operator if edge else f"{operator}OrEqual", shifted, graph.constant(end)
+        )
+        found = graph.node("Where", reached, graph.constant(answer), found)
+    return found
+
+
 def _between(graph: Graph, value: str, places: Any, heights: Any) -> str:
     """Write the height at *value* of the lines through *places*, shape (columns, points)."""
+    heights = np.broadcast_to(heights, places.shape)
     graph.spread(places.size)
     wide = graph.node("Unsqueeze", value, graph.integers(2))
     reached = graph.node("GreaterOrEqual", wide, graph.constant(places[None]))
@@ -47,12 +77,12 @@ def _between(graph: Graph, value: str, places: Any, heights: Any) -> str:
         slopes = np.diff(heights) / np.diff(places, axis=1)
     none = np.zeros((len(places), 1))
     slopes = np.hstack([none, np.where(np.isfinite(slopes), slopes, 0.0), none])
-    lows = np.append(heights[:1], heights)
+    lows = np.hstack([heights[:, :1], heights])
     row = graph.constant(np.arange(len(places))[None] * starts.shape[1], np.int64)
     index = graph.node("Add", graph.cast(count, np.int64), row)
     start, slope, low = (
         graph.node("Gather", graph.constant(part), index)
-        for part in (starts.ravel(), slopes.ravel(), np.tile(lows, len(places)))
+        for part in (starts.ravel(), slopes.ravel(), lows.ravel())
     )
     rise = graph.node("Mul", slope, graph.node("Sub", value, start))
     return str(graph.node("Add", rise, low))
