@@ -17,11 +17,13 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans, MeanShift
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.covariance import EllipticEnvelope
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.decomposition import PCA, KernelPCA, TruncatedSVD
 from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_extraction.text import (
     CountVectorizer,
     HashingVectorizer,
@@ -29,7 +31,10 @@ from sklearn.feature_extraction.text import (
     TfidfVectorizer,
 )
 from sklearn.feature_selection import SelectFromModel, SelectKBest
-from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.kernel_approximation import Nystroem
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import (
     FixedThresholdClassifier,
@@ -37,8 +42,8 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.multioutput import MultiOutputClassifier, RegressorChain
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, RegressorChain
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -55,6 +60,7 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.semi_supervised import SelfTrainingClassifier
 
 __all__ = ["SHAPES", "Shape"]
 
@@ -177,6 +183,12 @@ def two(
         return data, np.c_[truth, np.where(data["age"] > 40, "old", "young")]
 
     return loaded
+
+
+def flags() -> tuple[pd.DataFrame, Any]:
+    """Return two targets of 0 and 1."""
+    data, truth = numbers()()
+    return data, np.c_[truth == "paid", data["age"] > 40].astype(int)
 
 
 NUMBERS, CATEGORIES = ["amount", "income", "age"], ["purpose", "region"]
@@ -891,4 +903,70 @@ SHAPES = [
         numbers(target="three"),
     ),
     Shape("tasks", "mean shift", plain(StandardScaler(), MeanShift()), numbers()),
+    Shape(
+        "functions",
+        "gaps imputed in rounds",
+        plain(IterativeImputer(max_iter=4, random_state=0), *SCALED),
+        numbers(gaps=True),
+    ),
+    Shape(
+        "functions",
+        "distances to k-means",
+        plain(StandardScaler(), KMeans(5, random_state=0), LOGISTIC),
+        numbers(),
+    ),
+    Shape(
+        "functions",
+        "landmarks of a kernel + linear SVC",
+        plain(StandardScaler(), Nystroem(n_components=40, random_state=0), svm.LinearSVC()),
+        numbers(),
+    ),
+    Shape(
+        "functions",
+        "kernel PCA",
+        plain(StandardScaler(), KernelPCA(4, kernel="rbf"), LOGISTIC),
+        numbers(),
+    ),
+    Shape(
+        "targets",
+        "target of normal quantiles",
+        lambda: TransformedTargetRegressor(
+            make_pipeline(StandardScaler(), RIDGE),
+            transformer=QuantileTransformer(n_quantiles=50, output_distribution="normal"),
+        ),
+        numbers(target="value"),
+    ),
+    Shape("others", "nearest centroid", mixed(neighbors.NearestCentroid()), loans()),
+    Shape(
+        "others",
+        "neighbours by distance",
+        plain(StandardScaler(), neighbors.KNeighborsClassifier(3, weights="distance")),
+        numbers(target="three"),
+    ),
+    Shape(
+        "others",
+        "trained on its own labels",
+        plain(StandardScaler(), SelfTrainingClassifier(LOGISTIC)),
+        coded(numbers()),
+    ),
+    Shape(
+        "others",
+        "output codes",
+        plain(StandardScaler(), OutputCodeClassifier(LOGISTIC, random_state=0)),
+        numbers(target="three"),
+    ),
+    Shape("others", "kernel ridge", mixed(KernelRidge(kernel="rbf")), loans(target="value")),
+    Shape(
+        "others",
+        "Gaussian process",
+        plain(StandardScaler(), GaussianProcessRegressor(alpha=0.1, normalize_y=True)),
+        numbers(target="value"),
+    ),
+    Shape("linear", "partial least squares", mixed(PLSRegression(3)), loans(target="value")),
+    Shape(
+        "tasks",
+        "chain of classifiers",
+        plain(StandardScaler(), ClassifierChain(LOGISTIC)),
+        flags,
+    ),
 ]

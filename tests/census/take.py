@@ -103,7 +103,9 @@ def _compare(model: Model, send: Platform, pipeline: Any, rows: Any) -> tuple[fl
     chances: Any = None
     if any(output.has_probabilities for output in model.manifest.parts):
         chances = pipeline.predict_proba(rows)
-        chances = chances if isinstance(chances, list) else [chances]
+        if not isinstance(chances, list):  # of several outputs at once: that of 1 for each
+            pairs = [np.c_[1 - chance, chance] for chance in np.transpose(chances)]
+            chances = pairs if task == "outputs" else [chances]
     worst, wrong = 0.0, 0
     for i, output in enumerate(model.manifest.parts):
         found = [parts[i] for parts in outputs]

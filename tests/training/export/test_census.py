@@ -10,7 +10,7 @@ from tests.census.shapes import SHAPES, Shape
 from tests.census.take import take
 
 #: Shapes that scikit-learn serves; the graph serves all others.
-BY_SCIKIT_LEARN = {"KNN imputer", "quantiles of the normal distribution"}
+BY_SCIKIT_LEARN = {"KNN imputer"}
 
 pytestmark = pytest.mark.slow
 
