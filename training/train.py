@@ -11,6 +11,7 @@ from serving.bundle.manifest import HoldOut, Task
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
+from training.export.contract import read_columns
 from training.export.features import as_frame, as_pandas, read_features
 from training.export.walk import task_of, without_task
 from training.fit import evaluate, project, split
@@ -75,7 +76,7 @@ def train(
         task, names = _task(pipeline, target)
         chances = hasattr(pipeline, "predict_proba")
         check_metrics(wish.conditions, task, probabilities=chances, outputs=names)
-        fit = Fit(module, pipeline, data, frame, report)
+        fit = Fit(module, pipeline, data, frame, report, partial(read_columns, pipeline))
         if task in WITHOUT_TARGET:
             if column is not None or hasattr(module, "hold_out"):
                 raise TrainingError(

@@ -206,11 +206,13 @@ def test_a_pickle_of_ones_own_is_opened_by_commands_at_home(
     assert status == 0, lines
     [version] = FolderStore("models/x").names()[:-1]
     same = ("compare", version, version, "--store", "models/x", "--data", "rows.csv")
+    score = ("score", "models/x", "--from", "rows.csv", "--to")
 
     assert run("check", "models/x")[0] == 0
     assert run(*same)[0] == 0
+    assert run(*score, "scores")[0] == 0
     monkeypatch.setenv("DYNO", "web.1")
-    for command in (("check", "models/x"), same):
+    for command in (("check", "models/x"), same, (*score, "more")):
         status, lines = run(*command)
         assert status == 2
         assert "Sign the bundle and set MODEL_PUBLIC_KEYS; or " in lines[-1]

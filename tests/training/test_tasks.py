@@ -95,6 +95,21 @@ def test_a_project_without_a_target_is_trained(
     assert "Measured on the 400 rows that it was fitted to; ± is a 95 % interval." in lines
 
 
+@pytest.mark.parametrize(
+    ("target", "last"),
+    [("None", "KMeans(3, n_init=2)"), ('data["a"] > 0', "LogisticRegression()")],
+    ids=["no target", "a target"],
+)
+def test_columns_that_no_step_reads_are_not_reviewed(target: str, last: str, train: Train) -> None:
+    """A row number that the pipeline drops is no finding."""
+    model = f"make_pipeline(ColumnTransformer([('s', StandardScaler(), ['b'])]), {last})"
+    more = "from sklearn.compose import ColumnTransformer\ndata['row'] = range(400)\n"
+    more += "data['b'] += data['a']"
+    status, lines = train(target, model, more=more)
+
+    assert status == 0, lines
+
+
 SEVERAL = 'pd.DataFrame({"debt": data["a"] * 9, "age": data["a"] - data["b"]})'
 LABELS = 'np.column_stack([data["a"] > 0, data["b"] > data["a"]])'
 

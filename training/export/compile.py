@@ -26,7 +26,8 @@ _MODULES = (
     "compose",
     "encode",
     "ensembles",
-    "kernels",
+    "kernels.models",
+    "kernels.vectors",
     "linear",
     "numbers.impute",
     "numbers.neighbours",
@@ -41,7 +42,6 @@ _MODULES = (
     "trees.forests",
     "trees.libraries",
     "unsupervised",
-    "vectors",
 )
 for _module in _MODULES:
     import_module(f"training.export.converters.{_module}")

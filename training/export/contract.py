@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # allows the next import
@@ -18,7 +19,15 @@ from training.export.converters.compose import resolve_columns
 from training.export.walk import best_of
 from training.fit.sample import MISSING
 
-__all__ = ["VECTORIZERS", "Use", "categories_of_text", "coded_columns", "read_uses", "takes_texts"]
+__all__ = [
+    "VECTORIZERS",
+    "Use",
+    "categories_of_text",
+    "coded_columns",
+    "read_columns",
+    "read_uses",
+    "takes_texts",
+]
 
 VECTORIZERS = (CountVectorizer, HashingVectorizer, TfidfVectorizer)
 
@@ -55,6 +64,12 @@ def read_uses(pipeline: Any, columns: int) -> list[Use]:
     uses = [Use() for _ in range(columns)]
     _step(best_of(pipeline), list(range(columns)), uses)
     return uses
+
+
+def read_columns(model: Any, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of *frame* that a step of the fitted *model* reads."""
+    uses = read_uses(model, frame.shape[1])
+    return frame.iloc[:, [i for i, use in enumerate(uses) if not use.ignored]]
 
 
 def takes_texts(model: Any) -> bool:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from typing import Any
 
-from serving.bundle.trust import Trust
-from serving.settings import read_settings
-
 from training.errors import TrainingError
+from training.registry.command import read_trust
 
 __all__ = ["add_score"]
 
@@ -56,12 +53,15 @@ def _run(options: argparse.Namespace) -> int:
         raise TrainingError(
             f"score needs {error.name}: pip install -r training/requirements-score.txt."
         ) from error
+    trust = read_trust()
+    if options.engine != "local":  # its workers are not at home
+        trust = trust._replace(at_home=False)
     good = score(
         Options(
             model=options.model, source=options.source, keep=options.keep, format=options.format
         ),
         options.to,
-        Trust.from_settings(read_settings(os.environ)),
+        trust,
         engine=options.engine,
         scheduler=options.scheduler,
         workers=options.workers,

@@ -117,6 +117,18 @@ def test_check_does_not_open_a_rejected_pickle(
     assert not mark.exists()
 
 
+def test_check_says_of_a_pickle_without_a_model_what_it_holds(
+    credit: Path, model: Path, mark: Path
+) -> None:
+    """One sentence: the trap's pickle opens, and is a file."""
+    copied(credit, model, version="v1", **trap(mark))
+    done = run_in(ROOT, "check", str(model), **ALLOWED)
+
+    assert done.returncode == 2
+    assert "the pickle holds no model: a " in done.stderr
+    assert "unexpected" not in done.stderr
+
+
 @pytest.mark.parametrize("settings", [ALLOWED, public_keys(US)], ids=["allowed", "signed"])
 def test_the_trap_works(
     settings: dict[str, str], credit: Path, model: Path, mark: Path, bucket: Bucket

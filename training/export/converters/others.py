@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, Nearest
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from training.export.converters import registry
-from training.export.converters.kernels import squares_apart
+from training.export.converters.kernels.models import squares_apart
 from training.export.converters.linear import pair, product, weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table

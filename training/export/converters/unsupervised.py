@@ -10,7 +10,7 @@ from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from training.export.converters.kernels import squares_apart
+from training.export.converters.kernels.models import squares_apart
 from training.export.converters.linear import weighted_sum
 from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import tree_sums

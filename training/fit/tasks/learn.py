@@ -32,6 +32,8 @@ class Fit(NamedTuple):
     data: Any
     frame: pd.DataFrame
     report: Callable[[str], None]
+    #: Returns the columns of a frame that the fitted pipeline reads.
+    read: Callable[[pd.DataFrame], pd.DataFrame]
     #: Of each row whose it is, shape (n,); None if that is not known.
     ids: NDArray[Any] | None = None
 
@@ -61,7 +63,7 @@ def fit_alone(fit: Fit, task: Task) -> Fitted:
         sizes = np.unique(said, return_counts=True)[1] / len(said)
         figures = {"smallest_cluster": float(sizes.min()), "largest_cluster": float(sizes.max())}
     with blame("the data cannot be reviewed"):
-        findings = review_rows(fit.frame)
+        findings = review_rows(fit.read(fit.frame))
     return Fitted(fit.data, {"fitted": figures}, None, None, findings)
 
 
@@ -101,12 +103,13 @@ def fit_to(
             pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED
         )
     with blame("the data cannot be reviewed"):
+        frame = fit.read(fit.frame)
         findings = outputs.review_all(
             names,
             outputs.columns(target),
             parts,
             lambda one, part: review(
-                fit.frame, one, mask, figures=part["held_out"], trivial=part["baseline"]
+                frame, one, mask, figures=part["held_out"], trivial=part["baseline"]
             ),
         )
     plots = curves.draw_plots(names, outputs.columns(held), answers)

@@ -48,13 +48,17 @@ class SklearnEngine:
                 f"and {sklearn.__version__} is installed; install the same version, or train again."
             )
         try:
-            return cls(manifest, joblib.load(io.BytesIO(pickled)))
+            pipeline = joblib.load(io.BytesIO(pickled))
         except ModuleNotFoundError as error:
             raise BundleError(
                 f"the pipeline needs the module {error.name}, which is not installed here."
             ) from error
         except Exception as error:  # a pickle may raise anything
             raise BundleError(f"the pipeline cannot be unpickled: {error!r}") from error
+        if not hasattr(pipeline, "predict"):
+            kind = type(pipeline).__name__
+            raise BundleError(f"the pickle holds no model: a {kind} has no predict.")
+        return cls(manifest, pipeline)
 
     def score(self, columns: Columns) -> Scores:
         """Score n rows, n at least 1."""

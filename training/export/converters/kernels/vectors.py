@@ -9,8 +9,8 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from training.export.converters import registry
-from training.export.converters.coupling import MOST_CLASSES, coupled
-from training.export.converters.kernels import kernel
+from training.export.converters.kernels.coupling import MOST_CLASSES, coupled
+from training.export.converters.kernels.models import kernel
 from training.export.converters.linear import weighted_sum
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts

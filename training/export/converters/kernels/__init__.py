@@ -1,0 +1,1 @@
+"""Converters of kernels: support vector machines and other weighted sums of likenesses."""
