@@ -44,16 +44,7 @@ def take(shape: Shape, folder: Path) -> Entry:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of fitting do not matter here
         pipeline, data = shape.fitted()
-        build_bundle(
-            folder,
-            "model",
-            pipeline,
-            data,
-            metrics={},
-            permutation=None,
-            seed=None,
-            report=lambda _: None,
-        )
+        build_bundle(folder, "model", pipeline, data)
         with own_server(folder, ALLOW_PICKLE="1", LOG_LEVEL="error") as send:
             model = load_model()
             difference, wrong = _compare(model, send, pipeline, data[:ROWS])

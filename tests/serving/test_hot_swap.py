@@ -55,16 +55,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
     for number in range(1, 7):
         forest = RandomForestRegressor(60, random_state=number)
         forest.fit(data, 1000 * number + rng.uniform(size=200))
-        path = build_bundle(
-            versions.folder,
-            "swapped",
-            forest,
-            data,
-            metrics={},
-            permutation=None,
-            seed=0,
-            report=lambda _: None,
-        )
+        path = build_bundle(versions.folder, "swapped", forest, data)
         versions.numbers[path.name] = number
     return versions
 

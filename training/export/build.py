@@ -56,10 +56,10 @@ def build_bundle(
     pipeline: Any,
     data: Any,
     *,
-    metrics: dict[str, dict[str, Any]],
-    permutation: dict[str, float] | None,
-    seed: int | None,
-    report: Report,
+    metrics: dict[str, dict[str, Any]] | None = None,
+    permutation: dict[str, float] | None = None,
+    seed: int | None = None,
+    report: Report = lambda _: None,
     promote: bool = True,
     sign: Sign | None = None,
     hold_out: HoldOut | None = None,
@@ -99,7 +99,7 @@ def build_bundle(
     Raises:
         TrainingError: The data or the pipeline cannot be served.
     """
-    data = as_pandas(data)
+    data, metrics = as_pandas(data), metrics or {}
     data_frame, named = as_frame(data)
     for _, estimator in walk(pipeline):
         if getattr(estimator, "n_jobs", None) not in (None, 1):
@@ -148,7 +148,7 @@ def build_bundle(
     manifest = msgspec.structs.replace(
         manifest,
         example=example,
-        metrics=metrics,
+        metrics=metrics or {},
         purpose=purpose,
         plots=msgspec.structs.replace(plots or Plots(), features=shapes),
     )

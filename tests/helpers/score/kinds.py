@@ -72,14 +72,5 @@ def kinds_model(folder: Path) -> Path:
         ),
         LogisticRegression(),
     )
-    build_bundle(
-        folder,
-        folder.name,
-        pipeline.fit(data, target),
-        data,
-        metrics={},
-        permutation=None,
-        seed=0,
-        report=lambda _: None,
-    )
+    build_bundle(folder, folder.name, pipeline.fit(data, target), data)
     return folder

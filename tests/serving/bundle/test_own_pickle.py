@@ -64,16 +64,7 @@ def test_on_a_laptop_it_is_served(host: dict[str, str], tmp_path: Path) -> None:
     """A loopback address or none is set: the pickle is opened, and one line says so."""
     rows = [[1.0, 9.0], [21.0, 2.0], [33.0, 5.0]]
     pipeline = make_pipeline(FunctionTransformer(_rounded), LinearRegression()).fit(rows, [1, 2, 3])
-    build_bundle(
-        tmp_path / "mine",
-        "mine",
-        pipeline,
-        rows,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    build_bundle(tmp_path / "mine", "mine", pipeline, rows)
     settings = {"MODEL_URI": str(tmp_path / "mine"), "WEB_CONCURRENCY": "2", **host}
     with start(SERVER, settings) as server:
         answer = requests.post(f"{server}/v0/predict", json={"instances": rows}, timeout=30)

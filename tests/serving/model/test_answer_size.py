@@ -50,10 +50,6 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "letters",
         make_pipeline(encoder, GaussianNB()).fit(data, target),
         data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
     )
     return path.parent
 

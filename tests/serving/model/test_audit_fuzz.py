@@ -151,14 +151,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = build_bundle(
-                tmp_path_factory.mktemp("model"),
-                "model",
-                case.pipeline().fit(data, target),
-                data,
-                metrics={},
-                permutation=None,
-                seed=None,
-                report=lambda _: None,
+                tmp_path_factory.mktemp("model"), "model", case.pipeline().fit(data, target), data
             )
         bundle = Bundle(FolderStore(path))
         found.append(Graph(bundle.read("model.onnx"), bundle.raw))

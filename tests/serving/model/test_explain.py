@@ -45,16 +45,7 @@ LABEL = np.where(np.median(VALUE) < VALUE, "yes", "no")
 
 def built(folder: Path, pipeline: Any, data: Any = DATA) -> tuple[Model, Explainer]:
     """Build a pipeline's bundle, open it, and make its explainer."""
-    path = build_bundle(
-        folder / "model",
-        "model",
-        pipeline,
-        data,
-        metrics={},
-        permutation=None,
-        seed=0,
-        report=lambda _: None,
-    )
+    path = build_bundle(folder / "model", "model", pipeline, data)
     trust = Trust(allow_pickle=True)
     bundle = open_bundle(FolderStore(path.parent), trust=trust)
     model = open_model(bundle)
@@ -202,16 +193,7 @@ def test_the_same_request_gets_the_same_explanation(credit: Path) -> None:
 )
 def test_a_model_of_labels_alone_is_not_explained(tmp_path: Path, pipeline: Any) -> None:
     """A model without numbers has no background, and a request to explain it is rejected."""
-    path = build_bundle(
-        tmp_path,
-        "model",
-        pipeline.fit(DATA, LABEL),
-        DATA,
-        metrics={},
-        permutation=None,
-        seed=0,
-        report=lambda _: None,
-    )
+    path = build_bundle(tmp_path, "model", pipeline.fit(DATA, LABEL), DATA)
     manifest = open_bundle(FolderStore(path)).manifest
 
     with pytest.raises(NotExplainable):

@@ -27,16 +27,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, pd.DataFrame]
     target = np.where(data["a"] + random.normal(0, 0.2, 1500) > 0, "yes", "no")
     forest = RandomForestClassifier(500, random_state=0).fit(data, target)
     assert sum(tree.tree_.node_count for tree in forest.estimators_) > 30_000
-    path = build_bundle(
-        tmp_path_factory.mktemp("deep"),
-        "deep",
-        forest,
-        data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    path = build_bundle(tmp_path_factory.mktemp("deep"), "deep", forest, data)
     model = open_model(open_bundle(FolderStore(path.parent), trust=Trust()))
     assert model.manifest.engine.name == "onnx"
     return model, data

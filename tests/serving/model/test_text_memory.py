@@ -41,16 +41,7 @@ def test_many_texts_over_a_large_vocabulary_take_little_memory(tmp_path: Path) -
     texts = pd.Series([" ".join(row) for row in random.permutation(words).reshape(-1, 50)])
     target = np.arange(len(texts)) % 2
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, target)
-    path = build_bundle(
-        tmp_path / "m",
-        "m",
-        pipeline,
-        texts[:200],
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    path = build_bundle(tmp_path / "m", "m", pipeline, texts[:200])
     body = tmp_path / "body.json"
     rows = [{"text": " ".join(random.choice(words, 30))} for _ in range(TEXTS)]
     body.write_bytes(msgspec.json.encode({"instances": rows}))

@@ -59,9 +59,7 @@ from training.export.build import build_bundle
 data, target = load_data()
 pipeline = build_pipeline().set_params(**{"randomforestclassifier__n_estimators": 3})
 path = build_bundle(
-    Path("FOLDER"), "m", pipeline.fit(data, target), data,
-    metrics={}, permutation=None, seed=0, report=lambda _: None,
-)
+    Path("FOLDER"), "m", pipeline.fit(data, target), data)
 print(hashlib.sha256((path / "model.onnx").read_bytes()).hexdigest())
 """
 

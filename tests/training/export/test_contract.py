@@ -51,16 +51,7 @@ COLUMNS = ColumnTransformer(
 
 def built(folder: Path, pipeline: Any, data: Any) -> Manifest:
     """Build a bundle of a fitted pipeline; return its manifest."""
-    build_bundle(
-        folder,
-        "m",
-        pipeline,
-        data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    build_bundle(folder, "m", pipeline, data)
     return open_bundle(FolderStore(folder)).manifest
 
 

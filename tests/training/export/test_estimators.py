@@ -48,16 +48,7 @@ def _packed(folder: Path, model: Any) -> str:
     """Pack it and check its answers; return the engine, or "" if it is rejected in one sentence."""
     try:
         with blame("the pipeline cannot be made a bundle"):
-            path = build_bundle(
-                folder,
-                "m",
-                model,
-                X,
-                metrics={},
-                permutation=None,
-                seed=None,
-                report=lambda _: None,
-            )
+            path = build_bundle(folder, "m", model, X)
     except TrainingError as error:
         sentence = str(error)
         path = None

@@ -83,16 +83,7 @@ INPUTS = {
 
 
 def _packed(folder: Path, pipeline: Any, data: Any) -> Manifest:
-    build_bundle(
-        folder,
-        "m",
-        pipeline.fit(data, TARGET),
-        data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    build_bundle(folder, "m", pipeline.fit(data, TARGET), data)
     return open_bundle(FolderStore(folder)).manifest
 
 

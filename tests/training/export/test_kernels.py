@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnxruntime import InferenceSession
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from scipy.stats import norm  # type: ignore[import-untyped]
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.compose import TransformedTargetRegressor
@@ -19,6 +20,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer
+from sklearn.svm import SVR
 
 import training.export.compile  # noqa: F401  # registers every converter
 from training.export.converters import registry
@@ -64,21 +66,33 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_a_model_answers_as_scikit_learn_does(model: Any) -> None:
+SPARSE = (SVR(), KernelRidge(kernel="rbf"), make_pipeline(Nystroem(n_components=9), Ridge()))
+TWO = (_around("normal"), PLSRegression(2), GaussianProcessRegressor(alpha=0.1))
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "target"),
+    [
+        *((model, X, Y) for model in MODELS.values()),
+        *((model, csr_matrix(X), Y) for model in SPARSE),
+        *((model, X, np.c_[Y, X[:, 0] - Y]) for model in TWO),
+    ],
+    ids=[*MODELS, *(f"{m} of sparse rows" for m in SPARSE), *(f"{m} of two values" for m in TWO)],
+)
+def test_a_model_answers_as_scikit_learn_does(model: Any, rows: Any, target: Any) -> None:
     """Values near and far from the training rows."""
-    model.fit(X, Y)
+    model.fit(rows, target)
     graph = Graph(read_features(as_frame(X)[0]))
     found = registry.values(graph, model, graph.raw())
     answers = _run(graph, found)
 
-    expected = np.reshape(model.predict(ROWS), (-1, 1))
+    expected = np.reshape(model.predict(ROWS), (len(ROWS), -1))
     np.testing.assert_allclose(answers, expected, rtol=1e-10, atol=1e-10)
     assert graph.inexact == []
 
 
 def _run(graph: Graph, found: str, rows: Any = ROWS) -> Any:
-    model = graph.finish({"values": (found, np.float64, 1)})
+    model = graph.finish({"values": (found, np.float64, None)})
     session = InferenceSession(model.SerializeToString())
     return session.run(None, {session.get_inputs()[0].name: rows})[0]
 

@@ -29,16 +29,7 @@ def test_served_answers_equal_the_pipeline_s(case: Case, tmp_path: Path) -> None
     """Labels, probabilities and values over HTTP equal predict and predict_proba."""
     data, target = case.data()
     pipeline = case.pipeline().fit(data, target)
-    path = build_bundle(
-        tmp_path / "model",
-        "model",
-        pipeline,
-        data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=print,
-    )
+    path = build_bundle(tmp_path / "model", "model", pipeline, data)
     manifest = Bundle(FolderStore(path)).manifest
 
     with serving(tmp_path / "model", ALLOW_PICKLE="1", WEB_CONCURRENCY="1") as server:

@@ -34,16 +34,7 @@ from training.export.perturb import CELLS, perturbed
 
 def build(folder: Path, pipeline: Any, data: Any) -> Manifest:
     """Build a bundle; return its manifest."""
-    path = build_bundle(
-        folder,
-        "model",
-        pipeline,
-        data,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    path = build_bundle(folder, "model", pipeline, data)
     return Bundle(FolderStore(path)).manifest
 
 

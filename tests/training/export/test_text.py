@@ -28,16 +28,7 @@ FOREST = RandomForestClassifier(5, random_state=0)
 
 
 def _packed(folder: Path, pipeline: Any) -> Manifest:
-    build_bundle(
-        folder,
-        "m",
-        pipeline.fit(TEXTS, TARGET),
-        TEXTS,
-        metrics={},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
-    )
+    build_bundle(folder, "m", pipeline.fit(TEXTS, TARGET), TEXTS)
     return open_bundle(FolderStore(folder)).manifest
 
 

@@ -95,16 +95,7 @@ def test_each_task_is_answered_as_over_http(
     """The same numbers, labels and texts, and the columns of the task."""
     pipeline, data, target, engine, columns = CASES[case]
     model, source = tmp_path / "x", tmp_path / f"rows.{form}"
-    build_bundle(
-        model,
-        "x",
-        pipeline.fit(data, target),
-        data,
-        metrics={},
-        permutation=None,
-        seed=0,
-        report=lambda _: None,
-    )
+    build_bundle(model, "x", pipeline.fit(data, target), data)
     assert manifest_of(model).engine.name == engine
     rows = data.head(40).reset_index(names="id")
     rows.to_csv(source, index=False) if form == "csv" else rows.to_parquet(source)

@@ -71,10 +71,10 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
 #: By the module of a step: steps of its kind that have a converter.
 _ALIKE = {
     "cluster": "KMeans, MeanShift and Birch have",
-    "cross_decomposition": "Ridge and PCA have",
+    "cross_decomposition": "PLSRegression, Ridge and PCA have",
     "decomposition": "PCA and TruncatedSVD have",
-    "impute": "SimpleImputer has",
-    "kernel_approximation": "RBFSampler and PolynomialFeatures have",
+    "impute": "SimpleImputer and IterativeImputer have",
+    "kernel_approximation": "RBFSampler and Nystroem have",
     "manifold": "PCA and TruncatedSVD have",
     "neighbors": "KNeighborsClassifier and KNeighborsRegressor have",
     "preprocessing": "StandardScaler, PowerTransformer and SplineTransformer have",

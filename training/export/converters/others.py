@@ -61,8 +61,6 @@ def _bayes_label(graph: Graph, model: Any, table: Table) -> str:
 
 
 def _centroid_scores(graph: Graph, model: Any, table: Table) -> str:
-    if model.metric != "euclidean":
-        raise CannotCompileError(f"metric={model.metric!r} has no converter: 'euclidean' has")
     # Further away the squares round so much that they decide between the classes.
     far = 1e3 * max(1.0, float(np.abs(model.centroids_).max()))
     spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
@@ -78,6 +76,8 @@ def _centroids(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("label", NearestCentroid)
 def _centroids_label(graph: Graph, model: Any, table: Table) -> str:
+    if model.metric != "euclidean":
+        raise CannotCompileError(f"metric={model.metric!r} has no converter: 'euclidean' has")
     if not np.isclose(model.class_prior_, 1 / len(model.classes_)).all():
         found = _centroid_scores(graph, model, table)
         return str(graph.node("ArgMax", found, axis=1, keepdims=0))

@@ -246,12 +246,9 @@ TARGETS = {
 
 def built(folder: Path, pipeline: Any, data: Any = DATA) -> Path:
     """Write the bundle of a fitted *pipeline*."""
-    nothing: dict[str, Any] = {"metrics": {}, "permutation": None, "seed": None}
     names = [f"x{i}" for i in range(2)] if isinstance(data, np.ndarray) else list("ab")
     rule = HoldOut(by="values", columns=names, share=1.0, rows=len(data), rows_sha256="")
-    return build_bundle(
-        folder, "shop", pipeline, data, report=lambda _: None, hold_out=rule, **nothing
-    )
+    return build_bundle(folder, "shop", pipeline, data, hold_out=rule)
 
 
 def compared(path: Path, live: Path | None, data: Any, target: Any) -> Comparison:
@@ -429,9 +426,8 @@ def test_a_live_model_without_a_rule_has_no_verdict(train: Train, tmp_path: Path
     """Status 3, the reason and the command; an absolute condition still counts."""
     data = pd.DataFrame({"a": DATA["a"], "b": DATA["b"]})
     pipeline = linear_model.LogisticRegression().fit(data, TARGETS["strings"])
-    nothing: dict[str, Any] = {"metrics": {}, "permutation": None, "seed": None}
     folder = tmp_path / "models" / "shop"
-    old = build_bundle(folder, "shop", pipeline, data, report=lambda _: None, **nothing).name
+    old = build_bundle(folder, "shop", pipeline, data).name
     status, lines = train(GOOD, *GATE)
     assert status == 3
     assert (

@@ -53,9 +53,6 @@ def write(folder: Path, name: str, *, share: float = 1.0, steps: bool = True) ->
         pipeline,
         ROWS,
         metrics={"held_out": {"accuracy": 0.5}},
-        permutation=None,
-        seed=None,
-        report=lambda _: None,
         hold_out=rule if share else None,
     )
     return str(path)
@@ -204,17 +201,7 @@ def test_regressions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     for name, slope in (("a", 2.0), ("b", 2.1)):
         rule = HoldOut(by="values", columns=["x"], share=1.0, rows=9, rows_sha256=name)
         model = LinearRegression().fit(frame, frame["x"] * slope)
-        path = build_bundle(
-            tmp_path / name,
-            "line",
-            model,
-            frame,
-            metrics={},
-            permutation=None,
-            seed=None,
-            report=lambda _: None,
-            hold_out=rule,
-        )
+        path = build_bundle(tmp_path / name, "line", model, frame, hold_out=rule)
         paths.append(str(path))
     frame.assign(y=frame["x"] * 2.0).to_csv(tmp_path / "rows.csv", index=False)
     status, lines = ask(capsys, *paths, "--data", str(tmp_path / "rows.csv"), "--target", "y")
@@ -253,13 +240,8 @@ def test_answers_without_a_truth_are_compared(
         np.repeat(CENTRES, 100, axis=0) + RANDOM.normal(size=(300, 2)), columns=["x", "y"]
     )
     frame.to_csv(tmp_path / "rows.csv", index=False)
-    nothing: dict[str, Any] = {"metrics": {}, "permutation": None, "seed": None}
     paths = [
-        str(
-            build_bundle(
-                tmp_path / str(i), "m", model.fit(frame), frame, report=lambda _: None, **nothing
-            )
-        )
+        str(build_bundle(tmp_path / str(i), "m", model.fit(frame), frame))
         for i, model in enumerate(models)
     ]
     command = [*paths, "--data", str(tmp_path / "rows.csv")]

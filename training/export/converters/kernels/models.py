@@ -14,7 +14,12 @@ from training.export.converters.linear import weighted_sum
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__ = ["kernel", "squares_apart"]
+__all__ = ["dense", "kernel", "squares_apart"]
+
+
+def dense(matrix: Any) -> Any:
+    """Return a matrix, which may be sparse, as an array of float64."""
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, np.float64)
 
 
 def squares_apart(graph: Graph, value: str, known: Any, *, expanded: bool = False) -> str:
@@ -58,7 +63,7 @@ def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
     Raises:
         CannotCompileError: The kernel has no converter.
     """
-    known, name, libsvm = np.asarray(known, np.float64), model.kernel, hasattr(model, "_gamma")
+    known, name, libsvm = dense(known), model.kernel, hasattr(model, "_gamma")
     gamma = model._gamma if libsvm else getattr(model, "gamma_", model.gamma)
     gamma = float(1 / known.shape[1] if gamma is None else gamma)
     if not isinstance(name, str) or name not in ("rbf", "linear", "poly", "polynomial", "sigmoid"):
@@ -66,7 +71,7 @@ def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
             f"the kernel {name!r} has no converter: 'rbf', 'linear', 'poly' and 'sigmoid' have"
         )
     if name == "rbf":
-        square = squares_apart(graph, value, known, expanded=not libsvm)
+        square = squares_apart(graph, value, known, expanded=not libsvm or model._sparse)
         return str(graph.node("Exp", graph.node("Mul", square, graph.constant(-gamma))))
     product = graph.node("MatMul", value, graph.constant(known.T))
     if name == "linear":
@@ -82,7 +87,8 @@ def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
 @converts("values", KernelRidge)
 def _ridge(graph: Graph, model: Any, table: Table) -> str:
     found = kernel(graph, graph.finite(table), model.X_fit_, model)
-    return weighted_sum(graph, found, np.reshape(model.dual_coef_, (len(model.X_fit_), -1)), 0.0)
+    weights = np.reshape(model.dual_coef_, (model.X_fit_.shape[0], -1))
+    return weighted_sum(graph, found, weights, 0.0)
 
 
 @converts("transform", Nystroem)

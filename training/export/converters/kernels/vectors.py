@@ -10,7 +10,7 @@ from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from training.export.converters import registry
 from training.export.converters.kernels.coupling import MOST_CLASSES, coupled
-from training.export.converters.kernels.models import kernel
+from training.export.converters.kernels.models import dense, kernel
 from training.export.converters.linear import weighted_sum
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
@@ -29,14 +29,14 @@ def _kernel(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("values", SVR, NuSVR)
 def _vector_regressor(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
+    weights = dense(model.dual_coef_).T
     return weighted_sum(graph, _kernel(graph, model, table), weights, model.intercept_)
 
 
 def _pairs(graph: Graph, model: Any, table: Table) -> str:
     """Write the decisions between each two classes, shape (rows, pairs)."""
     found = _kernel(graph, model, table)
-    coefficients, classes = np.asarray(model.dual_coef_), len(model.classes_)
+    coefficients, classes = dense(model.dual_coef_), len(model.classes_)
     if classes == 2:
         return weighted_sum(graph, found, coefficients.T, model.intercept_)
     ends = np.cumsum(model.n_support_)
@@ -95,7 +95,7 @@ def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("decision", OneClassSVM)
 def _one_class(graph: Graph, model: Any, table: Table) -> str:
-    weights = np.asarray(model.dual_coef_).T
+    weights = dense(model.dual_coef_).T
     return weighted_sum(graph, _kernel(graph, model, table), weights, model.intercept_)
 
 

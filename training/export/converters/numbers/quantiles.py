@@ -38,12 +38,13 @@ def _quantiles(graph: Graph, step: Any, table: Table) -> Table:
 
 
 def from_quantiles(graph: Graph, step: Any, value: str) -> str:
-    """Write the way back through a fitted QuantileTransformer of one column, shape (rows, 1)."""
-    graph.poison(graph.node("Mul", value, graph.constant(0.0)))  # infinity is rejected
+    """Write the way back through a fitted QuantileTransformer, shape (rows, columns)."""
+    quantiles = np.asarray(step.quantiles_).T
+    # Infinity is rejected.
+    graph.poison(graph.node("MatMul", value, graph.constant(np.zeros((len(quantiles), 1)))))
     edge = _edge(step)
     if edge:
         value = normal_cdf(graph, value)
-    quantiles = np.asarray(step.quantiles_).T
     places = np.broadcast_to(step.references_, quantiles.shape)
     found = _between(graph, value, places, quantiles)
     return _ends(graph, found, value, [(1.0, quantiles[:, -1]), (0.0, quantiles[:, 0])], edge)
