@@ -257,7 +257,7 @@ def _one_against_rest_label(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("label", OutputCodeClassifier)
 def _codes_label(graph: Graph, model: Any, table: Table) -> str:
-    graph.finite(table, most=FAR)
+    graph.finite(table, gaps=True, most=FAR)
     parts, codes = [], []
     for member, code in zip(model.estimators_, model.code_book_.T, strict=True):
         if np.ptp(code) == 0:  # it says the same of all classes

@@ -136,7 +136,7 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
 def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
     if model.pairwise_indices_ is not None:
         raise CannotCompileError("kernel='precomputed' has no converter: 'rbf' and 'linear' have")
-    graph.finite(table, most=FAR)
+    graph.finite(table, gaps=True, most=FAR)
     seconds, confidences = [], []
     for member in model.estimators_:
         index = registry.label(graph, member, table)
