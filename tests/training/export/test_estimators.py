@@ -28,7 +28,7 @@ X = np.abs(RANDOM.normal(size=(100, 4))) + 0.1
 LABELS = np.where(X[:, 0] > X[:, 1], "a", "b")
 VALUES = X[:, 0] * 2 + X[:, 1] + RANDOM.normal(size=100) * 0.1
 #: So many of them are fitted as they come, without arguments; and so many get a graph.
-FITTED, GRAPHS = 160, 112
+FITTED, GRAPHS = 160, 117
 
 
 def _fit(kind: type) -> Any:
