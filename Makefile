@@ -72,8 +72,8 @@ STAGE ?= dev
 ARCH ?= arm64
 PYTHON_VERSION ?= 3.13
 ENGINE ?= onnx
-WORKERS ?= 2
-# The tests of one file stay together: they share a server.
+WORKERS ?= 3
+# The tests of one file stay together: they share a server. Three workers keep two cores busy.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 models/credit/latest: | .venv/training
