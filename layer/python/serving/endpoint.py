@@ -189,13 +189,18 @@ def _check_method(method: str, route: Route) -> None:
 
 def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:
     """Write what this caller may see."""
-    headers.update(answer.headers)
     if answer.media_type is not None:
-        headers["Content-Type"] = answer.media_type
-        return cast(bytes, answer.body)
+        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        if not isinstance(body, bytes):
+            kind = type(body).__name__
+            raise InternalError(_SORRY, reason=f"a body with a media type is a {kind}, not bytes")
+        headers.update(answer.headers, **{"Content-Type": answer.media_type})
+        return body
     whole = answer.public is None or (caller is not None and caller.may("info"))
     with span("encode"):
-        return msgspec.json.encode(answer.body if whole else answer.public)
+        body = msgspec.json.encode(answer.body if whole else answer.public)
+    headers.update(answer.headers)
+    return body
 
 
 def _is_browser(request: Request) -> bool:

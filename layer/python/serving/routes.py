@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     body: Any
     rows: int | None = None
     model_version: str | None = None
-    #: The media type of a body that is bytes already, and is sent as it is.
+    #: The media type of a body that is text or bytes, and is sent as it is.
     media_type: str | None = None
     #: What callers without the scope "info" get instead of *body*.
     public: Any = None

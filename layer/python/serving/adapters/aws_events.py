@@ -46,12 +46,15 @@ class _Event(msgspec.Struct, rename="camel", kw_only=True):
     def answer(self, response: Response) -> dict[str, Any]:
         """Return *response* in the shape that this kind expects."""
         body, status, headers = response
+        try:
+            text, encoded = body.decode(), False
+        except UnicodeDecodeError:
+            text, encoded = binascii.b2a_base64(body, newline=False).decode(), True
         return {
             "statusCode": status,
             "headers": headers,
-            # Every answer is JSON, and so text.
-            "body": body.decode(),
-            "isBase64Encoded": False,
+            "body": text,
+            "isBase64Encoded": encoded,
         }
 
     def _content(self) -> bytes:

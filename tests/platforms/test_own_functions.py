@@ -1,0 +1,99 @@
+"""Functions of a user's own: every platform answers them alike."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import functions_framework
+import pytest
+from serving.adapters.flask import create_app
+from serving.process import start
+
+from tests.helpers.aws.lambdas import EVENTS
+from tests.helpers.platforms import lambda_process
+
+HEAD = "from serving.endpoint import Answer, Request, decode, endpoint\n"
+JSON = {"Content-Type": "application/json"}
+
+
+class Reply(NamedTuple):
+    """An answer as a client gets it."""
+
+    status: int
+    type: str
+    body: bytes
+
+
+#: Sends a body, or None, to the function; the query string comes second.
+Send = Callable[..., Reply]
+
+
+@contextlib.contextmanager
+def platform(name: str, source: str, folder: Path) -> Iterator[Send]:
+    """Serve the one function `mine`, of this *source*, in this process."""
+    file = folder / "functions" / "mine.py"
+    file.parent.mkdir()
+    file.write_text(HEAD + source)
+    [path] = re.findall(r'"(/v0/[^"]*)"', source)[:1]
+    if name in EVENTS:
+        with lambda_process(folder / "none", LAMBDA_TASK_ROOT=str(folder)) as handler:
+
+            def invoke(body: bytes | None = None, query: str = "") -> Reply:
+                method = "GET" if body is None else "POST"
+                event: Any = EVENTS[name](method, path, body, JSON)
+                names = dict(part.split("=") for part in query.split("&") if part)
+                event |= {"rawQueryString": query, "queryStringParameters": names}
+                answer = handler(event)
+                read = base64.b64decode if answer["isBase64Encoded"] else str.encode
+                lists = {name: [value] for name, value in answer.get("headers", {}).items()}
+                [kind] = (lists or answer["multiValueHeaders"])["Content-Type"]
+                return Reply(answer["statusCode"], kind, read(answer["body"]))
+
+            yield invoke
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODEL_URI", str(folder / "none"))
+        start(os.environ)
+        if name == "flask":
+            app = create_app(file.parent)
+        else:
+            app = functions_framework.create_app("mine", str(file))  # type: ignore[no-untyped-call]
+        client = app.test_client()
+
+        def request(body: bytes | None = None, query: str = "") -> Reply:
+            method = "GET" if body is None else "POST"
+            answer = client.open(path, method=method, data=body, headers=JSON, query_string=query)
+            return Reply(answer.status_code, answer.headers["Content-Type"], answer.data)
+
+        yield request
+    start({})
+
+
+everywhere = pytest.mark.parametrize("name", ["flask", "functions-framework", *EVENTS])
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("body", "media_type", "sent"),
+    [
+        (b"\x89PNG\xff", "image/png", b"\x89PNG\xff"),
+        ("plain é", "text/plain; charset=utf-8", "plain é".encode()),
+        (b"a,b\n1,2\n", "text/csv; charset=utf-8", b"a,b\n1,2\n"),
+    ],
+)
+def test_text_and_bytes_arrive_as_they_are(
+    name: str, tmp_path: Path, body: str | bytes, media_type: str, sent: bytes
+) -> None:
+    """An answer may be text or bytes, such as an image."""
+    source = (
+        '@endpoint("GET", "/v0/mine", scope=None, answer="x/y")\n'
+        f"def mine(_: Request) -> Answer:\n    return Answer({body!r}, media_type={media_type!r})\n"
+    )
+    with platform(name, source, tmp_path) as send:
+        assert send() == (200, media_type, sent)
