@@ -35,11 +35,11 @@ Send = Callable[..., Reply]
 
 
 @contextlib.contextmanager
-def platform(name: str, source: str, folder: Path) -> Iterator[Send]:
-    """Serve the one function `mine`, of this *source*, in this process."""
+def platform(name: str, source: str, folder: Path, first: str = "") -> Iterator[Send]:
+    """Serve the one function `mine`, of this *source* after a *first* line, in this process."""
     file = folder / "functions" / "mine.py"
     file.parent.mkdir()
-    file.write_text(HEAD + source)
+    file.write_text(first + HEAD + source)
     [path] = re.findall(r'"(/v0/[^"]*)"', source)[:1]
     if name in EVENTS:
         with lambda_process(folder / "none", LAMBDA_TASK_ROOT=str(folder)) as handler:
@@ -97,3 +97,32 @@ def test_text_and_bytes_arrive_as_they_are(
     )
     with platform(name, source, tmp_path) as send:
         assert send() == (200, media_type, sent)
+
+
+POSTPONED = """
+from dataclasses import dataclass
+import msgspec
+
+class Loan(msgspec.Struct):
+    amount: float
+    payer: Person
+
+class Person(msgspec.Struct):
+    name: str
+
+@dataclass
+class Rate:
+    rate: float = 0.5
+
+@endpoint("POST", "/v0/mine", scope=None, body=Loan, answer=Rate)
+def mine(request: Request) -> Answer:
+    return Answer(Rate(decode(request, Loan).amount))
+"""
+
+
+@everywhere
+def test_annotations_may_be_postponed(name: str, tmp_path: Path) -> None:
+    """Structs may refer to later ones, and `from __future__ import annotations` changes nothing."""
+    with platform(name, POSTPONED, tmp_path, "from __future__ import annotations\n") as send:
+        assert send(b'{"amount": 2, "payer": {"name": "A"}}').body == b'{"rate":2.0}'
+        assert send(b'{"amount": 2, "payer": {}}').status == 422

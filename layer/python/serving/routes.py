@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
@@ -200,9 +201,12 @@ def _load(path: str, name: str) -> Function:
     if spec is None or spec.loader is None or not os.path.isfile(path):
         raise FunctionsError(f"{path} must be a regular file.")
     module = importlib.util.module_from_spec(spec)
+    # Postponed annotations are looked up there. No library has a name below "functions".
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        sys.modules.pop(spec.name, None)
         raise FunctionsError(f"{path}{_reason(error, spec.origin)}") from error
     function = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
