@@ -158,7 +158,7 @@ _CHALLENGE = 'Bearer realm="canoa"'
 
 
 class UnknownEvent(BadRequest):
-    """The event that invoked the function is not an HTTP request."""
+    """The event that invoked the function is a malformed HTTP request."""
 
     level = "warning"
 
