@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -126,3 +127,22 @@ def test_annotations_may_be_postponed(name: str, tmp_path: Path) -> None:
     with platform(name, POSTPONED, tmp_path, "from __future__ import annotations\n") as send:
         assert send(b'{"amount": 2, "payer": {"name": "A"}}').body == b'{"rate":2.0}'
         assert send(b'{"amount": 2, "payer": {}}').status == 422
+
+
+@everywhere
+@pytest.mark.parametrize("returned", ["{'a': 1}", "None"])
+def test_a_function_must_return_an_answer(
+    name: str, tmp_path: Path, returned: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anything else is a 500, and one log line says what to return."""
+    source = (
+        f'@endpoint("GET", "/v0/mine", scope=None)\ndef mine(_: Request):\n    return {returned}\n'
+    )
+    with platform(name, source, tmp_path) as send:
+        capsys.readouterr()
+        status, kind, _ = send()
+        [line] = capsys.readouterr().out.splitlines()
+
+    assert (status, kind) == (500, "application/problem+json")
+    returned = "dict" if returned != "None" else "NoneType"
+    assert json.loads(line)["reason"] == f"mine returned a {returned}; return Answer(…)."

@@ -73,6 +73,10 @@ def test_a_function_may_have_the_name_metrics(tmp_path: Path) -> None:
         ("import json\njson.loads('')", ", line 2: JSONDecodeError: Expecting value: line 1"),
         ("raise SystemExit(0)", ", line 1: SystemExit: 0"),
         ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+        (
+            "from serving.endpoint import *\n@endpoint('GET', '/x')\nasync def broken(_): ...",
+            ", line 2: broken is async; write a plain function, def broken(request).",
+        ),
         ("broken = 7", " needs a function 'broken' under @endpoint(…)."),
     ],
 )

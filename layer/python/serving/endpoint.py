@@ -20,7 +20,7 @@ from serving.access.gate import Caller
 from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
 from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
-from serving.routes import Answer, Function, Limit, Response, Route, check_form
+from serving.routes import Answer, Function, Limit, Response, Route, check_form, check_handler
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -63,8 +63,9 @@ def endpoint(
         media: The media types of bodies that it takes. /openapi.json describes JSON.
 
     Raises:
-        SystemExit: The method, the path or the scope is not of a known form, or a setting cannot be
-            read. So also functions-framework ends with a sentence, and without a traceback.
+        SystemExit: The method, the path or the scope is not of a known form, the function is async,
+            or a setting cannot be read. So also functions-framework ends with a sentence, and
+            without a traceback.
     """
     process()
     with stopping():
@@ -72,6 +73,9 @@ def endpoint(
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
+        with stopping():
+            check_handler(handler)
+
         # functions-framework accepts nothing but a plain function.
         @functools.wraps(handler)
         def function(request: Request, limit: Limit | None = None) -> Response:
@@ -135,7 +139,7 @@ def _respond(
                 if route.method != "GET":
                     size = check_body(request, here.settings.max_body_bytes, route.media)
             with _turn if size > LARGE_BODY else _NO_TURN:
-                answer = handler(request)
+                answer = _call(handler, request)
                 status, body = 200, _encode(answer, caller, headers)
             if size:
                 check_answer(request, body, here.settings.max_answer_bytes)
@@ -185,6 +189,14 @@ def _check_method(method: str, route: Route) -> None:
     if method not in route.methods:
         allowed = ", ".join(route.methods)
         raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
+
+
+def _call(handler: Callable[[Request], Answer], request: Request) -> Answer:
+    answer: object = handler(request)
+    if isinstance(answer, Answer):
+        return answer
+    returned = f"{handler.__name__} returned a {type(answer).__name__}"
+    raise InternalError(_SORRY, reason=f"{returned}; return Answer(…).")
 
 
 def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ __all__ = [
     "Response",
     "Route",
     "check_form",
+    "check_handler",
     "functions_by_path",
     "load_functions",
     "not_found",
@@ -153,6 +155,18 @@ def check_form(method: str, path: str, scope: str | None) -> None:
             f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
             "'_' and '-'."
         )
+
+
+def check_handler(handler: Callable[..., Any]) -> None:
+    """
+    Check what `@endpoint` decorates.
+
+    Raises:
+        FunctionsError: It is an async function.
+    """
+    if inspect.iscoroutinefunction(handler):
+        name = handler.__name__
+        raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
 
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
