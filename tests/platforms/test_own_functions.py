@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from tests.helpers.platforms import lambda_process
 
 HEAD = "from serving.endpoint import Answer, Request, decode, endpoint\n"
 JSON = {"Content-Type": "application/json"}
+
+#: functions-framework sets these variables; set before, they are restored.
+SET_BY_FRAMEWORK = {"FUNCTION_TARGET": "mine", "FUNCTION_SIGNATURE_TYPE": "http"}
 
 
 class Reply(NamedTuple):
@@ -64,6 +68,10 @@ def platform(name: str, source: str, folder: Path, first: str = "") -> Iterator[
         if name == "flask":
             app = create_app(file.parent)
         else:
+            for variable, value in SET_BY_FRAMEWORK.items():
+                patch.setenv(variable, value)
+            patch.syspath_prepend(file.parent)
+            patch.setitem(sys.modules, "mine", None)
             app = functions_framework.create_app("mine", str(file))  # type: ignore[no-untyped-call]
         client = app.test_client()
 

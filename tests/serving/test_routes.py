@@ -125,3 +125,23 @@ def test_the_decorator_checks_its_arguments(tmp_path: Path, route: str, reason: 
     file = write(tmp_path, "mine", route)
 
     assert rejected(tmp_path).startswith(f"{file}, line 4: {reason}")
+
+
+def test_a_file_runs_once(tmp_path: Path) -> None:
+    """A file with side effects, such as a counter of its own, is loaded once in a process."""
+    file = write(tmp_path, "mine", '"GET", "/x"')
+    file.write_text(f"import os\nos.mkdir(__file__ + '.ran')\n{file.read_text()}")
+
+    assert load_functions(tmp_path) == load_functions(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("argument", ["body", "answer"])
+def test_a_type_that_cannot_be_described_is_named(tmp_path: Path, argument: str) -> None:
+    """A plain class ends the start with a sentence, not /openapi.json with a 500."""
+    file = write(tmp_path, "mine", f'"POST", "/x", {argument}=type("Loan", (), {{}})')
+
+    loan = "<class 'functions.mine.Loan'>"
+    assert rejected(tmp_path) == (
+        f"{file}: the {argument} of 'mine' is {loan}, but must be a type that msgspec describes, "
+        f"such as a msgspec.Struct: type {loan} is not supported."
+    )

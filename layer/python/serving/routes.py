@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import inspect
 import os
@@ -12,9 +13,12 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
+import msgspec
+
 from serving.access.api_keys import SCOPE
 from serving.access.gate import Caller
 from serving.errors import FunctionsError, NotFound
+from serving.model.json_schema import ModelSchema
 from serving.process import process
 from serving.request import JSON, Request
 
@@ -26,6 +30,7 @@ __all__ = [
     "Route",
     "check_form",
     "check_handler",
+    "function_names",
     "functions_by_path",
     "load_functions",
     "not_found",
@@ -95,7 +100,7 @@ def load_functions(
     Load every function of *folder*, or the *target* alone, in order of name.
 
     Files are loaded by path, as functions-framework does: they are not a package, and a file that
-    is named like a library must not replace it.
+    is named like a library must not replace it. A process loads a file once.
 
     Args:
         folder: Where the files are.
@@ -104,18 +109,15 @@ def load_functions(
 
     Raises:
         FunctionsError: The folder has no functions or lacks the target, a file cannot be loaded or
-            lacks the function that its name promises, or two functions have the same path.
+            lacks the function that its name promises, a type of its route cannot be described, or
+            two functions have the same path.
         SystemExit: A setting cannot be read.
     """
     process()  # first, so that a wrong setting is not reported as a file's fault
-    files: list[str] = []
-    with contextlib.suppress(OSError):
-        files = os.listdir(folder)
-    names = sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
+    folder = os.path.abspath(folder)
+    names = function_names(folder)
     if not names:
-        raise FunctionsError(
-            f"no functions in {os.path.abspath(folder)}: start from the repository."
-        )
+        raise FunctionsError(f"no functions in {folder}: start from the repository.")
     if target is not None:
         if target not in names:
             raise FunctionsError(
@@ -135,6 +137,14 @@ def load_functions(
                 "give each function a path of its own."
             )
     return functions
+
+
+def function_names(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the functions in *folder*, sorted; none if it cannot be read."""
+    files: list[str] = []
+    with contextlib.suppress(OSError):
+        files = os.listdir(folder)
+    return sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
 
 
 def check_form(method: str, path: str, scope: str | None) -> None:
@@ -210,6 +220,7 @@ def scopes(functions: Iterable[Function]) -> list[str]:
     return sorted({f.route.scope for f in functions if f.route.scope is not None})
 
 
+@functools.cache
 def _load(path: str, name: str) -> Function:
     spec = importlib.util.spec_from_file_location(f"functions.{name}", path)
     if spec is None or spec.loader is None or not os.path.isfile(path):
@@ -222,9 +233,20 @@ def _load(path: str, name: str) -> Function:
     except (Exception, SystemExit) as error:
         sys.modules.pop(spec.name, None)
         raise FunctionsError(f"{path}{_reason(error, spec.origin)}") from error
-    function = getattr(module, name, None)
+    function: Any = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
+    for argument in ("body", "answer"):
+        kind = getattr(function.route, argument)
+        try:
+            if not isinstance(kind, str | ModelSchema | None):
+                msgspec.json.schema_components([kind])
+        except Exception as error:
+            reason = str(error).rpartition("\n")[2]
+            raise FunctionsError(
+                f"{path}: the {argument} of '{name}' is {kind!r}, but must be a type that msgspec "
+                f"describes, such as a msgspec.Struct: {reason}."
+            ) from error
     return cast(Function, function)
 
 
