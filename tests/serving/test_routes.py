@@ -145,3 +145,21 @@ def test_a_type_that_cannot_be_described_is_named(tmp_path: Path, argument: str)
         f"{file}: the {argument} of 'mine' is {loan}, but must be a type that msgspec describes, "
         f"such as a msgspec.Struct: type {loan} is not supported."
     )
+
+
+def test_a_second_function_in_a_file_is_rejected(tmp_path: Path) -> None:
+    """It would not be served; another name for the first one, or an imported one, is fine."""
+    first = write(tmp_path, "mine", '"GET", "/x"')
+    other = write(tmp_path, "other", '"GET", "/y"')
+    first.write_text(f"{first.read_text()}\nalias = mine\n")
+    other.write_text(f"from functions.mine import mine\n{other.read_text()}")
+    load_functions(tmp_path)
+
+    third = write(tmp_path, "third", '"GET", "/z"')
+    third.write_text(
+        f"{third.read_text()}\n@endpoint('GET', '/more')\ndef more(_): return Answer(1)\n"
+    )
+    assert rejected(tmp_path) == (
+        f"{third} has the functions 'third' and 'more' under @endpoint(…): give each function a "
+        "file of its own."
+    )

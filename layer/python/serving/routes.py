@@ -109,7 +109,7 @@ def load_functions(
 
     Raises:
         FunctionsError: The folder has no functions or lacks the target, a file cannot be loaded or
-            lacks the function that its name promises, a type of its route cannot be described, or
+            does not hold one function, named like it, a type of its route cannot be described, or
             two functions have the same path.
         SystemExit: A setting cannot be read.
     """
@@ -236,6 +236,13 @@ def _load(path: str, name: str) -> Function:
     function: Any = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
+    for more, other in vars(module).items():
+        route, home = getattr(other, "route", None), getattr(other, "__module__", None)
+        if isinstance(route, Route) and home == spec.name and other is not function:
+            raise FunctionsError(
+                f"{path} has the functions '{name}' and '{more}' under @endpoint(…): give each "
+                "function a file of its own."
+            )
     for argument in ("body", "answer"):
         kind = getattr(function.route, argument)
         try:
