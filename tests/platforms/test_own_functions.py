@@ -154,3 +154,20 @@ def test_a_function_must_return_an_answer(
     assert (status, kind) == (500, "application/problem+json")
     returned = "dict" if returned != "None" else "NoneType"
     assert json.loads(line)["reason"] == f"mine returned a {returned}; return Answer(…)."
+
+
+@everywhere
+def test_a_missing_parameter_is_named(name: str, tmp_path: Path) -> None:
+    """A query string without a parameter that the function reads gets 422; other errors get 500."""
+    source = (
+        '@endpoint("GET", "/v0/mine", scope=None)\ndef mine(request: Request) -> Answer:\n'
+        '    return Answer({"1": "one"}[request.args["a"]])\n'
+    )
+    with platform(name, source, tmp_path) as send:
+        assert send(query="a=1").body == b'"one"'
+        assert send(query="a=2").status == 500
+        missing = send(query="b=1")
+
+    problem = json.loads(missing.body)
+    assert (missing.status, problem["type"]) == (422, "urn:canoa:problem:invalid-query")
+    assert problem["detail"] == "The query string needs the parameter a."

@@ -95,3 +95,24 @@ def test_a_broken_function_hides_no_other(
     assert document["paths"]["/v0/blank"]["get"]["summary"] == "blank"
     assert document["paths"].keys() == {"/v0/blank"}
     assert "broken.py, line 1: ModuleNotFoundError" in capsys.readouterr().out
+
+
+def test_a_tuple_is_described(credit: Path, tmp_path: Path) -> None:
+    """The items of a tuple have one type only if all its parts do."""
+    (tmp_path / "pairs.py").write_text(
+        "from serving.endpoint import endpoint\n"
+        "import msgspec\n"
+        "class Pairs(msgspec.Struct):\n"
+        "    mixed: tuple[int, str]\n"
+        "    same: tuple[int, int]\n"
+        "@endpoint('POST', '/v0/pairs', body=Pairs)\ndef pairs(_): ...\n"
+    )
+    document = describe_folder(str(tmp_path), open_bundle(FolderStore(credit)).manifest)
+
+    validate(document)
+    properties = document["components"]["schemas"]["pairs_Pairs"]["properties"]
+    pair = {"type": "array", "minItems": 2, "maxItems": 2}
+    assert properties == {
+        "mixed": {**pair, "items": {}},
+        "same": {**pair, "items": {"type": "integer"}},
+    }

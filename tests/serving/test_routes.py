@@ -113,6 +113,7 @@ def test_only_a_regular_file_is_loaded(tmp_path: Path, kind: str) -> None:
         ('"GET", "x"', "the path is 'x', but must start with /"),
         ('"GET", ""', "the path is '', but must start with /"),
         ('"GET", "/x/<name>"', "the path is '/x/<name>', but must start with /"),
+        ('"GET", "/x/{name}"', "the path is '/x/{name}', but must start with /"),
         ('"GET", "/x y"', "the path is '/x y', but must start with /"),
         ('"GET", None', "the path is None, but must start with /"),
         ('"GET", "/x", scope=""', "the scope is '', but must be None or a word"),

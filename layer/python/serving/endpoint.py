@@ -17,7 +17,7 @@ import msgspec
 
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
+from serving.errors import FieldError, InternalError, InvalidQuery, MethodNotAllowed, Problem
 from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
 from serving.routes import Answer, Function, Limit, Response, Route, check_form, check_handler
@@ -192,7 +192,12 @@ def _check_method(method: str, route: Route) -> None:
 
 
 def _call(handler: Callable[[Request], Answer], request: Request) -> Answer:
-    answer: object = handler(request)
+    try:
+        answer: object = handler(request)
+    except KeyError as error:
+        if getattr(error, "code", None) != 400:  # Werkzeug's, for request.args["a"] without an a
+            raise
+        raise InvalidQuery(f"The query string needs the parameter {error.args[0]}.") from None
     if isinstance(answer, Answer):
         return answer
     returned = f"{handler.__name__} returned a {type(answer).__name__}"

@@ -212,7 +212,7 @@ class InvalidInstances(Problem):
 
 
 class InvalidQuery(Problem):
-    """A parameter of the query string has no meaning for this model."""
+    """A parameter of the query string is missing, or has no meaning for this model."""
 
     status, code, title = 422, "invalid-query", "The query string is not valid"
 

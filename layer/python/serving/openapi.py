@@ -143,7 +143,8 @@ def _plain(schema: Any) -> Any:
         if name not in ("default", "propertyNames", "title")
     }
     if "prefixItems" in plain:  # a tuple
-        plain["items"] = plain.pop("prefixItems")[0]
+        first, *others = plain.pop("prefixItems")
+        plain["items"] = first if all(part == first for part in others) else {}
     if isinstance(pattern := plain.get("pattern"), str):
         plain["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
     if all(isinstance(value, str) for value in plain.get("enum", [None])):

@@ -158,7 +158,7 @@ def check_form(method: str, path: str, scope: str | None) -> None:
         raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
     if not (isinstance(path, str) and _PATH.fullmatch(path)):
         raise FunctionsError(
-            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
+            f"the path is {path!r}, but must start with / and have no blank or any of <>{{}}?#."
         )
     if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
         raise FunctionsError(
@@ -181,8 +181,8 @@ def check_handler(handler: Callable[..., Any]) -> None:
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
 _OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug reads text between < and > as a variable.
-_PATH = re.compile(r"/[^<>?#\s]*")
+#: Frameworks and OpenAPI read text in < > or { } as a variable, and paths here have none.
+_PATH = re.compile(r"/[^<>{}?#\s]*")
 
 
 #: The health checks of platforms also find it without BASE_PATH.
