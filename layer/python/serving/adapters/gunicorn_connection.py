@@ -117,7 +117,7 @@ class Connection(HttpToolsProtocol):
             return
         self._in_head, self._unread = False, 0
         self._stop_head_timer()
-        if problem := self._problem or self._head_problem():
+        if problem := self._problem or self._head_problem() or self._host_problem():
             self.scope["state"]["problem"] = problem
             self.url = b"/"
         super().on_headers_complete()
@@ -201,6 +201,13 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             return BadRequest("The request is not valid HTTP/1.1.")
         return None
+
+    def _host_problem(self) -> Problem | None:
+        """Return the problem of a head without a Host, or with two (RFC 9112, section 3.2)."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts == 1 or (hosts == 0 and self.parser.get_http_version() == "1.0"):
+            return None
+        return BadRequest("Send one Host header.")
 
     def _reject(self, problem: Problem) -> None:
         """Read no more, and let the app answer *problem*."""
