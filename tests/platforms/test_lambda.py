@@ -147,27 +147,26 @@ def test_repeated_headers_cookies_and_parameters_are_joined() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        None,
-        [],
-        {},
-        "text",
-        {"source": "secret-value"},
         {"requestContext": {"http": "secret-value"}},
         {"requestContext": {"elb": {}}, "httpMethod": 7, "path": "/"},
+        {"rawPath": "/", "requestContext": "secret-value"},
+        {"httpMethod": "GET", "\ud800": 1, "k" * 1_000_000: 1},
         {**rest_event("GET", "/", None, {}), "headers": {"a": 1}},
     ],
 )
-def test_an_unknown_event_is_one_line_and_400(
+def test_a_malformed_request_is_one_line_and_400(
     handler: Any, capsys: pytest.CaptureFixture[str], event: Any
 ) -> None:
-    """An unknown event gives 400 and one log line, which describes it without its values."""
+    """It gives 400 and one short log line, which describes the event without its values."""
     capsys.readouterr()
     answer = handler(event)
     [line] = capsys.readouterr().out.splitlines()
 
     assert answer["statusCode"] == 400
     assert json.loads(answer["body"])["detail"] == "The event is not an HTTP request."
-    assert json.loads(line)["event"]
+    assert json.loads(answer["body"])["type"] == "urn:canoa:problem:bad-request"
+    assert (json.loads(line)["level"], json.loads(line)["status"]) == ("warning", 400)
+    assert 0 < len(json.loads(line)["event"]) < 1000
     assert "secret-value" not in line
 
 
@@ -271,27 +270,44 @@ def test_a_warm_up_takes_the_cold_start(credit: Path) -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        ({"Records": [{"eventSource": "aws:sqs", "body": "secret"}] * 3}, "records from aws:sqs"),
-        ({"Records": [{"eventSource": "aws:kinesis"}]}, "records from aws:kinesis"),
-        ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "records from aws:sns"),
-        ({"Records": [{"eventSource": "secret"}]}, "a batch of records. It failed"),
-        ({"Records": ["secret"]}, "a batch of records. It failed"),
-        ({"Records": []}, "a batch of records. It failed"),
-        ({"detail-type": "Object Created", "detail": {"k": "secret"}}, "an event of EventBridge"),
+        ({"Records": [{"eventSource": "aws:sqs", "body": "secret"}] * 3}, "Records from aws:sqs"),
+        ({"Records": [{"eventSource": "aws:kinesis"}]}, "Records from aws:kinesis"),
+        ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "Records from aws:sns"),
+        ({"Records": [{"eventSource": "secret"}]}, "an object of Records. It failed"),
+        ({"Records": ["secret"]}, "an object of Records. It failed"),
+        ({"Records": []}, "an object of Records. It failed"),
+        ({"detail-type": "Object Created", "detail": {"k": "secret"}}, "of detail, detail-type."),
+        ({"eventSource": "aws:kafka", "records": {"t-0": []}}, "records from aws:kafka"),
+        ({"eventSource": "SelfManagedKafka", "records": {}}, "records from SelfManagedKafka"),
+        ({"eventSource": "aws:mq", "messages": [{"data": "secret"}]}, "messages from aws:mq"),
+        ({"eventSource": "aws:rmq", "rmqMessagesByQueue": {}}, "from aws:rmq"),
+        ({"eventSource": "aws:docdb", "events": [{}]}, "from aws:docdb"),
+        ([{"eventSource": "aws:sqs", "body": "secret"}], "a list from aws:sqs"),
+        ({"awslogs": {"data": "secret"}}, "an object of awslogs"),
+        ({"deliveryStreamArn": "secret", "records": []}, "of deliveryStreamArn, records"),
+        ({"requestContext": {"condition": "secret"}, "requestPayload": {}}, "requestPayload"),
+        ({"\ud800": 1, "k" * 1_000_000: 1}, "an object of"),
+        ({"source": "secret"}, "an object of source"),
+        ({}, "an object of nothing"),
+        ([], "a list. It failed"),
+        ("secret", "a str"),
+        (None, "a NoneType"),
     ],
 )
-def test_a_batch_raises_an_error(handler: Any, event: Any, said: str) -> None:
-    """An answer would make Lambda delete the batch from its queue, so the handler raises."""
+def test_any_other_event_raises_an_error(handler: Any, event: Any, said: str) -> None:
+    """Lambda would take an answer for a success and drop the event, so the handler raises."""
     with pytest.raises(Exception, match=said) as failed:
         handler(event)
 
+    assert type(failed.value).__name__ == "UnservedEventError"
     assert "secret" not in str(failed.value)
+    assert len(str(failed.value)) < 1000
 
 
 def test_a_batch_is_reported_to_lambda_as_an_error(credit: Path) -> None:
     """Lambda gets the error, and the next event is answered."""
     with runtime({"MODEL_URI": str(credit)}) as api:
-        with pytest.raises(RuntimeError, match=r"UnservedEventError.*batch of records from"):
+        with pytest.raises(RuntimeError, match=r"UnservedEventError.*of Records from"):
             api.invoke({"Records": [{"eventSource": "aws:sqs"}]})
         assert api.invoke(http_event("GET", "/health", None, {}))["statusCode"] == 200
 
@@ -421,20 +437,6 @@ def test_a_lambda_without_a_model_starts_and_tries_again(credit: Path, tmp_path:
         place.symlink_to(credit)
         time.sleep(1.1)  # the loader's pause after a failure
         assert api.invoke(event)["statusCode"] == 200
-
-
-@pytest.mark.parametrize("event", [{"\ud800": 1}, {"k" * 1_000_000: 1}, {"records": []}])
-def test_an_unknown_event_is_one_short_line(
-    handler: Any, event: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The log line describes the event in under 1,000 characters, however long its keys are."""
-    answer = handler(event)
-    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-    assert answer["statusCode"] == 400
-    assert json.loads(answer["body"])["type"] == "urn:canoa:problem:bad-request"
-    assert (line["level"], line["status"]) == ("warning", 400)
-    assert len(line["event"]) < 1000
 
 
 def test_a_load_balancer_s_parameters_are_decoded() -> None:

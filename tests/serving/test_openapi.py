@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import requests
 from openapi_spec_validator import validate
+from serving.bundle.reader import open_bundle
+from serving.openapi import describe_folder
 from serving.routes import load_functions
+from serving.stores.folder import FolderStore
 
 from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.servers import ROOT, serving
@@ -75,3 +78,41 @@ def test_the_document_describes_access(credit: Path) -> None:
         assert operation["security"] == ([] if route.scope else [{}]) + roles
         refusals = {"401", "403", "429"} & operation["responses"].keys()
         assert refusals == ({"401", "403", "429"} if route.scope else set())
+
+
+def test_a_broken_function_hides_no_other(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a file that cannot be loaded, and one with a blank docstring, all are described."""
+    (tmp_path / "broken.py").write_text("import gone_1")
+    text = (
+        "from serving.endpoint import endpoint\n"
+        '@endpoint(\'GET\', \'/v0/blank\')\ndef blank(_):\n    """ """\n'
+    )
+    (tmp_path / "blank.py").write_text(text)
+    document = describe_folder(str(tmp_path), open_bundle(FolderStore(credit)).manifest)
+
+    assert document["paths"]["/v0/blank"]["get"]["summary"] == "blank"
+    assert document["paths"].keys() == {"/v0/blank"}
+    assert "broken.py, line 1: ModuleNotFoundError" in capsys.readouterr().out
+
+
+def test_a_tuple_is_described(credit: Path, tmp_path: Path) -> None:
+    """The items of a tuple have one type only if all its parts do."""
+    (tmp_path / "pairs.py").write_text(
+        "from serving.endpoint import endpoint\n"
+        "import msgspec\n"
+        "class Pairs(msgspec.Struct):\n"
+        "    mixed: tuple[int, str]\n"
+        "    same: tuple[int, int]\n"
+        "@endpoint('POST', '/v0/pairs', body=Pairs)\ndef pairs(_): ...\n"
+    )
+    document = describe_folder(str(tmp_path), open_bundle(FolderStore(credit)).manifest)
+
+    validate(document)
+    properties = document["components"]["schemas"]["pairs_Pairs"]["properties"]
+    pair = {"type": "array", "minItems": 2, "maxItems": 2}
+    assert properties == {
+        "mixed": {**pair, "items": {}},
+        "same": {**pair, "items": {"type": "integer"}},
+    }

@@ -73,6 +73,10 @@ def test_a_function_may_have_the_name_metrics(tmp_path: Path) -> None:
         ("import json\njson.loads('')", ", line 2: JSONDecodeError: Expecting value: line 1"),
         ("raise SystemExit(0)", ", line 1: SystemExit: 0"),
         ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+        (
+            "from serving.endpoint import *\n@endpoint('GET', '/x')\nasync def broken(_): ...",
+            ", line 2: broken is async; write a plain function, def broken(request).",
+        ),
         ("broken = 7", " needs a function 'broken' under @endpoint(…)."),
     ],
 )
@@ -109,6 +113,7 @@ def test_only_a_regular_file_is_loaded(tmp_path: Path, kind: str) -> None:
         ('"GET", "x"', "the path is 'x', but must start with /"),
         ('"GET", ""', "the path is '', but must start with /"),
         ('"GET", "/x/<name>"', "the path is '/x/<name>', but must start with /"),
+        ('"GET", "/x/{name}"', "the path is '/x/{name}', but must start with /"),
         ('"GET", "/x y"', "the path is '/x y', but must start with /"),
         ('"GET", None', "the path is None, but must start with /"),
         ('"GET", "/x", scope=""', "the scope is '', but must be None or a word"),
@@ -121,3 +126,41 @@ def test_the_decorator_checks_its_arguments(tmp_path: Path, route: str, reason: 
     file = write(tmp_path, "mine", route)
 
     assert rejected(tmp_path).startswith(f"{file}, line 4: {reason}")
+
+
+def test_a_file_runs_once(tmp_path: Path) -> None:
+    """A file with side effects, such as a counter of its own, is loaded once in a process."""
+    file = write(tmp_path, "mine", '"GET", "/x"')
+    file.write_text(f"import os\nos.mkdir(__file__ + '.ran')\n{file.read_text()}")
+
+    assert load_functions(tmp_path) == load_functions(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("argument", ["body", "answer"])
+def test_a_type_that_cannot_be_described_is_named(tmp_path: Path, argument: str) -> None:
+    """A plain class ends the start with a sentence, not /openapi.json with a 500."""
+    file = write(tmp_path, "mine", f'"POST", "/x", {argument}=type("Loan", (), {{}})')
+
+    loan = "<class 'functions.mine.Loan'>"
+    assert rejected(tmp_path) == (
+        f"{file}: the {argument} of 'mine' is {loan}, but must be a type that msgspec describes, "
+        f"such as a msgspec.Struct: type {loan} is not supported."
+    )
+
+
+def test_a_second_function_in_a_file_is_rejected(tmp_path: Path) -> None:
+    """It would not be served; another name for the first one, or an imported one, is fine."""
+    first = write(tmp_path, "mine", '"GET", "/x"')
+    other = write(tmp_path, "other", '"GET", "/y"')
+    first.write_text(f"{first.read_text()}\nalias = mine\n")
+    other.write_text(f"from functions.mine import mine\n{other.read_text()}")
+    load_functions(tmp_path)
+
+    third = write(tmp_path, "third", '"GET", "/z"')
+    third.write_text(
+        f"{third.read_text()}\n@endpoint('GET', '/more')\ndef more(_): return Answer(1)\n"
+    )
+    assert rejected(tmp_path) == (
+        f"{third} has the functions 'third' and 'more' under @endpoint(…): give each function a "
+        "file of its own."
+    )

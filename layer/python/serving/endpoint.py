@@ -17,10 +17,10 @@ import msgspec
 
 from serving.access.cors import cors_headers, preflight_headers
 from serving.access.gate import Caller
-from serving.errors import FieldError, InternalError, MethodNotAllowed, Problem
+from serving.errors import FieldError, InternalError, InvalidQuery, MethodNotAllowed, Problem
 from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
-from serving.routes import Answer, Function, Limit, Response, Route, check_form
+from serving.routes import Answer, Function, Limit, Response, Route, check_form, check_handler
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -63,8 +63,9 @@ def endpoint(
         media: The media types of bodies that it takes. /openapi.json describes JSON.
 
     Raises:
-        SystemExit: The method, the path or the scope is not of a known form, or a setting cannot be
-            read. So also functions-framework ends with a sentence, and without a traceback.
+        SystemExit: The method, the path or the scope is not of a known form, the function is async,
+            or a setting cannot be read. So also functions-framework ends with a sentence, and
+            without a traceback.
     """
     process()
     with stopping():
@@ -72,6 +73,9 @@ def endpoint(
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
+        with stopping():
+            check_handler(handler)
+
         # functions-framework accepts nothing but a plain function.
         @functools.wraps(handler)
         def function(request: Request, limit: Limit | None = None) -> Response:
@@ -135,7 +139,7 @@ def _respond(
                 if route.method != "GET":
                     size = check_body(request, here.settings.max_body_bytes, route.media)
             with _turn if size > LARGE_BODY else _NO_TURN:
-                answer = handler(request)
+                answer = _call(handler, request)
                 status, body = 200, _encode(answer, caller, headers)
             if size:
                 check_answer(request, body, here.settings.max_answer_bytes)
@@ -187,15 +191,33 @@ def _check_method(method: str, route: Route) -> None:
         raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
 
 
+def _call(handler: Callable[[Request], Answer], request: Request) -> Answer:
+    try:
+        answer: object = handler(request)
+    except KeyError as error:
+        if getattr(error, "code", None) != 400:  # Werkzeug's, for request.args["a"] without an a
+            raise
+        raise InvalidQuery(f"The query string needs the parameter {error.args[0]}.") from None
+    if isinstance(answer, Answer):
+        return answer
+    returned = f"{handler.__name__} returned a {type(answer).__name__}"
+    raise InternalError(_SORRY, reason=f"{returned}; return Answer(…).")
+
+
 def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> bytes:
     """Write what this caller may see."""
-    headers.update(answer.headers)
     if answer.media_type is not None:
-        headers["Content-Type"] = answer.media_type
-        return cast(bytes, answer.body)
+        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        if not isinstance(body, bytes):
+            kind = type(body).__name__
+            raise InternalError(_SORRY, reason=f"a body with a media type is a {kind}, not bytes")
+        headers.update(answer.headers, **{"Content-Type": answer.media_type})
+        return body
     whole = answer.public is None or (caller is not None and caller.may("info"))
     with span("encode"):
-        return msgspec.json.encode(answer.body if whole else answer.public)
+        body = msgspec.json.encode(answer.body if whole else answer.public)
+    headers.update(answer.headers)
+    return body
 
 
 def _is_browser(request: Request) -> bool:

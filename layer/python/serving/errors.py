@@ -158,7 +158,7 @@ _CHALLENGE = 'Bearer realm="canoa"'
 
 
 class UnknownEvent(BadRequest):
-    """The event that invoked the function is not an HTTP request."""
+    """The event that invoked the function is a malformed HTTP request."""
 
     level = "warning"
 
@@ -212,7 +212,7 @@ class InvalidInstances(Problem):
 
 
 class InvalidQuery(Problem):
-    """A parameter of the query string has no meaning for this model."""
+    """A parameter of the query string is missing, or has no meaning for this model."""
 
     status, code, title = 422, "invalid-query", "The query string is not valid"
 

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 from serving.bundle.manifest import Manifest
-from serving.errors import FieldError
+from serving.errors import FieldError, FunctionsError
 from serving.model.json_schema import Json, ModelSchema, object_schema, ref
 from serving.process import process
 from serving.request import JSON
-from serving.routes import Function, load_functions
+from serving.routes import Function, function_names, load_functions
 from serving.settings import Settings
+from serving.telemetry.logs import log
 
 __all__ = ["describe_folder"]
 
@@ -25,10 +26,8 @@ def describe_folder(folder: str, manifest: Manifest) -> Json:
     """
     Describe every function in *folder*, as this process's settings and *manifest* have it.
 
-    Each gets a path, a summary (the first line of its docstring) and the schemas of its types.
-
-    Raises:
-        FunctionsError: A function cannot be loaded.
+    Each gets a path, a summary (the first line of its docstring) and the schemas of its types. A
+    function that cannot be loaded is logged and left out.
     """
     settings, gate = process().settings, process().gate
     schemas: dict[str, Json] = {**_SCHEMAS}
@@ -60,7 +59,16 @@ def describe_folder(folder: str, manifest: Manifest) -> Json:
     }
 
 
-_functions = functools.cache(load_functions)
+@functools.cache
+def _functions(folder: str) -> list[Function]:
+    """Return every function of *folder* but broken ones, which no process can serve."""
+    found: list[Function] = []
+    for name in function_names(folder):
+        try:
+            found += load_functions(folder, name)
+        except FunctionsError as error:
+            log("error", "function not described", reason=str(error))
+    return found
 
 
 def _operation(
@@ -85,10 +93,11 @@ def _operation(
         return described
 
     route = function.route
+    summary = (function.__doc__ or "").strip() or function.__name__
     media_type = route.answer if isinstance(route.answer, str) else "application/json"
     operation: Json = {
         "operationId": function.__name__,
-        "summary": (function.__doc__ or function.__name__).strip().splitlines()[0].rstrip("."),
+        "summary": summary.splitlines()[0].rstrip("."),
         "responses": {
             "200": {
                 "description": "Done.",
@@ -134,7 +143,8 @@ def _plain(schema: Any) -> Any:
         if name not in ("default", "propertyNames", "title")
     }
     if "prefixItems" in plain:  # a tuple
-        plain["items"] = plain.pop("prefixItems")[0]
+        first, *others = plain.pop("prefixItems")
+        plain["items"] = first if all(part == first for part in others) else {}
     if isinstance(pattern := plain.get("pattern"), str):
         plain["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
     if all(isinstance(value, str) for value in plain.get("enum", [None])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -59,11 +60,20 @@ def decode(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.get_data(), type=kind)
     except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
-        raise InvalidBody("See errors.", errors=[FieldError(pointer, detail)]) from None
+        detail, path = _PLACE.fullmatch(str(error)).groups()  # type: ignore[union-attr]
+        raise InvalidBody("See errors.", errors=[FieldError(_pointer(path), detail)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Malformed("The body is not JSON in UTF-8.") from None
+
+
+#: What msgspec says, and where: "… - at `$.lists[...][0]`", or "… - at `key` in `$.numbers`".
+_PLACE = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$([^`]*)`)?", re.DOTALL)
+
+
+def _pointer(path: str | None) -> str:
+    """Return a JSON pointer (RFC 6901) to msgspec's *path*, as far as it names keys."""
+    known = (path or "").partition("[...]")[0].replace("~", "~0").replace("/", "~1")
+    return known.replace("[", "/").replace("]", "").replace(".", "/")
 
 
 def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> int:

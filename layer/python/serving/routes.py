@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import inspect
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
+import msgspec
+
 from serving.access.api_keys import SCOPE
 from serving.access.gate import Caller
 from serving.errors import FunctionsError, NotFound
+from serving.model.json_schema import ModelSchema
 from serving.process import process
 from serving.request import JSON, Request
 
@@ -23,6 +29,8 @@ __all__ = [
     "Response",
     "Route",
     "check_form",
+    "check_handler",
+    "function_names",
     "functions_by_path",
     "load_functions",
     "not_found",
@@ -40,7 +48,7 @@ class Answer(NamedTuple):
     body: Any
     rows: int | None = None
     model_version: str | None = None
-    #: The media type of a body that is bytes already, and is sent as it is.
+    #: The media type of a body that is text or bytes, and is sent as it is.
     media_type: str | None = None
     #: What callers without the scope "info" get instead of *body*.
     public: Any = None
@@ -92,7 +100,7 @@ def load_functions(
     Load every function of *folder*, or the *target* alone, in order of name.
 
     Files are loaded by path, as functions-framework does: they are not a package, and a file that
-    is named like a library must not replace it.
+    is named like a library must not replace it. A process loads a file once.
 
     Args:
         folder: Where the files are.
@@ -101,18 +109,15 @@ def load_functions(
 
     Raises:
         FunctionsError: The folder has no functions or lacks the target, a file cannot be loaded or
-            lacks the function that its name promises, or two functions have the same path.
+            does not hold one function, named like it, a type of its route cannot be described, or
+            two functions have the same path.
         SystemExit: A setting cannot be read.
     """
     process()  # first, so that a wrong setting is not reported as a file's fault
-    files: list[str] = []
-    with contextlib.suppress(OSError):
-        files = os.listdir(folder)
-    names = sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
+    folder = os.path.abspath(folder)
+    names = function_names(folder)
     if not names:
-        raise FunctionsError(
-            f"no functions in {os.path.abspath(folder)}: start from the repository."
-        )
+        raise FunctionsError(f"no functions in {folder}: start from the repository.")
     if target is not None:
         if target not in names:
             raise FunctionsError(
@@ -134,6 +139,14 @@ def load_functions(
     return functions
 
 
+def function_names(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the functions in *folder*, sorted; none if it cannot be read."""
+    files: list[str] = []
+    with contextlib.suppress(OSError):
+        files = os.listdir(folder)
+    return sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
+
+
 def check_form(method: str, path: str, scope: str | None) -> None:
     """
     Check what `@endpoint` is given.
@@ -145,7 +158,7 @@ def check_form(method: str, path: str, scope: str | None) -> None:
         raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
     if not (isinstance(path, str) and _PATH.fullmatch(path)):
         raise FunctionsError(
-            f"the path is {path!r}, but must start with / and have no blank, <, >, ? or #."
+            f"the path is {path!r}, but must start with / and have no blank or any of <>{{}}?#."
         )
     if scope is not None and not (isinstance(scope, str) and SCOPE.fullmatch(scope)):
         raise FunctionsError(
@@ -154,10 +167,22 @@ def check_form(method: str, path: str, scope: str | None) -> None:
         )
 
 
+def check_handler(handler: Callable[..., Any]) -> None:
+    """
+    Check what `@endpoint` decorates.
+
+    Raises:
+        FunctionsError: It is an async function.
+    """
+    if inspect.iscoroutinefunction(handler):
+        name = handler.__name__
+        raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
+
+
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
 _OWN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: Werkzeug reads text between < and > as a variable.
-_PATH = re.compile(r"/[^<>?#\s]*")
+#: Frameworks and OpenAPI read text in < > or { } as a variable, and paths here have none.
+_PATH = re.compile(r"/[^<>{}?#\s]*")
 
 
 #: The health checks of platforms also find it without BASE_PATH.
@@ -195,18 +220,40 @@ def scopes(functions: Iterable[Function]) -> list[str]:
     return sorted({f.route.scope for f in functions if f.route.scope is not None})
 
 
+@functools.cache
 def _load(path: str, name: str) -> Function:
     spec = importlib.util.spec_from_file_location(f"functions.{name}", path)
     if spec is None or spec.loader is None or not os.path.isfile(path):
         raise FunctionsError(f"{path} must be a regular file.")
     module = importlib.util.module_from_spec(spec)
+    # Postponed annotations are looked up there. No library has a name below "functions".
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        sys.modules.pop(spec.name, None)
         raise FunctionsError(f"{path}{_reason(error, spec.origin)}") from error
-    function = getattr(module, name, None)
+    function: Any = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
+    for more, other in vars(module).items():
+        route, home = getattr(other, "route", None), getattr(other, "__module__", None)
+        if isinstance(route, Route) and home == spec.name and other is not function:
+            raise FunctionsError(
+                f"{path} has the functions '{name}' and '{more}' under @endpoint(…): give each "
+                "function a file of its own."
+            )
+    for argument in ("body", "answer"):
+        kind = getattr(function.route, argument)
+        try:
+            if not isinstance(kind, str | ModelSchema | None):
+                msgspec.json.schema_components([kind])
+        except Exception as error:
+            reason = str(error).rpartition("\n")[2]
+            raise FunctionsError(
+                f"{path}: the {argument} of '{name}' is {kind!r}, but must be a type that msgspec "
+                f"describes, such as a msgspec.Struct: {reason}."
+            ) from error
     return cast(Function, function)
 
 

@@ -236,6 +236,19 @@ def test_many_requests_at_once_are_bounded(server: Server) -> None:
     assert b"connection: close" in answer
 
 
+def test_a_client_may_be_eight_requests_ahead(server: Server) -> None:
+    """A client that always has eight requests under way gets all of its answers."""
+    with connect(server) as client:
+        client.sendall(post() * 8)
+        answer = b""
+        for sent in range(1, 201):
+            while answer.count(b"HTTP/1.1 200 OK") < sent:
+                piece = client.recv(65536)
+                assert piece
+                answer += piece
+            client.sendall(post())
+
+
 def test_a_request_before_invalid_bytes_is_answered(server: Server) -> None:
     """The request before the invalid bytes is answered, and then the connection is closed."""
     answer = talk(server, post() + b"\x16\x03\x01\r\n\r\n")

@@ -110,11 +110,10 @@ def handler(event: Any, context: Any = None) -> dict[str, Any] | None:
         context: From Lambda.
 
     Returns:
-        The answer in the shape that the event's sender expects; None for a warm-up event; 400 for
-        any other event.
+        The answer in the shape that the event's sender expects; None for a warm-up event.
 
     Raises:
-        UnservedEventError: The event is a batch of records or an event of EventBridge. Lambda then
+        UnservedEventError: The event is of another kind, such as a batch of records. Lambda then
             keeps it for a retry.
     """
     try:

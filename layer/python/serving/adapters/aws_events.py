@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 #: The form of a batch's sender: aws:sqs, aws:kinesis, aws:s3.
-_SENDER = re.compile(r"aws:[a-z0-9-]{1,20}")
+_SENDER = re.compile(r"aws:[a-z0-9-]{1,20}|SelfManagedKafka")
 
 
 class UnknownEventError(Exception):
-    """The event is not an HTTP request. The text describes it, without its values."""
+    """The event is a malformed HTTP request. The text describes it, without its values."""
 
 
 class UnservedEventError(Exception):
-    """The event carries data that would be lost if Lambda took it for done."""
+    """The event is of another kind. Its data would be lost if Lambda took it for done."""
 
 
 class _Event(msgspec.Struct, rename="camel", kw_only=True):
@@ -46,12 +46,15 @@ class _Event(msgspec.Struct, rename="camel", kw_only=True):
     def answer(self, response: Response) -> dict[str, Any]:
         """Return *response* in the shape that this kind expects."""
         body, status, headers = response
+        try:
+            text, encoded = body.decode(), False
+        except UnicodeDecodeError:
+            text, encoded = binascii.b2a_base64(body, newline=False).decode(), True
         return {
             "statusCode": status,
             "headers": headers,
-            # Every answer is JSON, and so text.
-            "body": body.decode(),
-            "isBase64Encoded": False,
+            "body": text,
+            "isBase64Encoded": encoded,
         }
 
     def _content(self) -> bytes:
@@ -194,26 +197,30 @@ def read_event(event: Any) -> Event:
     Recognise the kind of *event*, and read it.
 
     Raises:
-        UnservedEventError: It is a batch of records, or an event of EventBridge.
-        UnknownEventError: It is no HTTP request of any kind, or holds text that is not Unicode.
+        UnservedEventError: It is no HTTP request of any kind.
+        UnknownEventError: It is one, but lacks a field or holds text that is not Unicode.
     """
-    context = event.get("requestContext") if isinstance(event, dict) else None
-    if not isinstance(context, dict):
-        _check_unserved(event)
-        raise UnknownEventError(_describe(event))
+    found = event if isinstance(event, dict) else {}
+    context = found.get("requestContext")
+    parts = context if isinstance(context, dict) else {}
+    if not ({"httpMethod", "rawPath"} & found.keys() or {"http", "elb"} & parts.keys()):
+        raise UnservedEventError(
+            f"This function answers HTTP requests, and got {_describe(event)}. It failed so that "
+            "the event is not lost: connect its source to another function."
+        )
     kind: type[Event] = RestEvent
-    if "http" in context:
+    if "http" in parts or "rawPath" in found:
         kind = HttpEvent
-    elif "elb" in context:
+    elif "elb" in parts:
         kind = BalancerEvent
     try:
-        found = msgspec.convert(event, kind)
-        msgspec.json.encode(found)  # raises on a lone surrogate anywhere
+        request = msgspec.convert(event, kind)
+        msgspec.json.encode(request)  # raises on a lone surrogate anywhere
     except msgspec.ValidationError as error:
         raise UnknownEventError(f"{kind.__name__}: {error}") from error
     except UnicodeEncodeError as error:
         raise UnknownEventError(f"{kind.__name__}: it holds text that is not Unicode") from error
-    return found
+    return request
 
 
 def is_warm_up(event: Any) -> bool:
@@ -226,30 +233,16 @@ def is_warm_up(event: Any) -> bool:
     )
 
 
-def _check_unserved(event: Any) -> None:
-    if not isinstance(event, dict):
-        return
-    records = event.get("Records")
-    if isinstance(records, list):
-        first = records[0] if records and isinstance(records[0], dict) else {}
-        sender = str(first.get("eventSource") or first.get("EventSource"))
-        named = f" from {sender}" if _SENDER.fullmatch(sender) else ""
-        what = f"a batch of records{named}"
-    elif "detail-type" in event:
-        what = "an event of EventBridge"
-    else:
-        return
-    raise UnservedEventError(
-        f"This function answers HTTP requests, and got {what}. It failed so that the event is not "
-        "lost: connect its source to another function."
-    )
-
-
 def _describe(event: Any) -> str:
-    if not isinstance(event, dict):
-        return f"a {type(event).__name__}"
-    keys = sorted(ascii(str(key)[:40]) for key in event)
-    return f"an object of {', '.join(keys[:20]) or 'nothing'}"
+    """Name the type, the keys and the sender of *event*, without its values."""
+    keys: Any = event if isinstance(event, dict) else {}
+    named = ", ".join(sorted(ascii(str(key)[:40])[1:-1] for key in keys)[:20]) or "nothing"
+    what = f"an object of {named}" if isinstance(event, dict) else f"a {type(event).__name__}"
+    records = keys.get("Records", event)
+    first = records[0] if isinstance(records, list) and records else event
+    fields = first if isinstance(first, dict) else {}
+    sender = str(fields.get("eventSource") or fields.get("EventSource"))
+    return f"{what} from {sender}" if _SENDER.fullmatch(sender) else what
 
 
 def _without(stage: str, path: str) -> str:

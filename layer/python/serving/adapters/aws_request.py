@@ -29,6 +29,12 @@ class Headers(Mapping[str, str]):
         return len(self._headers)
 
 
+class _MissingParameterError(KeyError):
+    """As Werkzeug's BadRequestKeyError."""
+
+    code = 400
+
+
 class Args(dict[str, str]):
     """The query string's parameters; of a repeated one the first value, as Werkzeug has it."""
 
@@ -37,6 +43,9 @@ class Args(dict[str, str]):
         for name, value in parameters:
             self._lists.setdefault(name, []).append(value)
         super().__init__((name, found[0]) for name, found in self._lists.items())
+
+    def __missing__(self, name: str) -> str:
+        raise _MissingParameterError(name)
 
     def getlist(self, name: str) -> list[str]:
         """Return every value of a parameter."""

@@ -32,8 +32,9 @@ ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
 #: A stopping worker waits this long for requests on open connections.
 STOP_SECONDS = 2
-#: This many pipelined requests may wait on one connection.
-PIPELINE = 16
+#: This many pipelined requests, and about this many bytes of them, may wait on one connection.
+#: Beyond that it is closed after their answers.
+PIPELINE, PIPELINE_BYTES = 16, 32 * 1024
 
 
 class Connection(HttpToolsProtocol):
@@ -82,7 +83,9 @@ class Connection(HttpToolsProtocol):
         """Parse what came, and reject a head that is too long."""
         if self._problem:
             return
-        if self.pipeline:  # several requests wait already: read no more
+        if self._waiting_bytes() > PIPELINE_BYTES:
+            # Never read on behind bytes that are dropped: they may be the middle of a body.
+            self._problem = BadRequest("Too much is sent ahead of the answers.")
             self.leave()
             return
         self._unread += len(data)
@@ -117,7 +120,7 @@ class Connection(HttpToolsProtocol):
             return
         self._in_head, self._unread = False, 0
         self._stop_head_timer()
-        if problem := self._problem or self._head_problem():
+        if problem := self._problem or self._head_problem() or self._host_problem():
             self.scope["state"]["problem"] = problem
             self.url = b"/"
         super().on_headers_complete()
@@ -188,6 +191,12 @@ class Connection(HttpToolsProtocol):
         """Close an idle connection at once, and a busy one after its answer."""
         super().shutdown()
 
+    def _waiting_bytes(self) -> int:
+        return sum(
+            len(cycle.body) + sum(len(name) + len(value) for name, value in cycle.scope["headers"])
+            for cycle, _ in self.pipeline
+        )
+
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -201,6 +210,13 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             return BadRequest("The request is not valid HTTP/1.1.")
         return None
+
+    def _host_problem(self) -> Problem | None:
+        """Return the problem of a head without a Host, or with two (RFC 9112, section 3.2)."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts == 1 or (hosts == 0 and self.parser.get_http_version() == "1.0"):
+            return None
+        return BadRequest("Send one Host header.")
 
     def _reject(self, problem: Problem) -> None:
         """Read no more, and let the app answer *problem*."""
