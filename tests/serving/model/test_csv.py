@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
+from serving.errors import TooLarge
 from serving.model.model import Model, open_model
 from serving.model.tables.columns import Column, score_columns
+from serving.model.tables.csv_rows import csv_to_json
 from serving.stores.folder import FolderStore
 
 from tests.helpers.example import JSON, ROW, assert_problem
@@ -169,6 +172,28 @@ def test_csv_has_the_limits_of_json(send: Platform) -> None:
     assert_problem(send("predict", "POST", b"", **CSV), 422, "invalid-instances")
     many = to_body(*[as_row("price", "1")] * 101)
     assert_problem(send("predict", "POST", many, **CSV), 413, "too-large")
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "megabytes"),
+    [
+        (b"price" + b"\n1" * 200_000, 10_000, 8),
+        (b",".join(b"%0400d" % i for i in range(500)) + (b"\n" + b"," * 499) * 2000, 167, 80),
+    ],
+    ids=["many rows", "long names"],
+)
+def test_rows_over_the_limit_are_only_counted(
+    kinds: Path, body: bytes, limit: int, megabytes: int
+) -> None:
+    """Many rows, and short rows below long names, get 413 without the memory of their JSON body."""
+    features = open_bundle(FolderStore(kinds)).manifest.features
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match=rf"has {body.count(10)} instances; at most {limit} are"):
+        csv_to_json(body, features, 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < megabytes * 2**20
 
 
 def test_accept_chooses_the_format_of_the_answer(send: Platform) -> None:
