@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,23 @@ def test_the_page_asks_for_a_key(credit: Path, page: Page) -> None:
 
         assert page.evaluate("document.cookie + JSON.stringify(localStorage)") == "{}"
         assert KEYS["all"] not in page.url
+
+
+def test_the_locked_page_says_what_failed(tmp_path: Path, page: Page) -> None:
+    """A valid key without a model, a key that no header takes, and a dead server are told apart."""
+    with serving(tmp_path / "none", LOG_LEVEL="error", API_KEYS=API_KEYS) as server:
+        page.goto(f"{server}/")
+        for key, said in [
+            ("wrong", "This key is not valid."),
+            ("5 €", "This key has characters that no key has."),
+            (KEYS["all"], "No model can be served at the moment."),
+        ]:
+            page.get_by_label("Key or token").fill(key)
+            page.keyboard.press("Enter")
+            page.get_by_text(said).wait_for(timeout=5000)
+        os.killpg(server.process.pid, signal.SIGKILL)
+        page.get_by_role("button", name="Open").click()
+        page.get_by_text("The server cannot be reached.").wait_for(timeout=5000)
 
 
 def test_without_a_background_the_page_predicts(credit: Path, tmp_path: Path, page: Page) -> None:

@@ -81,14 +81,25 @@ const make = (name, text, parent) => {
 
 async function open() {
   const said = $("#said");
-  const reply = await fetch(base, { headers: { ...headers(), Accept: "text/html" } });
-  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  if (!reply.ok) {
-    if (said) said.textContent = reply.status === 403
-      ? "This key may not read the page: it needs the scope info."
-      : "This key is not valid.";
+  let reply, text;
+  try {
+    reply = await fetch(base, { headers: headers() });
+    text = await reply.text();
+  } catch {
+    said.textContent = /[^\x00-\xff]/.test(stored())
+      ? "This key has characters that no key has." : "The server cannot be reached.";
     return;
   }
+  if (!reply.ok) {
+    let problem = { title: "The server answered " + reply.status + "." };
+    try { problem = JSON.parse(text); } catch { /* not from this server */ }
+    said.textContent = {
+      401: "This key is not valid.",
+      403: "This key may not read the page: it needs the scope info.",
+    }[reply.status] || [problem.title, problem.detail].filter(Boolean).join(". ");
+    return;
+  }
+  const page = new DOMParser().parseFromString(text, "text/html");
   document.title = page.title;
   document.body.replaceWith(page.body);
   begin();
