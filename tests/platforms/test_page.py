@@ -202,6 +202,7 @@ def test_any_name_can_be_tried(long_names: Path, page: Page) -> None:
         page.wait_for_selector("#answer svg")
         labels = page.locator(".field label bdi").all_text_contents()
         reasons = page.locator("#answer text").all_text_contents()
+        shown = page.locator("[data-kind=number]").first.input_value()
         script = page.locator("#code2").text_content() or ""
         run = subprocess.run(
             [shutil.which("node") or "node", "--input-type=module", "-e", script],
@@ -211,6 +212,7 @@ def test_any_name_can_be_tried(long_names: Path, page: Page) -> None:
         )
 
     assert labels == _LONG
+    assert len(shown.lstrip("-0.")) <= 6  # so that its box shows it whole
     assert any(text.startswith("\u2068__proto__\u2069 = ") for text in reasons)
     assert run.returncode == 0, run.stderr
     assert "\u202e" not in script

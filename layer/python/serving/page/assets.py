@@ -36,7 +36,7 @@ tr:last-child>*{border-bottom:0}
 .fields{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px 18px}
 .field{min-width:0}.field label{display:block;font-weight:600;overflow-wrap:anywhere}.field small{font-weight:400}
 .pair{display:flex;gap:8px}.pair input[type=range]{flex:1;min-width:60px;accent-color:var(--blue)}
-.pair input[type=number]{width:108px}
+.pair input[type=number]{width:128px}
 .pair input[type=number]:only-child{width:100%}
 input,select,textarea,button{font:inherit;color:inherit;background:var(--bg);padding:5px 8px;
 border:1px solid var(--soft);border-radius:5px;max-width:100%}
