@@ -214,6 +214,27 @@ def test_accept_chooses_the_format_of_the_answer(send: Platform) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("text/csv, */*", "text/csv"),
+        ("*/*, Text/CSV; header=present", "text/csv"),
+        ("application/json;q=0.5, text/csv;q=0.8", "text/csv"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("application/json, text/csv", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_accept_is_read_with_its_weights(send: Platform, accept: str, media: str) -> None:
+    """Of JSON and CSV the answer is what Accept ranks higher; of equals, what it names first."""
+    reply = send("predict", "POST", to_body(as_row("price", "1")), **CSV, Accept=accept)
+
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith(media)
+
+
 def test_the_example_answers_csv(credit: Path) -> None:
     """The example's row gets the same answer from CSV and from JSON."""
     with direct(credit, LOG_LEVEL="error") as send:
