@@ -178,9 +178,7 @@ def long_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = pd.DataFrame(np.random.default_rng(0).normal(size=(200, len(_LONG))), columns=_LONG)
     line = LinearRegression().fit(data, data @ np.array([0.019, -0.0123, 0.01, -0.0187, 12345.6]))
     path = tmp_path_factory.mktemp("models") / "model"
-    build_bundle(
-        *(path, "model", line, data), metrics={}, permutation=None, seed=0, report=lambda _: None
-    )
+    build_bundle(path, "model", line, data, seed=0)
     return path
 
 
