@@ -122,9 +122,10 @@ class Explainer:
         different = list(dict.fromkeys(rows))
         cells = len(self._background) * 2 * len(instances.columns) ** 2
         if len(different) > (fits := max(1, _MOST_CELLS // cells)):
+            most = f"{fits} different instances" if fits > 1 else "1 instance"
             raise TooLarge(
-                f"The model has {len(instances.columns)} features; at most {fits} different "
-                f"instance{'s' if fits > 1 else ''} can be explained at once."
+                f"The model has {len(instances.columns)} features; at most {most} can be explained "
+                "at once."
             )
         predictions = self._model.predict(list(zip(*different, strict=True)))
         found = {
