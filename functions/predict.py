@@ -1,5 +1,6 @@
 """POST /v0/predict: score instances."""
 
+import re
 from typing import Any
 
 from serving.endpoint import Answer, Request, endpoint
@@ -9,6 +10,9 @@ from serving.request import JSON, max_answer_bytes, media_type
 from serving.telemetry.tracing import span
 
 CSV = "text/csv"
+_RANGE = re.compile(
+    r"\s*(text/csv|application/json)\s*(;.*?)??(;\s*q=([01](\.\d{0,3})?)\s*)?", re.I
+)
 
 
 @endpoint(
@@ -26,7 +30,7 @@ def predict(request: Request) -> Answer:
         data, from_csv = request.get_data(), media_type(request.headers.get("Content-Type")) == CSV
         instances = model.decode(data, max_answer_bytes(request), csv=from_csv)
     with span("inference"):
-        if wants_csv := media_type(request.headers.get("Accept")) == CSV:
+        if wants_csv := _wants_csv(request.headers.get("Accept", "")):
             table = model.predict_csv(instances)
         else:
             predictions = model.predict(instances.columns)
@@ -40,3 +44,11 @@ def predict(request: Request) -> Answer:
     if instances.warnings:
         body["warnings"] = instances.warnings
     return Answer(body, **counted)
+
+
+def _wants_csv(accept: str) -> bool:
+    """Whether an Accept header ranks CSV above JSON; of equals, its first counts."""
+    ranges = filter(None, map(_RANGE.fullmatch, accept.split(",")))
+    weights = [(float(found[4] or 1), found[1].lower()) for found in ranges]
+    weight, first = max(weights, key=lambda pair: pair[0], default=(1.0, JSON))
+    return weight > 0 and first == CSV

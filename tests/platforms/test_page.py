@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
 import requests
 from serving.page.page import Place, render
+from sklearn.linear_model import LinearRegression
 
 from tests.helpers.access.keys import API_KEYS, KEYS
 from tests.helpers.bundles import copied, manifest_of
 from tests.helpers.example import assert_problem
 from tests.helpers.platforms import PLATFORMS
 from tests.helpers.servers import ROOT, emulator, serving
+from training.export.build import build_bundle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -110,6 +115,23 @@ def test_the_page_asks_for_a_key(credit: Path, page: Page) -> None:
         assert KEYS["all"] not in page.url
 
 
+def test_the_locked_page_says_what_failed(tmp_path: Path, page: Page) -> None:
+    """A valid key without a model, a key that no header takes, and a dead server are told apart."""
+    with serving(tmp_path / "none", LOG_LEVEL="error", API_KEYS=API_KEYS) as server:
+        page.goto(f"{server}/")
+        for key, said in [
+            ("wrong", "This key is not valid."),
+            ("5 €", "This key has characters that no key has."),
+            (KEYS["all"], "No model can be served at the moment."),
+        ]:
+            page.get_by_label("Key or token").fill(key)
+            page.keyboard.press("Enter")
+            page.get_by_text(said).wait_for(timeout=5000)
+        os.killpg(server.process.pid, signal.SIGKILL)
+        page.get_by_role("button", name="Open").click()
+        page.get_by_text("The server cannot be reached.").wait_for(timeout=5000)
+
+
 def test_without_a_background_the_page_predicts(credit: Path, tmp_path: Path, page: Page) -> None:
     """If explain answers 404, the page shows the answer of predict."""
     copied(credit, tmp_path / "credit")
@@ -129,6 +151,85 @@ def test_the_page_works_below_a_base_path(credit: Path, page: Page) -> None:
 
         assert page.locator("#code0").inner_text().startswith(f"curl -s {server}/ml/v0/predict")
         assert page.locator("a[data-path]").first.get_attribute("href") == "/ml/openapi.json"
+
+
+_LONG = ["W" * 60, "sensor_reading_mean_of_the_last_thirty_days" * 2, "__proto__", "a\u202eb", "e"]
+_OVERLAPS = """() => {
+  const place = (node) => node.getBoundingClientRect();
+  const found = [];
+  for (const label of document.querySelectorAll(".field label")) {
+    const inner = document.createRange();
+    inner.selectNodeContents(label);
+    if (place(inner).right > place(label.parentNode).right + 1) found.push(label.innerText);
+  }
+  const chart = place(document.querySelector("#answer svg"));
+  const texts = [...document.querySelectorAll("#answer text")];
+  for (let i = 0; i < texts.length; i += 2) {
+    const [name, figure] = [place(texts[i]), place(texts[i + 1])];
+    if (name.right > figure.left || figure.right > chart.right) found.push(texts[i].textContent);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a model whose features have long and hostile names."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(200, len(_LONG))), columns=_LONG)
+    line = LinearRegression().fit(data, data @ np.array([0.019, -0.0123, 0.01, -0.0187, 12345.6]))
+    path = tmp_path_factory.mktemp("models") / "model"
+    build_bundle(path, "model", line, data, seed=0)
+    return path
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_long_names_do_not_overlap(long_names: Path, page: Page, width: int) -> None:
+    """Labels keep within their column, and reasons beside their figures, which are whole."""
+    page.set_viewport_size({"width": width, "height": 900})
+    with serving(long_names, LOG_LEVEL="error") as server:
+        page.goto(f"{server}/")
+        page.wait_for_selector("#answer svg")
+
+        assert page.evaluate(_OVERLAPS) == []
+
+
+def test_any_name_can_be_tried(long_names: Path, page: Page) -> None:
+    """A feature named __proto__ is sent, and a name's direction does not reach its neighbours."""
+    with serving(long_names, LOG_LEVEL="error") as server:
+        page.goto(f"{server}/")
+        page.wait_for_selector("#answer svg")
+        labels = page.locator(".field label bdi").all_text_contents()
+        reasons = page.locator("#answer text").all_text_contents()
+        shown = page.locator("[data-kind=number]").first.input_value()
+        script = page.locator("#code2").text_content() or ""
+        run = subprocess.run(
+            [shutil.which("node") or "node", "--input-type=module", "-e", script],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert labels == _LONG
+    assert len(shown.lstrip("-0.")) <= 6  # so that its box shows it whole
+    assert any(text.startswith("\u2068__proto__\u2069 = ") for text in reasons)
+    assert run.returncode == 0, run.stderr
+    assert "\u202e" not in script
+
+
+def test_a_new_question_ends_the_last_one(credit: Path, page: Page) -> None:
+    """A moved slider aborts the request in flight."""
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(request.failure or ""))
+    with serving(credit, LOG_LEVEL="error") as server:
+        page.goto(f"{server}/")
+        page.wait_for_selector("#answer svg")
+        page.route("**/v0/explain*", lambda _: None, times=1)  # it never answers
+        with page.expect_request("**/v0/explain*"):
+            page.locator("[data-name=amount]").fill("4321")
+        with page.expect_response(lambda reply: "1234" in (reply.request.post_data or "")):
+            page.locator("[data-name=amount]").fill("1234")
+
+    assert failed == ["net::ERR_ABORTED"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -272,4 +272,4 @@ def _usual(column: list[Any], feature: Feature) -> Any:
         return Counter(known).most_common(1)[0][0]
     middle = sorted(known)[len(known) // 2]  # a number that occurs: codes have no fractions
     whole = middle.is_integer() and abs(middle) < 2**53
-    return int(middle) if whole else middle
+    return int(middle) if whole else float(f"{middle:.6g}")  # to be read by people

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
+from serving.errors import TooLarge
 from serving.model.model import Model, open_model
 from serving.model.tables.columns import Column, score_columns
+from serving.model.tables.csv_rows import csv_to_json
 from serving.stores.folder import FolderStore
 
 from tests.helpers.example import JSON, ROW, assert_problem
@@ -171,6 +174,28 @@ def test_csv_has_the_limits_of_json(send: Platform) -> None:
     assert_problem(send("predict", "POST", many, **CSV), 413, "too-large")
 
 
+@pytest.mark.parametrize(
+    ("body", "limit", "megabytes"),
+    [
+        (b"price" + b"\n1" * 200_000, 10_000, 8),
+        (b",".join(b"%0400d" % i for i in range(500)) + (b"\n" + b"," * 499) * 2000, 167, 80),
+    ],
+    ids=["many rows", "long names"],
+)
+def test_rows_over_the_limit_are_only_counted(
+    kinds: Path, body: bytes, limit: int, megabytes: int
+) -> None:
+    """Many rows, and short rows below long names, get 413 without the memory of their JSON body."""
+    features = open_bundle(FolderStore(kinds)).manifest.features
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match=rf"has {body.count(10)} instances; at most {limit} are"):
+        csv_to_json(body, features, 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < megabytes * 2**20
+
+
 def test_accept_chooses_the_format_of_the_answer(send: Platform) -> None:
     """Accept chooses JSON or CSV, with the same numbers; CSV has a column for warnings."""
     rows = [as_row("price", "1"), as_row("town", "new"), as_row("price", "70")]
@@ -187,6 +212,27 @@ def test_accept_chooses_the_format_of_the_answer(send: Platform) -> None:
     assert found["warning"].fillna("").map(lambda text: text.partition(":")[0]).tolist() == [
         *("", "town", "")
     ]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("text/csv, */*", "text/csv"),
+        ("*/*, Text/CSV; header=present", "text/csv"),
+        ("application/json;q=0.5, text/csv;q=0.8", "text/csv"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("application/json, text/csv", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_accept_is_read_with_its_weights(send: Platform, accept: str, media: str) -> None:
+    """Of JSON and CSV the answer is what Accept ranks higher; of equals, what it names first."""
+    reply = send("predict", "POST", to_body(as_row("price", "1")), **CSV, Accept=accept)
+
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith(media)
 
 
 def test_the_example_answers_csv(credit: Path) -> None:

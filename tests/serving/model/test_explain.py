@@ -16,8 +16,8 @@ from serving.adapters.aws_events import read_event
 from serving.bundle.manifest import BACKGROUND_FILE
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
-from serving.errors import InvalidQuery, NotExplainable
-from serving.model.explain import Explainer, read_question
+from serving.errors import InvalidQuery, NotExplainable, TooLarge
+from serving.model.explain import BACKGROUND_ROWS, Explainer, read_question
 from serving.model.model import Model, open_model
 from serving.stores.folder import FolderStore
 from sklearn.cluster import KMeans
@@ -252,6 +252,29 @@ def test_rows_over_the_limit_are_413(send: Platform) -> None:
     reply = send("explain", "POST", body, Content_Type="application/json")
 
     assert "at most 10" in assert_problem(reply, 413, "too-large")["detail"]
+
+
+def test_all_instances_share_one_limit_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal instances are explained once, and more instances than the limit allows get 413."""
+    made = built(tmp_path, LinearRegression().fit(DATA, VALUE))
+    singles = [explained(made, DATA[n : n + 1])[0] for n in range(3)]
+    scored: list[int] = []
+    predict = made[0].predict
+
+    def counted(columns: Any) -> Any:
+        scored.append(sum(map(len, columns)))
+        return predict(columns)
+
+    monkeypatch.setattr(made[0], "predict", counted)
+    cells = 3 * BACKGROUND_ROWS * 2 * len(DATA.columns) ** 2
+    monkeypatch.setattr("serving.model.explain._MOST_CELLS", cells)
+
+    assert explained(made, DATA.iloc[[0, 1, 2, 2, 1, 0]]) == [*singles, *singles[::-1]]
+    assert sum(scored) <= cells
+    with pytest.raises(TooLarge, match="at most 3 different instances"):
+        explained(made, DATA[:4])
 
 
 def test_an_error_in_the_body_is_named(send: Platform) -> None:

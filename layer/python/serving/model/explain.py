@@ -16,7 +16,7 @@ from math import fsum
 from typing import Any, NamedTuple
 
 from serving.bundle.manifest import Manifest, Output
-from serving.errors import InvalidQuery, NotExplainable
+from serving.errors import InvalidQuery, NotExplainable, TooLarge
 from serving.model.model import Model
 from serving.model.predictions import label_key
 from serving.model.schema import Instances
@@ -27,7 +27,7 @@ __all__ = ["BACKGROUND_ROWS", "Explainer", "Question", "read_question"]
 BACKGROUND_ROWS = 100
 #: How many values are scored or kept at once.
 _BATCH_CELLS = 1_000_000
-#: How many values one explanation may score. Of wide tables fewer background rows are used.
+#: How many values one request may score. Of very wide tables fewer background rows are used.
 _MOST_CELLS = 20_000_000
 _DEFAULT_TOP = 4
 
@@ -111,18 +111,28 @@ class Explainer:
 
     def explain(self, instances: Instances, question: Question) -> list[dict[str, Any]]:
         """
-        Explain the answer for each instance.
+        Explain the answer for each instance. Equal instances are explained once.
 
         Raises:
+            TooLarge: There are so many instances and features that it would take too long.
             InvalidInstances: The pipeline has no finite answer for an instance, or for a mixture
                 of it and a background row.
         """
-        rows = list(zip(*instances.columns, strict=True))
-        predictions = self._model.predict(instances.columns)
-        return [
-            self._explain(row, prediction, question)
-            for row, prediction in zip(rows, predictions, strict=True)
-        ]
+        rows: list[_Row] = list(zip(*instances.columns, strict=True))
+        different = list(dict.fromkeys(rows))
+        cells = len(self._background) * 2 * len(instances.columns) ** 2
+        if len(different) > (fits := max(1, _MOST_CELLS // cells)):
+            most = f"{fits} different instances" if fits > 1 else "1 instance"
+            raise TooLarge(
+                f"The model has {len(instances.columns)} features; at most {most} can be explained "
+                "at once."
+            )
+        predictions = self._model.predict(list(zip(*different, strict=True)))
+        found = {
+            row: self._explain(row, prediction, question)
+            for row, prediction in zip(different, predictions, strict=True)
+        }
+        return [found[row] for row in rows]
 
     def _explain(self, row: _Row, prediction: dict[str, Any], question: Question) -> dict[str, Any]:
         label = question.label

@@ -68,7 +68,7 @@ class Model:
             if csv:
                 from serving.model.tables.csv_rows import csv_to_json
 
-                body = csv_to_json(body, self.manifest.features)
+                body = csv_to_json(body, self.manifest.features, self._limits.max_instances)
             instances = self.schema.decode(body, self._limits.max_instances)
             room = min(max_answer_bytes or sys.maxsize, self._limits.max_answer_bytes)
             self._check_answer(instances, room)

@@ -16,7 +16,15 @@ from serving.bundle.manifest import Feature, Manifest
 from serving.errors import FieldError, InvalidInstances, Malformed, TooLarge
 from serving.model.faults import MAX_FAULTS, find_faults, is_whole, json_pointer, magnitude
 
-__all__ = ["MISSING", "UNSEEN", "Instances", "Schema", "judge_unseen", "known_categories"]
+__all__ = [
+    "MISSING",
+    "UNSEEN",
+    "Instances",
+    "Schema",
+    "judge_unseen",
+    "known_categories",
+    "too_many",
+]
 
 #: Stands for a missing category inside a graph, which has no null for strings: a Unicode
 #: noncharacter, which no client may send.
@@ -96,7 +104,7 @@ class Schema:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(_why_malformed(error)) from None
         if len(rows) > max_instances:
-            raise _too_many(len(rows), max_instances)
+            raise too_many(len(rows), max_instances)
         values = self._values
         columns = list(
             zip(*[row if type(row) is tuple else values(row) for row in rows], strict=True)
@@ -122,7 +130,7 @@ class Schema:
         if isinstance(data, dict) and isinstance(data.get("instances"), list):
             found = len(data["instances"])
             if found > max_instances:
-                return _too_many(found, max_instances)
+                return too_many(found, max_instances)
         return _invalid(find_faults(data, self._features, list(self._ignored.values())))
 
     def _unread(self, rows: list[Any], *, single: bool) -> list[FieldError]:
@@ -167,6 +175,11 @@ def known_categories(feature: Feature) -> frozenset[Any]:
     return frozenset((*(feature.categories or ()), *((None,) if feature.nullable else ())))
 
 
+def too_many(found: int, limit: int) -> TooLarge:
+    """Return the answer to a body with more than *limit* instances."""
+    return TooLarge(f"The body has {found} instances; at most {limit} are accepted at once.")
+
+
 def judge_unseen(feature: Feature, value: Any) -> tuple[bool, str]:
     """Return whether the model answers for a category that is not known, and a sentence."""
     if feature.accepts_unseen and value != MISSING:
@@ -191,10 +204,6 @@ def _invalid(errors: list[FieldError]) -> InvalidInstances:
     count = "one fault" if len(errors) == 1 else f"{len(errors)} faults"
     more = ", and perhaps more" if len(errors) == MAX_FAULTS else ""
     return InvalidInstances(f"The body has {count}{more}; see errors.", errors=errors)
-
-
-def _too_many(found: int, limit: int) -> TooLarge:
-    return TooLarge(f"The body has {found} instances; at most {limit} are accepted at once.")
 
 
 def _why_malformed(error: Exception) -> str:

@@ -18,7 +18,7 @@ STYLE = """
 body{margin:0;background:var(--bg);color:var(--text);font:15px/1.5 system-ui,sans-serif}
 header,main,footer{max-width:1080px;margin:0 auto;padding:20px 16px}
 header+main{padding-top:0}
-h1{font-size:28px;margin:0 8px 0 0;display:inline-block}
+h1{overflow-wrap:anywhere;font-size:28px;margin:0 8px 0 0;display:inline-block}
 h2{font-size:19px;margin:32px 0 10px}h3{font-size:15px;margin:0 0 8px}section>h3{margin-top:16px}
 a{color:var(--blue)}p{margin:6px 0}.soft,figcaption,small{color:var(--soft)}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin-top:10px}
@@ -34,9 +34,9 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th small{display:block;font-weight:400}.hit{font-weight:600}
 tr:last-child>*{border-bottom:0}
 .fields{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px 18px}
-.field label{display:block;font-weight:600}.field small{font-weight:400}
+.field{min-width:0}.field label{display:block;font-weight:600;overflow-wrap:anywhere}.field small{font-weight:400}
 .pair{display:flex;gap:8px}.pair input[type=range]{flex:1;min-width:60px;accent-color:var(--blue)}
-.pair input[type=number]{width:108px}
+.pair input[type=number]{width:128px}
 .pair input[type=number]:only-child{width:100%}
 input,select,textarea,button{font:inherit;color:inherit;background:var(--bg);padding:5px 8px;
 border:1px solid var(--soft);border-radius:5px;max-width:100%}
@@ -81,21 +81,32 @@ const make = (name, text, parent) => {
 
 async function open() {
   const said = $("#said");
-  const reply = await fetch(base, { headers: { ...headers(), Accept: "text/html" } });
-  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  if (!reply.ok) {
-    if (said) said.textContent = reply.status === 403
-      ? "This key may not read the page: it needs the scope info."
-      : "This key is not valid.";
+  let reply, text;
+  try {
+    reply = await fetch(base, { headers: headers() });
+    text = await reply.text();
+  } catch {
+    said.textContent = /[^\x00-\xff]/.test(stored())
+      ? "This key has characters that no key has." : "The server cannot be reached.";
     return;
   }
+  if (!reply.ok) {
+    let problem = { title: "The server answered " + reply.status + "." };
+    try { problem = JSON.parse(text); } catch { /* not from this server */ }
+    said.textContent = {
+      401: "This key is not valid.",
+      403: "This key may not read the page: it needs the scope info.",
+    }[reply.status] || [problem.title, problem.detail].filter(Boolean).join(". ");
+    return;
+  }
+  const page = new DOMParser().parseFromString(text, "text/html");
   document.title = page.title;
   document.body.replaceWith(page.body);
   begin();
 }
 
 function read(form) {
-  const instance = {};
+  const instance = Object.create(null);  // which has no __proto__
   for (const field of form.querySelectorAll("[data-name]")) {
     let value = field.value;
     if (field.dataset.kind === "number") value = value === "" ? null : Number(value);
@@ -105,35 +116,38 @@ function read(form) {
   return instance;
 }
 
-async function post(path, instance) {
+async function post(path, instance, signal) {
   const began = performance.now();
   const reply = await fetch(base + path, {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json" },
     body: JSON.stringify({ instances: [instance] }),
+    signal,
   });
   let answer;
   try { answer = await reply.json(); } catch { answer = { detail: "The server answered " + reply.status + "." }; }
   return { status: reply.status, ok: reply.ok, answer, time: Math.round(performance.now() - began) };
 }
 
-let turn = 0;
+let asked = new AbortController();
 async function ask(form, into) {
-  const mine = ++turn;
+  asked.abort();
+  const { signal } = asked = new AbortController();
   if (!form.reportValidity()) return;
   const instance = read(form);
   let found;
   try {
-    found = await post("v0/explain?top=6", instance);
+    found = await post("v0/explain?top=6", instance, signal);
     if ([403, 404, 405].includes(found.status) || /not-explainable/.test(found.answer.type)) {
-      found = await post("v0/predict", instance);
+      found = await post("v0/predict", instance, signal);
     }
   } catch {
     found = { ok: false, answer: { detail: "The server cannot be reached." } };
   }
-  if (mine === turn) show(found, into);
+  if (!signal.aborted) show(found, into);
 }
 
+const isolated = (name) => "\u2068" + name + "\u2069";  // its direction ends with it
 const percent = (share) => (100 * share).toFixed(1) + " %";
 const round = (value) => Math.abs(value) >= 1e6 || (value && Math.abs(value) < 1e-3)
   ? value.toExponential(3) : String(+value.toFixed(4));
@@ -155,7 +169,7 @@ function show(found, into) {
     make("p", found.answer.title || "No answer", into).className = "answer";
     make("p", found.answer.detail || "", into);
     const list = make("ul", "", into);
-    for (const fault of found.answer.errors || []) make("li", fault.pointer + ": " + fault.detail, list);
+    for (const fault of found.answer.errors || []) make("li", isolated(fault.pointer) + ": " + fault.detail, list);
     return;
   }
   const why = (found.answer.explanations || [])[0];
@@ -169,14 +183,14 @@ function show(found, into) {
     into.append(bars(why, into.clientWidth - 30));
   }
   for (const warning of found.answer.warnings || []) {
-    make("p", warning.pointer + ": " + warning.detail, into).className = "soft";
+    make("p", isolated(warning.pointer) + ": " + warning.detail, into).className = "soft";
   }
   const model = found.answer.model;
   make("p", "Answered by " + model.name + " " + model.version + " in " + found.time + " ms.", into).className = "soft";
 }
 
 function bars(why, room) {
-  const rows = why.reasons.map((r) => [r.feature + " = " + (r.value === null ? "missing" : r.value), r.contribution]);
+  const rows = why.reasons.map((r) => [isolated(r.feature) + " = " + (r.value === null ? "missing" : r.value), r.contribution]);
   if (why.others) rows.push(["all others", why.others]);
   const most = Math.max(...rows.map((row) => Math.abs(row[1]))) || 1;
   const svg = (name, attributes, parent, text) => {
@@ -187,13 +201,25 @@ function bars(why, room) {
     return node;
   };
   const written = (v) => (v < 0 ? "−" : "+") + ("output" in why ? (100 * Math.abs(v)).toFixed(1) : round(Math.abs(v)));
-  const size = Math.max(280, Math.min(420, room)), middle = 0.69 * size, half = 0.2 * size;
-  const letters = Math.floor((middle - half - 40) / 5.6);
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = "11px system-ui, sans-serif";
+  const width = (text) => pen.measureText(text).width;
+  const size = Math.max(280, Math.min(420, room)), half = 0.18 * size;
+  const side = half + 8 + Math.max(...rows.map((row) => width(written(row[1]))));
+  const middle = size - side;
+  const cut = (name) => {
+    const text = [...name];
+    if (width(name) > middle - side - 8) {
+      while (text.length && width(text.join("") + "…") > middle - side - 8) text.pop();
+      text.push("…");
+    }
+    return text.join("");
+  };
   const chart = svg("svg", { viewBox: "0 0 " + size + " " + 24 * rows.length, role: "img",
     "aria-label": rows.map(([name, v]) => name + " " + written(v)).join(", ") });
   rows.forEach(([name, value], i) => {
     const wide = Math.abs(value) / most * half, y = 24 * i, left = value < 0;
-    svg("text", { x: 4, y: y + 16 }, chart, name.length > letters ? name.slice(0, letters - 1) + "…" : name);
+    svg("text", { x: 4, y: y + 16 }, chart, cut(name));
     svg("rect", { x: left ? middle - wide : middle, y: y + 4, width: wide, height: 16, rx: 2,
       class: left ? "down" : "up" }, chart);
     svg("text", { x: left ? middle - wide - 4 : middle + wide + 4, y: y + 16,

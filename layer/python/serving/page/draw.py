@@ -83,7 +83,7 @@ def bars(title: str, values: Mapping[str, float]) -> str:
     parts = []
     for i, (name, value) in enumerate(values.items()):
         y = 22 * i
-        wide = abs(value) / most * 130
+        wide = abs(value) / most * 110
         parts.append(
             f'<text x="110" y="{y + 15}" text-anchor="end">{escape(_short(name, 18))}</text>'
             f'<rect class="{"bar" if value >= 0 else "down"}" x="116" y="{y + 3}" '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -13,6 +14,8 @@ from serving.bundle.plots import Shape
 __all__ = ["code", "form"]
 
 _NO_SHAPE = Shape()
+#: Signs that turn the direction of what follows, as U+202E.
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def form(manifest: Manifest) -> str:
@@ -45,9 +48,8 @@ def _field(i: int, feature: Feature, value: Any, shape: Shape) -> str:
         control = f'<textarea {data} data-kind="text" rows="3">{text}</textarea>'
     else:
         control = _select(data, feature, value)
-    return (
-        f'<div class="field"><label for="f{i}">{name} <small>{hint}</small></label>{control}</div>'
-    )
+    label = f'<label for="f{i}"><bdi>{name}</bdi> <small>{hint}</small></label>'
+    return f'<div class="field">{label}{control}</div>'
 
 
 def _number(i: int, name: str, data: str, value: Any, shape: Shape, *, required: bool) -> str:
@@ -106,6 +108,8 @@ def _with_url(text: str) -> str:
 
 def _snippets(instance: Mapping[str, Any], *, locked: bool) -> dict[str, str]:
     body = json.dumps({"instances": [instance]}, ensure_ascii=False)
+    body = _DIRECTIONS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", body)
+    script_body = body.replace('"__proto__":', '["__proto__"]:')  # which JavaScript takes as a name
     quoted = body.replace("'", "'\\''")
     key = ' \\\n  -H "Authorization: Bearer $CANOA_KEY"' if locked else ""
     python_key = (
@@ -122,7 +126,7 @@ def _snippets(instance: Mapping[str, Any], *, locked: bool) -> dict[str, str]:
         'timeout=30)\nanswer.raise_for_status()\nprint(answer.json()["predictions"][0])',
         "JavaScript": 'const response = await fetch("{URL}/v0/predict", {\n  method: "POST",\n'
         f'  headers: {{ "Content-Type": "application/json"{script_key} }},\n'
-        f"  body: JSON.stringify({body}),\n}});\nconst answer = await response.json();\n"
+        f"  body: JSON.stringify({script_body}),\n}});\nconst answer = await response.json();\n"
         "if (!response.ok) throw new Error(`${answer.title}: ${answer.detail}`);\n"
         "console.log(answer.predictions[0]);",
     }

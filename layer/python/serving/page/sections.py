@@ -49,7 +49,7 @@ def data(manifest: Manifest) -> str:
     """Write each feature's kind, range, gaps and distribution."""
     shapes = manifest.plots.features if manifest.plots else {}
     rows = "".join(_feature(feature, shapes.get(feature.name)) for feature in manifest.features)
-    ignored = ", ".join(map(escape, manifest.ignored))
+    ignored = ", ".join(f"<bdi>{escape(name)}</bdi>" for name in manifest.ignored)
     note = f'<p class="soft">Not read by the model: {ignored}.</p>' if ignored else ""
     return (
         '<section id="data"><h2>Data</h2><div class="card wide" tabindex="0" role="region" '
@@ -62,7 +62,7 @@ def data(manifest: Manifest) -> str:
 def _feature(feature: Feature, shape: Shape | None) -> str:
     seen = ""
     if feature.categories:
-        shown = ", ".join(escape(str(value)) for value in feature.categories[:12])
+        shown = ", ".join(f"<bdi>{escape(str(value))}</bdi>" for value in feature.categories[:12])
         seen = shown + (", …" if len(feature.categories) > 12 else "")
     elif feature.minimum is not None and feature.maximum is not None:
         seen = f"{feature.minimum:g} … {feature.maximum:g}"

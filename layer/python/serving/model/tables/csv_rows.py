@@ -11,12 +11,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from serving.bundle.manifest import Feature
 from serving.errors import Malformed
+from serving.model.schema import too_many
 
 __all__ = ["BOOLEANS", "NUMBER", "csv_to_json", "to_csv"]
 
@@ -26,11 +28,14 @@ BOOLEANS = {"true": True, "false": False}
 
 #: What other programs write in place of commas.
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+#: In bytes. JSON repeats the header in each row, so short rows below long names would become a JSON
+#: body of gigabytes.
+_MOST_NAMES = 32 * 1024 * 1024
 _number = re.compile(NUMBER)
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # MAX_BODY_BYTES limits a field
 
 
-def csv_to_json(body: bytes, features: Sequence[Feature]) -> bytes:
+def csv_to_json(body: bytes, features: Sequence[Feature], max_instances: int) -> bytes:
     """
     Write a CSV body as the JSON body with the same rows.
 
@@ -40,19 +45,26 @@ def csv_to_json(body: bytes, features: Sequence[Feature]) -> bytes:
     Args:
         body: CSV with a header.
         features: What the model reads; further columns are passed on.
+        max_instances: Further rows are counted, and nothing else.
 
     Raises:
         Malformed: It is not UTF-8, no CSV, or a row does not fit the header.
+        TooLarge: It holds more than *max_instances*, or its header is too long for so many rows.
     """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.") from None
     try:
-        rows = list(_rows(csv.reader(io.StringIO(text, newline=""), strict=True), features))
+        lines = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
+        header = next(lines, [])
+        limit = min(max_instances, max(1, _MOST_NAMES // (1 + sum(map(len, header)))))
+        rows = list(map(msgspec.json.encode, islice(_rows(header, lines, features), limit)))
+        if further := sum(1 for _ in lines):
+            raise too_many(limit + further, limit)
     except csv.Error as error:
         raise Malformed(f"The body is not CSV: {error}.") from None
-    return msgspec.json.encode({"instances": rows})
+    return b'{"instances":[%b]}' % b",".join(rows)
 
 
 def to_csv(columns: Mapping[str, Iterable[Any]]) -> bytes:
@@ -65,9 +77,8 @@ def to_csv(columns: Mapping[str, Iterable[Any]]) -> bytes:
 
 
 def _rows(
-    lines: Iterator[list[str]], features: Sequence[Feature]
+    header: list[str], lines: Iterator[list[str]], features: Sequence[Feature]
 ) -> Iterator[dict[str, msgspec.Raw | str | bool | None]]:
-    header = next(lines, [])
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise Malformed(f"The header names the column {min(twice)!r} twice.")
     known = {feature.name: feature for feature in features}
@@ -75,7 +86,7 @@ def _rows(
         if len(header) == 1 and separator in header[0] and header[0] not in known:
             raise Malformed(f"The header has {name} between its columns; separate them by commas.")
     columns = [(name, known.get(name)) for name in header]
-    for number, line in enumerate(filter(None, lines)):
+    for number, line in enumerate(lines):
         if len(line) != len(header):
             raise Malformed(f"Row {number} has {len(line)} fields; the header has {len(header)}.")
         yield {
