@@ -216,3 +216,51 @@ def test_a_pickle_of_ones_own_is_opened_by_commands_at_home(
         status, lines = run(*command)
         assert status == 2
         assert "Sign the bundle and set MODEL_PUBLIC_KEYS; or " in lines[-1]
+
+
+FREQUENCY = """
+from sklearn.base import BaseEstimator, TransformerMixin
+class Frequency(TransformerMixin, BaseEstimator):
+    def fit(self, rows, y=None):
+        self.known_ = rows.iloc[:, 0].value_counts().to_dict()
+        self.feature_names_in_ = list(rows.columns)
+        return self
+    def transform(self, rows):
+        return rows.iloc[:, [0]].apply(lambda column: column.map(self.known_).fillna(0))
+"""
+
+
+def test_digits_before_ones_own_code_may_be_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --text the version does not go live; with it, or from Parquet, answers are right."""
+    Path("shop_frequency.py").write_text(FREQUENCY)
+    monkeypatch.syspath_prepend(".")
+    own = importlib.import_module("shop_frequency").Frequency()
+    data = DATA.assign(code=np.array(["101", "202", "202"])[np.arange(300) % 3])
+    model = make_pipeline(
+        make_column_transformer((own, ["code"]), remainder="passthrough"), LogisticRegression()
+    )
+    target = np.where((data["code"] == "101") ^ (RANDOM.random(300) < 0.1), "yes", "no")
+    status, lines = packed(run, model, data, target)
+    assert status == 3
+    assert any("'code' holds digits" in line and "--text 'code'" in line for line in lines)
+    assert packed(run, model, data, target, "--text", "code")[0] == 0
+    data.assign(answer=target).to_parquet("rows.parquet")
+    command = ("pack", "model.joblib", "--sample", "rows.parquet", "--target", "answer")
+    status, lines = run(*command, "--name", "typed")
+    assert status == 0, lines
+    for name in ("x", "typed"):
+        kinds = {
+            f.name: f.kind for f in open_bundle(FolderStore(f"models/{name}")).manifest.features
+        }
+        assert kinds == {"a": "number", "b": "number", "code": "text"}
+
+
+def test_numbers_before_ones_own_code_go_live(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers that the code computes with cannot have been text."""
+    Path("shop_third.py").write_text("def third(rows):\n    return rows / 3\n")
+    monkeypatch.syspath_prepend(".")
+    step = FunctionTransformer(importlib.import_module("shop_third").third)
+    status, lines = packed(
+        run, make_pipeline(step, LogisticRegression()), DATA.assign(b=NUMBER), TARGET
+    )
+    assert status == 0, lines

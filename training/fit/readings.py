@@ -1,0 +1,70 @@
+"""Columns of digits, which a CSV does not say to be numbers or text."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from training.errors import TrainingError, describe
+from training.export.contract import own_columns
+from training.fit.sample import read_sample
+
+__all__ = ["unclear_columns"]
+
+#: On how many rows the two readings of a column are compared.
+_COMPARED = 1000
+
+
+def unclear_columns(
+    model: Any, rows: pd.DataFrame, sample: Path, strings: Collection[str], *, as_frame: bool
+) -> list[str]:
+    """
+    List the columns of digits that code of the user's own answers differently as text.
+
+    Args:
+        model: Fitted.
+        rows: What it reads of the sample, shape (n, features), with digits as numbers.
+        sample: The file.
+        strings: The columns that are known to be text.
+        as_frame: Whether the model takes a DataFrame, and not an array.
+
+    Returns:
+        A sentence for each.
+
+    Raises:
+        TrainingError: The pipeline fails, and there are columns of digits.
+    """
+    own = [] if sample.suffix == ".parquet" else own_columns(model, list(map(str, rows)))
+    read = [name for name in own if name not in strings]
+    texts = read_sample(sample, strings=dict.fromkeys(read, ()))[read] if read else rows[[]]
+    digits = [name for name in read if texts[name].dropna().str.fullmatch("[0-9]+").all()]
+
+    def answer(data: pd.DataFrame) -> Any:
+        head = data.head(_COMPARED)
+        return model.predict(head if as_frame else np.asarray(head))
+
+    if not digits:
+        return []
+    try:
+        numbers = answer(rows)
+    except Exception as error:  # a step of one's own may raise anything
+        options = " ".join(f"--text {name!r}" for name in digits)
+        raise TrainingError(
+            f"the pipeline cannot answer the sample: {describe(error)}. Columns of digits are read "
+            f"as numbers; for those that were text in training, add {options}."
+        ) from error
+    found = []
+    for name in digits:
+        with contextlib.suppress(Exception):  # what fails on text was fitted on numbers
+            if not np.array_equal(answer(rows.assign(**{name: texts[name]})), numbers):
+                found.append(
+                    f"column {name!r} holds digits, and the pipeline's own code answers otherwise "
+                    "if they are text. They were read as numbers: if they were text in training, "
+                    f"pack again with --text {name!r}."
+                )
+    return found
