@@ -24,7 +24,7 @@ from training.export.contract import (
     read_uses,
     takes_texts,
 )
-from training.export.walk import classes_of, task_of, without_task
+from training.export.walk import as_estimator, classes_of, task_of, without_task
 from training.fit.files import check_csv
 from training.fit.pickles import check_model, check_pickles, open_pickle
 from training.fit.readings import unclear_columns
@@ -97,6 +97,7 @@ def pack(
     )
     model, fitted_with = open_pickle(pipeline)
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
+        model = as_estimator(model)
         grouped = isinstance(model, BaseEstimator) and (
             is_clusterer(model) or is_outlier_detector(model)
         )
@@ -194,7 +195,7 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
         if extra:
             _say(f"not a feature, left out: {', '.join(map(str, extra))}")
         return rows[list(names)]
-    count = getattr(model, "n_features_in_", rows.shape[1])
+    count = getattr(model, "n_features_in_", 0) or rows.shape[1]  # CatBoost's is 0
     if rows.shape[1] != count:
         raise TrainingError(
             f"{sample} has {rows.shape[1]} feature columns, but the pipeline was fitted on "

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import catboost  # type: ignore[import-untyped]
 import joblib
 import numpy as np
 import pandas as pd
@@ -263,4 +264,33 @@ def test_numbers_before_ones_own_code_go_live(run: Run, monkeypatch: pytest.Monk
     status, lines = packed(
         run, make_pipeline(step, LogisticRegression()), DATA.assign(b=NUMBER), TARGET
     )
+    assert status == 0, lines
+
+
+BOOSTER = """
+from catboost import CatBoostRegressor
+import pandas as pd
+def load_data():
+    data = pd.read_csv("rows.csv", dtype={"kind": str})
+    return data.drop(columns="answer"), data["answer"]
+def build_pipeline():
+    return CatBoostRegressor(
+        iterations=5, cat_features=["kind"], verbose=0, allow_writing_files=False
+    )
+"""
+
+
+def test_catboost_alone_is_a_pipeline(run: Run) -> None:
+    """It is no estimator of scikit-learn's: `pack` and `train` put it into a pipeline."""
+    model = catboost.CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False)
+    target = DATA["a"] + DATA["b"]
+    status, lines = packed(run, model, DATA[["b", "a"]], target)
+    assert status == 0, lines
+    manifest = open_bundle(FolderStore("models/x")).manifest
+    assert [feature.name for feature in manifest.features] == ["b", "a"]
+    assert "model.onnx" in manifest.files
+    kinds = np.array(["p", "q", "r"])[np.arange(300) % 3]
+    DATA.assign(kind=kinds, answer=target).to_csv("rows.csv", index=False)
+    Path("booster.py").write_text(BOOSTER)
+    status, lines = run("train", "--project", "booster.py")
     assert status == 0, lines

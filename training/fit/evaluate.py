@@ -12,6 +12,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import cross_validate
 
+from training.export.walk import classes_of
 from training.fit.uncertainty import Draws, draw, interval
 
 __all__ = [
@@ -62,7 +63,7 @@ def ask(model: Any, data: Any) -> Answers:
     """Score rows with *model*, fitted by scikit-learn."""
     predicted = np.asarray(model.predict(data))
     probabilities = model.predict_proba(data) if hasattr(model, "predict_proba") else None
-    return Answers(predicted, probabilities, getattr(model, "classes_", None))
+    return Answers(predicted, probabilities, classes_of(model))
 
 
 def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:

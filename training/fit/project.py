@@ -22,6 +22,7 @@ from sklearn.base import (
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from training.errors import TrainingError, blame
+from training.export.walk import as_estimator
 from training.fit.split import Chosen
 
 __all__ = [
@@ -126,7 +127,7 @@ def build_pipeline(module: ModuleType) -> Any:
         TrainingError: It is no pipeline, or its last step predicts nothing that can be served.
     """
     with blame("build_pipeline() failed", module.__file__):
-        pipeline = module.build_pipeline()
+        pipeline = as_estimator(module.build_pipeline())
         good = isinstance(pipeline, BaseEstimator) and (
             any(is_one(pipeline) for is_one in _KINDS)
             or isinstance(getattr(pipeline, "steps", [(0, pipeline)])[-1][1], _MIXTURES)
