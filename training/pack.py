@@ -27,7 +27,7 @@ from training.export.contract import (
 from training.export.walk import as_estimator, classes_of, task_of, without_task
 from training.fit.files import check_csv
 from training.fit.pickles import check_model, check_pickles, open_pickle
-from training.fit.readings import unclear_columns
+from training.fit.readings import check_categories, unclear_columns
 from training.fit.review.columns import about_dates, dated_columns
 from training.fit.review.findings import FEW_ROWS
 from training.fit.sample import read_sample
@@ -105,6 +105,7 @@ def pack(
             raise TrainingError(f"{pipeline} cannot be served: {without_task(model)}")
         check_model(model, pipeline, task_of)
         check_pickles(model)
+        check_categories(model, sample)
         strings = categories_of_text(model, [name for name in header if name not in targets])
         strings |= {name: strings.get(name, set()) for name in texts}
         classes = classes_of(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 import catboost  # type: ignore[import-untyped]
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -294,3 +295,18 @@ def test_catboost_alone_is_a_pipeline(run: Run) -> None:
     Path("booster.py").write_text(BOOSTER)
     status, lines = run("train", "--project", "booster.py")
     assert status == 0, lines
+
+
+def test_lightgbm_of_categories_is_packed_from_parquet(run: Run) -> None:
+    """A CSV has no categories of pandas: a sentence says so. Parquet keeps them."""
+    kinds = pd.Series(np.array(["p", "q", "r"])[np.arange(300) % 3], dtype="category")
+    data = DATA.assign(kind=kinds)
+    status, lines = packed(run, lightgbm.LGBMClassifier(n_estimators=3, verbose=-1), data, TARGET)
+    assert status == 2
+    assert "to_parquet('rows.parquet'), which keeps the dtype" in lines[-1]
+    data.assign(answer=TARGET).to_parquet("rows.parquet")
+    command = ("pack", "model.joblib", "--sample", "rows.parquet", "--target", "answer")
+    status, lines = run(*command, "--name", "x")
+    assert status == 0, lines
+    features = open_bundle(FolderStore("models/x")).manifest.features
+    assert {f.name: f.kind for f in features} == {"a": "number", "b": "number", "kind": "category"}

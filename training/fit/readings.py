@@ -1,4 +1,4 @@
-"""Columns of digits, which a CSV does not say to be numbers or text."""
+"""Columns whose type a CSV does not say: digits may be text, and texts categories of pandas."""
 
 from __future__ import annotations
 
@@ -14,10 +14,28 @@ from training.errors import TrainingError, describe
 from training.export.contract import own_columns
 from training.fit.sample import read_sample
 
-__all__ = ["unclear_columns"]
+__all__ = ["check_categories", "unclear_columns"]
 
 #: On how many rows the two readings of a column are compared.
 _COMPARED = 1000
+
+
+def check_categories(model: Any, sample: Path) -> None:
+    """
+    Check that *sample* can hold the categories of pandas that LightGBM was fitted on.
+
+    Raises:
+        TrainingError: It is a CSV, and LightGBM needs the dtype.
+    """
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    if sample.suffix != ".parquet" and getattr(
+        getattr(last, "booster_", None), "pandas_categorical", None
+    ):
+        raise TrainingError(
+            f"the {type(last).__name__} was fitted on columns of the dtype category, which "
+            f"{sample} cannot hold: write the sample with "
+            "data.to_parquet('rows.parquet'), which keeps the dtype, and pack with that."
+        )
 
 
 def unclear_columns(
