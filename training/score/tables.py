@@ -131,9 +131,10 @@ def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
 
 
 def _from_texts(feature: Feature, array: Any, missing: Any) -> Column:
-    """Read numbers and booleans as JSON writes them. Other texts stay what they are."""
-    boolean = feature.kind == "boolean"
+    """Read numbers as JSON writes them, and true and false. Other texts stay what they are."""
+    boolean, written = feature.kind == "boolean", array
     if boolean:
+        array = pc.ascii_lower(array)
         fits = pc.is_in(array, pa.array([*BOOLEANS]))
     else:
         fits = pc.match_substring_regex(array, _NUMBER).fill_null(False)
@@ -144,7 +145,7 @@ def _from_texts(feature: Feature, array: Any, missing: Any) -> Column:
         values = pa.array([None if text is None else float(text) for text in kept.to_pylist()])
     strays = np.flatnonzero(~fits.to_numpy(False) & ~missing).tolist()
     held = values.fill_null(False if boolean else 0.0).to_numpy(zero_copy_only=False)
-    return Column(held, missing, {row: array[row].as_py() for row in strays})
+    return Column(held, missing, {row: written[row].as_py() for row in strays})
 
 
 def to_table(

@@ -203,6 +203,17 @@ def test_more_errors_than_allowed_end_with_status_3(
     assert part["label"][5:].notna().all()
 
 
+def test_a_run_without_an_answer_ends_with_status_3(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column that is wrong in every row leaves no `_SUCCESS`, whatever --max-errors says."""
+    example_rows(20).assign(age="old").to_csv(tmp_path / "rows.csv", index=False)
+
+    assert run(credit, tmp_path / "rows.csv", tmp_path / "out", "--max-errors", "1") == 3
+    assert "No row has an answer: there is no _SUCCESS." in capsys.readouterr().out
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -22,6 +22,7 @@ __all__ = ["BOOLEANS", "NUMBER", "csv_to_json", "to_csv"]
 
 #: How CSV writes a number, which is how JSON writes it. Any other text is a string.
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+#: In upper and lower case: pandas writes True, and Excel TRUE.
 BOOLEANS = {"true": True, "false": False}
 
 #: What other programs write in place of commas.
@@ -35,7 +36,7 @@ def csv_to_json(body: bytes, features: Sequence[Feature]) -> bytes:
     Write a CSV body as the JSON body with the same rows.
 
     An empty field is null. A field is a number or a boolean only where the feature is one and the
-    text is how JSON writes it; everything else is a string, which the decoder then judges.
+    text is how JSON writes it (or True, or TRUE); all else is a string, which the decoder judges.
 
     Args:
         body: CSV with a header.
@@ -89,7 +90,7 @@ def _value(text: str, feature: Feature | None) -> msgspec.Raw | str | bool | Non
     if feature is None or feature.is_text:
         return text
     if feature.kind == "boolean":
-        return BOOLEANS.get(text, text)
+        return BOOLEANS.get(text.lower(), text)
     # The digits as they are: the decoder rounds and checks them as in JSON.
     return msgspec.Raw(text.encode()) if _number.fullmatch(text) else text
 
