@@ -109,8 +109,7 @@ def pack(
         strings = categories_of_text(model, [name for name in header if name not in targets])
         strings |= {name: strings.get(name, set()) for name in texts}
         classes = classes_of(model)
-        if len(targets) == 1 and classes is not None and all(isinstance(v, str) for v in classes):
-            strings[targets[0]] = set(classes)  # "True" and "1" are texts to such a model
+        strings |= _text_targets(targets, classes)
     if fitted_with is not None:
         _say(
             f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
@@ -171,6 +170,16 @@ def _about_dates(rows: pd.DataFrame) -> Iterator[None]:
     except TrainingError as error:
         said = [str(error), *map(about_dates, dated_columns(rows))]
         raise TrainingError(" Maybe it is this: ".join(said)) from error
+
+
+def _text_targets(targets: Sequence[str], classes: Any) -> dict[str, set[str]]:
+    """Return the targets whose classes are texts, such as "True" and "1", and those classes."""
+    outputs = classes if isinstance(classes, list) else [() if classes is None else classes]
+    return {
+        target: set(known)
+        for target, known in zip(targets, outputs, strict=False)
+        if len(known) and all(isinstance(value, str) for value in known)
+    }
 
 
 def _read_columns(model: Any, data: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import pytest
 from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -310,3 +311,18 @@ def test_lightgbm_of_categories_is_packed_from_parquet(run: Run) -> None:
     assert status == 0, lines
     features = open_bundle(FolderStore("models/x")).manifest.features
     assert {f.name: f.kind for f in features} == {"a": "number", "b": "number", "kind": "category"}
+
+
+def test_each_target_is_read_as_the_classes_of_its_output(run: Run) -> None:
+    """Classes of digits are text if the output's are; targets in another order get a hint."""
+    codes = np.where(DATA["a"] + RANDOM.normal(size=300) / 3 > 0, "01", "10")
+    truth = np.column_stack([codes, TARGET]).astype(object)
+    model = RandomForestClassifier(3, max_depth=4, random_state=0).fit(DATA, truth)
+    joblib.dump(model, "model.joblib")
+    DATA.assign(code=codes, answer=TARGET).to_csv("rows.csv", index=False)
+    command = ["pack", "model.joblib", "--sample", "rows.csv", "--name", "x"]
+    status, lines = run(*command, "--target", "code", "--target", "answer")
+    assert status == 0, lines
+    status, lines = run(*command, "--target", "answer", "--target", "code")
+    assert status == 2
+    assert "but the model's classes are '01', '10'. Give --target in the order" in lines[-1]
