@@ -326,3 +326,11 @@ def test_each_target_is_read_as_the_classes_of_its_output(run: Run) -> None:
     status, lines = run(*command, "--target", "answer", "--target", "code")
     assert status == 2
     assert "but the model's classes are '01', '10'. Give --target in the order" in lines[-1]
+
+
+def test_integer_classes_that_json_would_round_are_named(run: Run) -> None:
+    """The sentence says the limit, 2**53, and that strings have none."""
+    target = np.where(TARGET == "yes", 2**60, 2**60 + 1)
+    status, lines = packed(run, encoded(), DATA, target)
+    assert status == 2
+    assert "lose digits of integers beyond 2**53: make strings of the classes" in lines[-1]
