@@ -115,6 +115,8 @@ def to_columns(features: Sequence[Feature], batch: pa.RecordBatch, *, csv: bool)
 def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)  # what numpy has in place of null
     missing = array.is_null().to_numpy(zero_copy_only=False)
     if feature.is_text:
         found = array.cast(pa.string()).dictionary_encode()
