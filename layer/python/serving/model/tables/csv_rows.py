@@ -46,7 +46,7 @@ def csv_to_json(body: bytes, features: Sequence[Feature]) -> bytes:
         Malformed: It is not UTF-8, no CSV, or a row does not fit the header.
     """
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")  # Excel writes a byte order mark
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.") from None
     try:
