@@ -21,12 +21,14 @@ from training.export.build import build_bundle
 from training.export.contract import (
     categories_of_text,
     coded_columns,
+    own_columns,
     read_uses,
     takes_texts,
 )
-from training.export.walk import as_estimator, classes_of, task_of, without_task
+from training.export.walk import classes_of, task_of, without_task
 from training.fit.files import check_csv
 from training.fit.pickles import check_model, check_pickles, open_pickle
+from training.fit.project import as_estimator
 from training.fit.readings import check_categories, unclear_columns
 from training.fit.review.columns import about_dates, dated_columns
 from training.fit.review.findings import FEW_ROWS
@@ -122,7 +124,8 @@ def pack(
     rows = rows.drop(columns=[name for name in targets if name not in fitted_on])
     data = _select(model, rows, sample)
     frame = data if isinstance(data, pd.DataFrame) else rows
-    unclear = unclear_columns(model, frame, sample, strings, as_frame=frame is data)
+    own = [name for name in own_columns(model, list(map(str, frame))) if name not in strings]
+    unclear = unclear_columns(model, frame, sample, own, as_frame=frame is data)
     with _about_dates(rows), progress() as report:
         report("evaluating on the sample")
         learnt = task_of(model) in ("classification", "regression")

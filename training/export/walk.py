@@ -15,9 +15,8 @@ from sklearn.base import (
     is_regressor,
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
-from sklearn.pipeline import make_pipeline
 
-__all__ = ["as_estimator", "best_of", "classes_of", "task_of", "walk", "without_task"]
+__all__ = ["best_of", "classes_of", "task_of", "walk", "without_task"]
 
 #: Unfitted templates, by the attribute that holds what was fitted from them. (A voting's
 #: `estimators` and a column transformer's `transformers` are templates as well.)
@@ -38,19 +37,6 @@ def best_of(model: Any) -> Any:
     while hasattr(model, "best_estimator_"):
         model = model.best_estimator_
     return model
-
-
-def as_estimator(model: Any) -> Any:
-    """Return *model*, or a pipeline around one, such as CatBoost's, that is not scikit-learn's."""
-    if isinstance(model, BaseEstimator | type) or not (is_classifier(model) or is_regressor(model)):
-        return model
-    names = list(getattr(model, "feature_names_", None) or ())
-    if not names:  # unfitted: scikit-learn's clone() rejects the lists in CatBoost's parameters
-        lists = {k: tuple(v) for k, v in model.get_params().items() if isinstance(v, list)}
-        model.set_params(**lists)
-    elif names != [str(place) for place in range(len(names))]:  # which it calls an array's columns
-        model.feature_names_in_ = np.array(names, dtype=object)
-    return make_pipeline(model)
 
 
 def classes_of(model: Any) -> Any:

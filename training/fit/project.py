@@ -20,12 +20,13 @@ from sklearn.base import (
     is_regressor,
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.pipeline import make_pipeline
 
 from training.errors import TrainingError, blame
-from training.export.walk import as_estimator
 from training.fit.split import Chosen
 
 __all__ = [
+    "as_estimator",
     "build_pipeline",
     "hold_out",
     "import_project",
@@ -117,6 +118,19 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
     if not mask.any() or mask.all():
         raise TrainingError(f"hold_out() chose {int(mask.sum()):,} of {len(mask):,} rows.")
     return Chosen(mask, digest)
+
+
+def as_estimator(model: Any) -> Any:
+    """Return *model*, or a pipeline around one, such as CatBoost's, that is not scikit-learn's."""
+    if isinstance(model, BaseEstimator | type) or not hasattr(model, "__sklearn_tags__"):
+        return model
+    names = list(getattr(model, "feature_names_", None) or ())
+    if not names:  # unfitted: scikit-learn's clone() rejects the lists in CatBoost's parameters
+        lists = {k: tuple(v) for k, v in model.get_params().items() if isinstance(v, list)}
+        model.set_params(**lists)
+    elif names != [str(place) for place in range(len(names))]:  # which it calls an array's columns
+        model.feature_names_in_ = np.array(names, dtype=object)
+    return make_pipeline(model)
 
 
 def build_pipeline(module: ModuleType) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from training.errors import TrainingError, describe
-from training.export.contract import own_columns
 from training.fit.sample import read_sample
 
 __all__ = ["check_categories", "unclear_columns"]
@@ -39,7 +38,7 @@ def check_categories(model: Any, sample: Path) -> None:
 
 
 def unclear_columns(
-    model: Any, rows: pd.DataFrame, sample: Path, strings: Collection[str], *, as_frame: bool
+    model: Any, rows: pd.DataFrame, sample: Path, read: Collection[str], *, as_frame: bool
 ) -> list[str]:
     """
     List the columns of digits that code of the user's own answers differently as text.
@@ -48,7 +47,7 @@ def unclear_columns(
         model: Fitted.
         rows: What it reads of the sample, shape (n, features), with digits as numbers.
         sample: The file.
-        strings: The columns that are known to be text.
+        read: The columns that such code reads, without those that are known to be text.
         as_frame: Whether the model takes a DataFrame, and not an array.
 
     Returns:
@@ -57,9 +56,9 @@ def unclear_columns(
     Raises:
         TrainingError: The pipeline fails, and there are columns of digits.
     """
-    own = [] if sample.suffix == ".parquet" else own_columns(model, list(map(str, rows)))
-    read = [name for name in own if name not in strings]
-    texts = read_sample(sample, strings=dict.fromkeys(read, ()))[read] if read else rows[[]]
+    if sample.suffix == ".parquet" or not read:
+        return []
+    texts = read_sample(sample, strings=dict.fromkeys(read, ()))
     digits = [name for name in read if texts[name].dropna().str.fullmatch("[0-9]+").all()]
 
     def answer(data: pd.DataFrame) -> Any:
