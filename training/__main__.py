@@ -79,6 +79,7 @@ def _pack(options: argparse.Namespace) -> int:
         options.target,
         options.name,
         options.models,
+        texts=options.text,
         key=options.sign,
         background=options.background,
         promote=options.promote,
@@ -134,13 +135,20 @@ def _parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", help="make a bundle of a pipeline fitted elsewhere")
     pack.add_argument("pipeline", type=Path, help="a joblib file; opening it runs what is in it")
     pack.add_argument(
-        "--sample", type=Path, required=True, help="CSV of rows like the training rows"
+        "--sample", type=Path, required=True, help="rows like the training rows, CSV or .parquet"
     )
     pack.add_argument(
         "--target",
         action="append",
         default=[],
         help="the sample's target column, for metrics; of several outputs one by one, in order",
+    )
+    pack.add_argument(
+        "--text",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="a column of the CSV that is text, though it holds digits; repeat it for more",
     )
     pack.add_argument("--name", required=True, help="the model's name")
     pack.set_defaults(run=_pack)

@@ -18,10 +18,18 @@ from sklearn.base import BaseEstimator, is_clusterer, is_outlier_detector
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
-from training.export.contract import categories_of_text, coded_columns, read_uses, takes_texts
+from training.export.contract import (
+    categories_of_text,
+    coded_columns,
+    own_columns,
+    read_uses,
+    takes_texts,
+)
 from training.export.walk import classes_of, task_of, without_task
 from training.fit.files import check_csv
 from training.fit.pickles import check_model, check_pickles, open_pickle
+from training.fit.project import as_estimator
+from training.fit.readings import check_categories, unclear_columns
 from training.fit.review.columns import about_dates, dated_columns
 from training.fit.review.findings import FEW_ROWS
 from training.fit.sample import read_sample
@@ -42,6 +50,7 @@ def pack(
     name: str,
     models: Path,
     *,
+    texts: Sequence[str] = (),
     key: str | None = None,
     background: bool = True,
     promote: bool = False,
@@ -54,11 +63,12 @@ def pack(
 
     Args:
         pipeline: A fitted classifier or regressor. Opening it runs any code that is in it.
-        sample: CSV of rows like those it was trained on; the schema is read from them.
+        sample: CSV or Parquet of rows like those it was trained on; the schema is read from them.
         targets: The sample's target columns, in the model's order: with them, metrics are
             recorded, and several name the model's outputs.
         name: The model's.
         models: The folder of all models.
+        texts: The columns of a CSV that are text, though they hold digits.
         key: The private key that signs the bundle, as `read_signer` takes it.
         background: Whether 100 rows go into the bundle, so that answers can be explained.
         promote: Whether it goes live in spite of warnings.
@@ -72,14 +82,15 @@ def pack(
     """
     name = check_name(name)
     signer = read_signer(key) if key else None
-    # Without a target there are no figures to doubt, and warnings are only printed.
-    release = Release(models / name, Wish(despite_warnings=promote or not targets))
-    check_csv(sample)
+    release = Release(models / name, Wish(despite_warnings=promote))
+    if sample.suffix != ".parquet":
+        check_csv(sample)
     header = read_sample(sample).columns  # a wrong sample is reported before the pickle is opened
-    for target in targets:
-        if target not in header:
+    for column in (*targets, *texts):
+        if column not in header:
             has = ", ".join(map(str, header))
-            raise TrainingError(f"{sample} has no column {target}; it has {has}.")
+            raise TrainingError(f"{sample} has no column {column}; it has {has}.")
+    for target in targets:
         if targets.count(target) > 1:
             raise TrainingError(f"--target {target} is given twice; name each output once.")
     _say(
@@ -88,6 +99,7 @@ def pack(
     )
     model, fitted_with = open_pickle(pipeline)
     with blame(f"{pipeline} holds a {type(model).__name__} that cannot be used"):
+        model = as_estimator(model)
         grouped = isinstance(model, BaseEstimator) and (
             is_clusterer(model) or is_outlier_detector(model)
         )
@@ -95,10 +107,11 @@ def pack(
             raise TrainingError(f"{pipeline} cannot be served: {without_task(model)}")
         check_model(model, pipeline, task_of)
         check_pickles(model)
+        check_categories(model, sample)
         strings = categories_of_text(model, [name for name in header if name not in targets])
+        strings |= {name: strings.get(name, set()) for name in texts}
         classes = classes_of(model)
-        if len(targets) == 1 and classes is not None and all(isinstance(v, str) for v in classes):
-            strings[targets[0]] = set(classes)  # "True" and "1" are texts to such a model
+        strings |= _text_targets(targets, classes)
     if fitted_with is not None:
         _say(
             f"{pipeline} was fitted with scikit-learn {fitted_with}, and this is "
@@ -110,13 +123,16 @@ def pack(
     truth = {name: rows[name].to_numpy() for name in targets}
     rows = rows.drop(columns=[name for name in targets if name not in fitted_on])
     data = _select(model, rows, sample)
+    frame = data if isinstance(data, pd.DataFrame) else rows
+    own = [name for name in own_columns(model, list(map(str, frame))) if name not in strings]
+    unclear = unclear_columns(model, frame, sample, own, as_frame=frame is data)
     with _about_dates(rows), progress() as report:
         report("evaluating on the sample")
         learnt = task_of(model) in ("classification", "regression")
         found = measure_sample(
             model,
             data,
-            _read_columns(model, data if isinstance(data, pd.DataFrame) else rows),
+            _read_columns(model, frame),
             truth if learnt else {},
             file=sample,
             classes=classes,
@@ -138,7 +154,10 @@ def pack(
                 outputs=targets if len(targets) > 1 else (),
                 background=background,
             )
-    live = release.finish(path, found.findings)
+    doubts = found.findings if targets else []
+    if not targets:  # no figures to doubt
+        say(*(f"Warning: {finding}" for finding in found.findings))
+    live = release.finish(path, [*unclear, *doubts])
     if found.metrics and len(rows) < FEW_ROWS:
         say(f"Warning: the sample has only {len(rows)} rows: figures of so few are chance.")
     _, manifest = read_manifest(FolderStore(path))
@@ -154,6 +173,16 @@ def _about_dates(rows: pd.DataFrame) -> Iterator[None]:
     except TrainingError as error:
         said = [str(error), *map(about_dates, dated_columns(rows))]
         raise TrainingError(" Maybe it is this: ".join(said)) from error
+
+
+def _text_targets(targets: Sequence[str], classes: Any) -> dict[str, set[str]]:
+    """Return the targets whose classes are texts, such as "True" and "1", and those classes."""
+    outputs = classes if isinstance(classes, list) else [() if classes is None else classes]
+    return {
+        target: set(known)
+        for target, known in zip(targets, outputs, strict=False)
+        if len(known) and all(isinstance(value, str) for value in known)
+    }
 
 
 def _read_columns(model: Any, data: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +208,7 @@ def _select(model: Any, rows: pd.DataFrame, sample: Path) -> Any:
         if extra:
             _say(f"not a feature, left out: {', '.join(map(str, extra))}")
         return rows[list(names)]
-    count = getattr(model, "n_features_in_", rows.shape[1])
+    count = getattr(model, "n_features_in_", 0) or rows.shape[1]  # CatBoost's is 0
     if rows.shape[1] != count:
         raise TrainingError(
             f"{sample} has {rows.shape[1]} feature columns, but the pipeline was fitted on "

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import catboost  # type: ignore[import-untyped]
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 from serving.bundle.reader import open_bundle
 from serving.stores.folder import FolderStore
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -216,3 +219,120 @@ def test_a_pickle_of_ones_own_is_opened_by_commands_at_home(
         status, lines = run(*command)
         assert status == 2
         assert "Sign the bundle and set MODEL_PUBLIC_KEYS; or " in lines[-1]
+
+
+FREQUENCY = """
+from sklearn.base import BaseEstimator, TransformerMixin
+class Frequency(TransformerMixin, BaseEstimator):
+    def fit(self, rows, y=None):
+        self.known_ = rows.iloc[:, 0].value_counts().to_dict()
+        self.feature_names_in_ = list(rows.columns)
+        return self
+    def transform(self, rows):
+        return rows.iloc[:, [0]].apply(lambda column: column.map(self.known_).fillna(0))
+"""
+
+
+def test_digits_before_ones_own_code_may_be_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --text the version does not go live; with it, or from Parquet, answers are right."""
+    Path("shop_frequency.py").write_text(FREQUENCY)
+    monkeypatch.syspath_prepend(".")
+    own = importlib.import_module("shop_frequency").Frequency()
+    data = DATA.assign(code=np.array(["101", "202", "202"])[np.arange(300) % 3])
+    model = make_pipeline(
+        make_column_transformer((own, ["code"]), remainder="passthrough"), LogisticRegression()
+    )
+    noise = np.random.default_rng(1).random(300)
+    target = np.where((data["code"] == "101") ^ (noise < 0.2), "yes", "no")
+    status, lines = packed(run, model, data, target)
+    assert status == 3
+    assert any("'code' holds digits" in line and "--text 'code'" in line for line in lines)
+    status, lines = packed(run, model, data, target, "--text", "code")
+    assert status == 0, lines
+    data.assign(answer=target).to_parquet("rows.parquet")
+    command = ("pack", "model.joblib", "--sample", "rows.parquet", "--target", "answer")
+    status, lines = run(*command, "--name", "typed")
+    assert status == 0, lines
+    for name in ("x", "typed"):
+        kinds = {
+            f.name: f.kind for f in open_bundle(FolderStore(f"models/{name}")).manifest.features
+        }
+        assert kinds == {"a": "number", "b": "number", "code": "text"}
+
+
+def test_numbers_before_ones_own_code_go_live(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers that the code computes with cannot have been text."""
+    Path("shop_third.py").write_text("def third(rows):\n    return rows / 3\n")
+    monkeypatch.syspath_prepend(".")
+    step = FunctionTransformer(importlib.import_module("shop_third").third)
+    status, lines = packed(
+        run, make_pipeline(step, LogisticRegression()), DATA.assign(b=NUMBER), TARGET
+    )
+    assert status == 0, lines
+
+
+BOOSTER = """
+from catboost import CatBoostRegressor
+import pandas as pd
+def load_data():
+    data = pd.read_csv("rows.csv", dtype={"kind": str})
+    return data.drop(columns="answer"), data["answer"]
+def build_pipeline():
+    return CatBoostRegressor(
+        iterations=5, cat_features=["kind"], verbose=0, allow_writing_files=False
+    )
+"""
+
+
+def test_catboost_alone_is_a_pipeline(run: Run) -> None:
+    """It is no estimator of scikit-learn's: `pack` and `train` put it into a pipeline."""
+    model = catboost.CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False)
+    target = DATA["a"] + DATA["b"]
+    status, lines = packed(run, model, DATA[["b", "a"]], target)
+    assert status == 0, lines
+    manifest = open_bundle(FolderStore("models/x")).manifest
+    assert [feature.name for feature in manifest.features] == ["b", "a"]
+    assert "model.onnx" in manifest.files
+    kinds = np.array(["p", "q", "r"])[np.arange(300) % 3]
+    DATA.assign(kind=kinds, answer=target).to_csv("rows.csv", index=False)
+    Path("booster.py").write_text(BOOSTER)
+    status, lines = run("train", "--project", "booster.py")
+    assert status == 0, lines
+
+
+def test_lightgbm_of_categories_is_packed_from_parquet(run: Run) -> None:
+    """A CSV has no categories of pandas: a sentence says so. Parquet keeps them."""
+    kinds = pd.Series(np.array(["p", "q", "r"])[np.arange(300) % 3], dtype="category")
+    data = DATA.assign(kind=kinds)
+    status, lines = packed(run, lightgbm.LGBMClassifier(n_estimators=3, verbose=-1), data, TARGET)
+    assert status == 2
+    assert "to_parquet('rows.parquet'), which keeps the dtype" in lines[-1]
+    data.assign(answer=TARGET).to_parquet("rows.parquet")
+    command = ("pack", "model.joblib", "--sample", "rows.parquet", "--target", "answer")
+    status, lines = run(*command, "--name", "x")
+    assert status == 0, lines
+    features = open_bundle(FolderStore("models/x")).manifest.features
+    assert {f.name: f.kind for f in features} == {"a": "number", "b": "number", "kind": "category"}
+
+
+def test_each_target_is_read_as_the_classes_of_its_output(run: Run) -> None:
+    """Classes of digits are text if the output's are; targets in another order get a hint."""
+    codes = np.where(DATA["a"] + RANDOM.normal(size=300) / 3 > 0, "01", "10")
+    truth = np.column_stack([codes, TARGET]).astype(object)
+    model = RandomForestClassifier(3, max_depth=4, random_state=0).fit(DATA, truth)
+    joblib.dump(model, "model.joblib")
+    DATA.assign(code=codes, answer=TARGET).to_csv("rows.csv", index=False)
+    command = ["pack", "model.joblib", "--sample", "rows.csv", "--name", "x"]
+    status, lines = run(*command, "--target", "code", "--target", "answer")
+    assert status == 0, lines
+    status, lines = run(*command, "--target", "answer", "--target", "code")
+    assert status == 2
+    assert "but the model's classes are '01', '10'. Give --target in the order" in lines[-1]
+
+
+def test_integer_classes_that_json_would_round_are_named(run: Run) -> None:
+    """The sentence says the limit, 2**53, and that strings have none."""
+    target = np.where(TARGET == "yes", 2**60, 2**60 + 1)
+    status, lines = packed(run, encoded(), DATA, target)
+    assert status == 2
+    assert "lose digits of integers beyond 2**53: make strings of the classes" in lines[-1]

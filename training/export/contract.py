@@ -16,7 +16,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from training.export.converters.compose import resolve_columns
-from training.export.walk import best_of
+from training.export.walk import best_of, walk
 from training.fit.sample import MISSING
 
 __all__ = [
@@ -24,12 +24,15 @@ __all__ = [
     "Use",
     "categories_of_text",
     "coded_columns",
+    "own_columns",
     "read_columns",
     "read_uses",
     "takes_texts",
 ]
 
 VECTORIZERS = (CountVectorizer, HashingVectorizer, TfidfVectorizer)
+#: To the steps of these packages, a text of digits is its number.
+_LIBRARIES = {"sklearn", "imblearn", "xgboost", "lightgbm", "catboost", "numpy", "pandas"}
 
 
 class Use:
@@ -46,6 +49,8 @@ class Use:
         self.read = False
         #: Whether an encoder knows texts that steps such as a function made of it.
         self.coded = False
+        #: Whether a step of another package than `_LIBRARIES` reads it.
+        self.own = False
 
     @property
     def ignored(self) -> bool:
@@ -100,7 +105,16 @@ def _step(step: Any, places: _Places, uses: list[Use]) -> _Places:
             return found
     for use in _used(places, uses):
         use.read = True
+        use.own |= _is_own(step)
     return []
+
+
+def _is_own(step: Any) -> bool:
+    """Whether *step* is, holds or calls code of another package than `_LIBRARIES`."""
+    inside = [step, *(inner for _, inner in walk(step))]
+    called = [getattr(inner, "func", None) or type(inner) for inner in inside]
+    made = {str(getattr(code, "__module__", None) or "numpy") for code in called}
+    return not {name.partition(".")[0] for name in made} <= _LIBRARIES
 
 
 def _used(places: _Places, uses: list[Use]) -> list[Use]:
@@ -167,6 +181,7 @@ def _function(step: Any, places: _Places, uses: list[Use]) -> _Places:
         return places
     for use in _used(places, uses):
         use.read = True
+        use.own |= _is_own(step)
     return []
 
 
@@ -207,6 +222,11 @@ def coded_columns(model: Any) -> list[str]:
     """Name the columns of which a step, such as a function, makes texts that an encoder knows."""
     names = list(getattr(model, "feature_names_in_", ()))
     return [n for n, use in zip(names, read_uses(model, len(names)), strict=True) if use.coded]
+
+
+def own_columns(model: Any, names: Sequence[str]) -> list[str]:
+    """Name those of the columns *names* that code of the user's own reads."""
+    return [n for n, use in zip(names, read_uses(model, len(names)), strict=True) if use.own]
 
 
 def categories_of_text(model: Any, columns: Sequence[str] = ()) -> dict[str, set[str]]:

@@ -147,9 +147,14 @@ def _label(value: Any) -> Label:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
-    if not isinstance(plain, bool | int | str) or _is_huge(plain):
+    if not isinstance(plain, bool | int | str):
         raise TrainingError(
             f"the target holds {plain!r}; a class is a string, an integer or a boolean."
+        )
+    if _is_huge(plain):
+        raise TrainingError(
+            f"the target holds {plain}, and readers of JSON lose digits of integers beyond 2**53: "
+            "make strings of the classes (target.astype(str)), and fit again."
         )
     if isinstance(plain, str):
         check_text("the target's classes", [plain])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from serving.bundle.manifest import Task
 from sklearn import metrics
+from sklearn.base import is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import cross_validate
@@ -62,7 +63,8 @@ def ask(model: Any, data: Any) -> Answers:
     """Score rows with *model*, fitted by scikit-learn."""
     predicted = np.asarray(model.predict(data))
     probabilities = model.predict_proba(data) if hasattr(model, "predict_proba") else None
-    return Answers(predicted, probabilities, getattr(model, "classes_", None))
+    classes = None if is_regressor(model) else getattr(model, "classes_", None)
+    return Answers(predicted, probabilities, classes)
 
 
 def evaluate(model: Any, data: Any, target: Any) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from sklearn.base import (
     is_regressor,
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.pipeline import make_pipeline
 
 from training.errors import TrainingError, blame
 from training.fit.split import Chosen
 
 __all__ = [
+    "as_estimator",
     "build_pipeline",
     "hold_out",
     "import_project",
@@ -118,6 +120,19 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
     return Chosen(mask, digest)
 
 
+def as_estimator(model: Any) -> Any:
+    """Return *model*, or a pipeline around one, such as CatBoost's, that is not scikit-learn's."""
+    if isinstance(model, BaseEstimator | type) or not hasattr(model, "__sklearn_tags__"):
+        return model
+    names = list(getattr(model, "feature_names_", None) or ())
+    if not names:  # unfitted: scikit-learn's clone() rejects the lists in CatBoost's parameters
+        lists = {k: tuple(v) for k, v in model.get_params().items() if isinstance(v, list)}
+        model.set_params(**lists)
+    elif names != [str(place) for place in range(len(names))]:  # which it calls an array's columns
+        model.feature_names_in_ = np.array(names, dtype=object)
+    return make_pipeline(model)
+
+
 def build_pipeline(module: ModuleType) -> Any:
     """
     Ask the project for its unfitted pipeline.
@@ -126,7 +141,7 @@ def build_pipeline(module: ModuleType) -> Any:
         TrainingError: It is no pipeline, or its last step predicts nothing that can be served.
     """
     with blame("build_pipeline() failed", module.__file__):
-        pipeline = module.build_pipeline()
+        pipeline = as_estimator(module.build_pipeline())
         good = isinstance(pipeline, BaseEstimator) and (
             any(is_one(pipeline) for is_one in _KINDS)
             or isinstance(getattr(pipeline, "steps", [(0, pipeline)])[-1][1], _MIXTURES)

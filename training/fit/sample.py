@@ -1,4 +1,4 @@
-"""The sample that `pack` reads the schema from: a CSV file, as the pipeline's training had it."""
+"""The sample that `pack` reads the schema from: rows as the pipeline's training had them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_sample(
     Read the rows.
 
     Args:
-        sample: A CSV file with a header.
+        sample: A CSV file with a header, or a Parquet file, whose own types count.
         strings: The columns that hold text, whatever it looks like, and the categories known of
             each: "01" is a code and no number, and a category called "NA" is not a missing one.
         coded: Columns that hold text if one of their values is such as "01".
@@ -39,6 +39,8 @@ def read_sample(
         TrainingError: It cannot be read, has a column twice, or no rows.
     """
     strings = strings or {}
+    if sample.suffix == ".parquet":
+        return _read_parquet(sample)
     try:
         header = pd.read_csv(sample, header=None, nrows=1, dtype=str).iloc[0].tolist()
         missing = {
@@ -64,6 +66,17 @@ def read_sample(
         raise TrainingError(f"{sample} has the column {', '.join(twice)} twice.")
     if rows.empty:
         raise TrainingError(f"{sample} has no rows below its header.")
+    return rows
+
+
+def _read_parquet(sample: Path) -> pd.DataFrame:
+    try:
+        rows = pd.read_parquet(sample)
+    except Exception as error:  # a reader of Parquet may raise anything
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise TrainingError(f"{sample} cannot be read as Parquet: {reason}.") from error
+    if rows.empty:
+        raise TrainingError(f"{sample} has no rows.")
     return rows
 
 

@@ -59,7 +59,8 @@ def score(
         max_errors: The largest share of rows without an answer.
 
     Returns:
-        Whether the share of errors is within *max_errors*; only then `_SUCCESS` is written.
+        Whether the share of errors is within *max_errors*, and a row has an answer; only then
+        `_SUCCESS` is written.
 
     Raises:
         TrainingError: The input or the options are wrong.
@@ -161,6 +162,12 @@ def _finish(store: Store, plan: Plan, parts: list[Part], max_errors: float) -> b
     say(f"{rows:,} rows in {len(parts):,} files in {store}, {errors:,} with an error")
     for feature, count in unseen.items():
         say(f"{feature}: {count:,} rows with a category that training never saw")
+    if rows and errors == rows:
+        say(
+            f"No row has an answer: there is no {SUCCESS}. See the column error; when it is mended,"
+            " score into another folder."
+        )
+        return False
     if errors > max_errors * rows:
         say(
             f"{errors / rows:.2%} of the rows have an error, over --max-errors {max_errors:g}: "

@@ -115,6 +115,8 @@ def to_columns(features: Sequence[Feature], batch: pa.RecordBatch, *, csv: bool)
 def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)  # what numpy has in place of null
     missing = array.is_null().to_numpy(zero_copy_only=False)
     if feature.is_text:
         found = array.cast(pa.string()).dictionary_encode()
@@ -131,9 +133,10 @@ def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
 
 
 def _from_texts(feature: Feature, array: Any, missing: Any) -> Column:
-    """Read numbers and booleans as JSON writes them. Other texts stay what they are."""
-    boolean = feature.kind == "boolean"
+    """Read numbers as JSON writes them, and true and false. Other texts stay what they are."""
+    boolean, written = feature.kind == "boolean", array
     if boolean:
+        array = pc.ascii_lower(array)
         fits = pc.is_in(array, pa.array([*BOOLEANS]))
     else:
         fits = pc.match_substring_regex(array, _NUMBER).fill_null(False)
@@ -144,7 +147,7 @@ def _from_texts(feature: Feature, array: Any, missing: Any) -> Column:
         values = pa.array([None if text is None else float(text) for text in kept.to_pylist()])
     strays = np.flatnonzero(~fits.to_numpy(False) & ~missing).tolist()
     held = values.fill_null(False if boolean else 0.0).to_numpy(zero_copy_only=False)
-    return Column(held, missing, {row: array[row].as_py() for row in strays})
+    return Column(held, missing, {row: written[row].as_py() for row in strays})
 
 
 def to_table(

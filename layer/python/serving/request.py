@@ -110,7 +110,7 @@ def check_body(request: Request, limit: int, media: Sequence[str] = (JSON,)) -> 
         raise Malformed("The body ended before all of it had come.") from None
     if len(body) > limit:
         raise _too_large(limit)
-    _check_encoding(body[:4])
+    _check_encoding(body[:4], json=media_type(headers.get("Content-Type")) == JSON)
     return len(body)
 
 
@@ -153,9 +153,9 @@ def _check_type(content_type: str | None, encoding: str | None, taken: Sequence[
             raise UnsupportedMedia("Send UTF-8.")
 
 
-def _check_encoding(first: bytes) -> None:
+def _check_encoding(first: bytes, *, json: bool) -> None:
     """Name another encoding by the body's *first* four bytes: JSON and CSV have no zero byte."""
-    if first.startswith(codecs.BOM_UTF8):
+    if json and first.startswith(codecs.BOM_UTF8):
         raise Malformed(
             "The body begins with a byte order mark (UTF-8 with BOM); send UTF-8 without it."
         )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tracemalloc
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,13 +145,20 @@ def test_csv_errors_point_to_row_and_field(send: Platform) -> None:
         b'price\n"1"x\n',
         b"price,price\n1,2\n",
         "price\n\xfc\n".encode("latin-1"),
-        b"\xef\xbb\xbfprice\n1\n",
         "price\n1\n".encode("utf-16"),
     ],
 )
 def test_a_body_that_is_not_csv_is_malformed(send: Platform, body: bytes) -> None:
     """Ragged rows, open quotes, repeated names and other encodings get 400."""
     assert_problem(send("predict", "POST", body, **CSV), 400, "malformed-body")
+
+
+def test_csv_may_begin_with_a_byte_order_mark(send: Platform) -> None:
+    """Excel writes one; the answers are those without it."""
+    body = to_body(as_row("price", "12.5"))
+    plain, marked = (send("predict", "POST", start + body, **CSV) for start in (b"", BOM_UTF8))
+    assert marked.status == 200
+    assert marked.json() == plain.json()
 
 
 @pytest.mark.parametrize(

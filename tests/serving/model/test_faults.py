@@ -61,6 +61,16 @@ def test_another_encoding_is_named(send: Platform, encoding: str, name: str) -> 
     assert problem["detail"] == f"The body is {name}; send UTF-8."
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_nan_is_named(send: Platform, word: str) -> None:
+    """JSON has no word for it, though Python writes one: 400 says what to send instead."""
+    body = json.dumps({**ROW, "age": float(word)}).encode()
+    problem = assert_problem(post(send, body), 400, "malformed-body")
+
+    place = body.index(word.strip("-").encode())
+    assert problem["detail"] == f"{word.strip('-')} is not JSON (byte {place}); send null."
+
+
 def test_a_byte_order_mark_is_named(send: Platform) -> None:
     """A byte order mark before UTF-8 gets 400, because JSON does not allow it."""
     problem = assert_problem(post(send, json.dumps(ROW).encode("utf-8-sig")), 400, "malformed-body")

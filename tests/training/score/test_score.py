@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from serving.bundle.reader import open_bundle
 from serving.bundle.trust import Trust
@@ -201,6 +204,33 @@ def test_more_errors_than_allowed_end_with_status_3(
         part["error"][:5]
     ) == {"age: expected a number, got a string"}
     assert part["label"][5:].notna().all()
+
+
+def test_nan_in_parquet_is_null(kinds: Path, tmp_path: Path) -> None:
+    """It gets the answer or the sentence of a gap."""
+    row = {name: json.loads(value) for name, value in USUAL.items()} | {"share": None}
+    columns = {name: [value] * 3 for name, value in row.items()}
+    columns["share"][1], columns["price"][2] = math.nan, math.nan
+    table = pa.table(columns).append_column("id", pa.array(range(3)))
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    assert run(kinds, tmp_path / "rows.parquet", tmp_path / "out", "--keep", "id") == 0
+    gap, nan, wrong = scored(tmp_path / "out").drop(columns="id").to_dict("records")
+    assert pd.isna([gap.pop("error"), nan.pop("error")]).all()
+    assert gap["label"] == nan["label"]
+    assert gap["probability_yes"] == nan["probability_yes"]
+    assert wrong["error"] == "price: expected a number, got null; training never saw one"
+
+
+def test_a_run_without_an_answer_ends_with_status_3(
+    credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column that is wrong in every row leaves no `_SUCCESS`, whatever --max-errors says."""
+    example_rows(20).assign(age="old").to_csv(tmp_path / "rows.csv", index=False)
+
+    assert run(credit, tmp_path / "rows.csv", tmp_path / "out", "--max-errors", "1") == 3
+    assert "No row has an answer: there is no _SUCCESS." in capsys.readouterr().out
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
 @pytest.mark.parametrize(

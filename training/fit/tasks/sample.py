@@ -17,6 +17,10 @@ from training.fit.tasks import outputs
 __all__ = ["Measured", "measure_sample"]
 
 
+#: What to look at when a target does not fit its output.
+_ORDER = " Give --target in the order of the model's outputs."
+
+
 class Measured(NamedTuple):
     """The figures of a pipeline on its sample, and the findings."""
 
@@ -58,10 +62,12 @@ def measure_sample(
     if len(truth) > 1:
         with blame(f"the pipeline cannot be evaluated against {', '.join(names)}"):
             _check_outputs(model, data, len(truth))
-            parts = [
-                _measure(*pair)
-                for pair in zip(targets, outputs.ask(model, data, len(truth)), strict=True)
-            ]
+            answers = outputs.ask(model, data, len(truth))
+            for name, one, answer in zip(names, targets, answers, strict=True):
+                if answer.classes is not None:
+                    what = f"the column {name} of {file}"
+                    _check_labels(one, answer.classes, what, hint=_ORDER)
+            parts = [_measure(*pair) for pair in zip(targets, answers, strict=True)]
     else:
         with blame(f"the pipeline cannot be evaluated against the column {names[0]}"):
             if classes is not None:
@@ -91,14 +97,16 @@ def _measure(truth: Any, answers: Answers) -> outputs.Metrics:
     return found
 
 
-def _check_labels(truth: Any, classes: Any, what: str) -> None:
+def _check_labels(truth: Any, classes: Any, what: str, *, hint: str = "") -> None:
     if missing := int(pd.isna(truth).sum()):
         raise TrainingError(f"{what} is missing in {missing} rows; leave those rows out.")
     known = dict.fromkeys(np.asarray(classes).tolist())
     strange = [value for value in truth.tolist() if value not in known]
     if len(strange) == len(truth) or len({isinstance(v, str) for v in [*strange, *known]}) > 1:
         shown = ", ".join(map(repr, list(known)[:10]))
-        raise TrainingError(f"{what} holds {strange[0]!r}, but the model's classes are {shown}.")
+        raise TrainingError(
+            f"{what} holds {strange[0]!r}, but the model's classes are {shown}.{hint}"
+        )
 
 
 def _check_outputs(model: Any, data: Any, targets: int) -> None:

@@ -7,6 +7,7 @@ find every fault and where it is.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -102,7 +103,7 @@ class Schema:
         except msgspec.ValidationError:
             raise self._explain(body, max_instances) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Malformed(_why_malformed(error)) from None
+            raise Malformed(_why_malformed(error, body)) from None
         if len(rows) > max_instances:
             raise too_many(len(rows), max_instances)
         values = self._values
@@ -126,7 +127,7 @@ class Schema:
         except msgspec.ValidationError:
             return InvalidInstances("A number in the body is too large to be read.")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Malformed(_why_malformed(error))
+            return Malformed(_why_malformed(error, body))
         if isinstance(data, dict) and isinstance(data.get("instances"), list):
             found = len(data["instances"])
             if found > max_instances:
@@ -206,9 +207,12 @@ def _invalid(errors: list[FieldError]) -> InvalidInstances:
     return InvalidInstances(f"The body has {count}{more}; see errors.", errors=errors)
 
 
-def _why_malformed(error: Exception) -> str:
+def _why_malformed(error: Exception, body: bytes) -> str:
     if isinstance(error, RecursionError):
         return "The body nests too deeply."
     if isinstance(error, UnicodeDecodeError):
         return "The body is not UTF-8."
+    place = re.search(r"\(byte (\d+)\)", str(error))
+    if place and (word := re.match(rb"NaN|Infinity", body[int(place[1]) :][:8])):
+        return f"{word[0].decode()} is not JSON (byte {place[1]}); send null."
     return f"{str(error).rstrip('.')}."

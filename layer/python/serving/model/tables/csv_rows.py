@@ -24,6 +24,7 @@ __all__ = ["BOOLEANS", "NUMBER", "csv_to_json", "to_csv"]
 
 #: How CSV writes a number, which is how JSON writes it. Any other text is a string.
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+#: In upper and lower case: pandas writes True, and Excel TRUE.
 BOOLEANS = {"true": True, "false": False}
 
 #: What other programs write in place of commas.
@@ -40,7 +41,7 @@ def csv_to_json(body: bytes, features: Sequence[Feature], max_instances: int) ->
     Write a CSV body as the JSON body with the same rows.
 
     An empty field is null. A field is a number or a boolean only where the feature is one and the
-    text is how JSON writes it; everything else is a string, which the decoder then judges.
+    text is how JSON writes it (or True, or TRUE); all else is a string, which the decoder judges.
 
     Args:
         body: CSV with a header.
@@ -52,7 +53,7 @@ def csv_to_json(body: bytes, features: Sequence[Feature], max_instances: int) ->
         TooLarge: It holds more than *max_instances*, or its header is too long for so many rows.
     """
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")  # Excel writes a byte order mark
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.") from None
     try:
@@ -100,7 +101,7 @@ def _value(text: str, feature: Feature | None) -> msgspec.Raw | str | bool | Non
     if feature is None or feature.is_text:
         return text
     if feature.kind == "boolean":
-        return BOOLEANS.get(text, text)
+        return BOOLEANS.get(text.lower(), text)
     # The digits as they are: the decoder rounds and checks them as in JSON.
     return msgspec.Raw(text.encode()) if _number.fullmatch(text) else text
 
