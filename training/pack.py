@@ -120,7 +120,6 @@ def pack(
             truth if learnt else {},
             file=sample,
             classes=classes,
-            takes_texts=takes_texts(model),
         )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(

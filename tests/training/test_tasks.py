@@ -222,3 +222,20 @@ def test_invalid_options_for_a_task_give_one_sentence(
     assert lines[-1].startswith("training: ")
     assert "unexpected" not in lines[-1]
     assert all(word in lines[-1] for word in words), lines[-1]
+
+
+@pytest.mark.parametrize("texts", ["data", "data.tolist()", "data.rename('review')"])
+def test_a_pipeline_of_texts_themselves_is_trained(train: Train, texts: str) -> None:
+    """A Series or a list of texts has no columns to permute, and is trained all the same."""
+    more = (
+        "from sklearn.feature_extraction.text import TfidfVectorizer\n"
+        "data = pd.Series([' '.join(random.choice(['good', 'bad', 'fine'], 2))"
+        " for _ in range(300)])\n"
+        "target = data.str.contains('good').to_numpy().astype(int)\n"
+        f"data = {texts}\n"
+    )
+    status, lines = train(
+        "target", "make_pipeline(TfidfVectorizer(), LogisticRegression())", more=more
+    )
+
+    assert status == 0, lines

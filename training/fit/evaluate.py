@@ -175,8 +175,11 @@ def permutation(
     """
     Return the mean fall of the score when a column is shuffled (Breiman 2001), per column.
 
-    None where the score is not defined on these rows: a class is missing, or there is one row.
+    None where the score is not defined on these rows: a class is missing, or there is one row; and
+    for texts themselves, which have no columns.
     """
+    if np.ndim(data) == 1:
+        return None
     single = isinstance(scoring, str) and target.ndim == 1
     if single and len(np.unique(target)) < (2 if scoring == "r2" else len(model.classes_)):
         return None

@@ -34,7 +34,6 @@ def measure_sample(
     *,
     file: Path,
     classes: Any,
-    takes_texts: bool,
 ) -> Measured:
     """
     Measure *model* beside the trivial one, and look for suspicious data.
@@ -46,7 +45,6 @@ def measure_sample(
         truth: Of each target its n values; none if they are not known.
         file: The sample's, for the sentences.
         classes: The model's; None for values.
-        takes_texts: Whether it takes texts themselves, which have no columns to shuffle.
 
     Raises:
         TrainingError: The targets do not fit the model.
@@ -67,11 +65,10 @@ def measure_sample(
             if classes is not None:
                 _check_labels(targets[0], classes, f"the column {names[0]} of {file}")
             parts = [_measure(targets[0], evaluate.ask(model, data))]
-            if not takes_texts:
-                scoring = evaluate.scorer(model, None if classes is None else len(classes))
-                importances = evaluate.permutation(
-                    model, data, targets[0], scoring=scoring, seed=evaluate.SEED
-                )
+            scoring = evaluate.scorer(model, None if classes is None else len(classes))
+            importances = evaluate.permutation(
+                model, data, targets[0], scoring=scoring, seed=evaluate.SEED
+            )
     with blame("the sample cannot be reviewed"):
         findings = outputs.review_all(
             names if len(names) > 1 else [],
