@@ -126,6 +126,11 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
         return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
     if use is not None and _is_code(dtype, use):
         codes = use.categories
+        if codes and max(codes) >= 2**63:
+            raise TrainingError(
+                f"column {name} holds the code {max(codes)}, and a request's integers end at "
+                f'2**63 - 1: fit the pipeline on data.astype({{"{name}": str}}).'
+            )
         return Feature(name=name, kind="category", dtype=dtype, nullable=False, categories=codes)
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():
