@@ -120,6 +120,7 @@ def pack(
             truth if learnt else {},
             file=sample,
             classes=classes,
+            report=report,
         )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(

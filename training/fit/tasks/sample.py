@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ def measure_sample(
     *,
     file: Path,
     classes: Any,
+    report: Callable[[str], None],
 ) -> Measured:
     """
     Measure *model* beside the trivial one, and look for suspicious data.
@@ -45,6 +47,7 @@ def measure_sample(
         truth: Of each target its n values; none if they are not known.
         file: The sample's, for the sentences.
         classes: The model's; None for values.
+        report: Told what is being done.
 
     Raises:
         TrainingError: The targets do not fit the model.
@@ -67,7 +70,7 @@ def measure_sample(
             parts = [_measure(targets[0], evaluate.ask(model, data))]
             scoring = evaluate.scorer(model, None if classes is None else len(classes))
             importances = evaluate.permutation(
-                model, data, targets[0], scoring=scoring, seed=evaluate.SEED
+                model, data, targets[0], scoring=scoring, seed=evaluate.SEED, report=report
             )
     with blame("the sample cannot be reviewed"):
         findings = outputs.review_all(
