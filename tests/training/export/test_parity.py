@@ -19,6 +19,7 @@ from serving.model.model import open_model
 from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -241,6 +242,15 @@ def test_a_boolean_column_with_none_is_rebuilt(tmp_path: Path) -> None:
     pipeline = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(data, target)
 
     assert build(tmp_path, pipeline, data).features[0].missing == "None"
+
+
+def test_booleans_of_pandas_own_dtype_have_a_graph(tmp_path: Path) -> None:
+    """A column of pandas' nullable booleans, with a gap, is compiled as numbers are."""
+    flags = pd.array([True, None, False] * 40, dtype="boolean")
+    data = pd.DataFrame({"flag": flags, "b": np.arange(120.0)})
+    pipeline = make_pipeline(SimpleImputer(), LinearRegression()).fit(data, data["b"])
+
+    assert build(tmp_path, pipeline, data).engine.name == "onnx"
 
 
 def test_the_changed_rows_are_bounded() -> None:
