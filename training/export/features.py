@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,13 +65,16 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     return data, named
 
 
-def read_features(data: pd.DataFrame, uses: Sequence[Use] | None = None) -> list[Feature]:
+def read_features(
+    data: pd.DataFrame, uses: Sequence[Use] | None = None, *, ignored: Collection[str] = ()
+) -> list[Feature]:
     """
-    Describe every column: kind, dtype, whether it has gaps, categories, range.
+    Describe the columns: kind, dtype, whether it has gaps, categories, range.
 
     Args:
         data: The rows.
         uses: What the pipeline does with each column, if there is a pipeline already.
+        ignored: Columns that are left out; they may hold anything.
 
     Raises:
         TrainingError: A column holds what no client can send in JSON as one value.
@@ -85,6 +88,7 @@ def read_features(data: pd.DataFrame, uses: Sequence[Use] | None = None) -> list
     return [
         _read_feature(name, data[name], uses[i] if uses else None)
         for i, name in enumerate(data.columns)
+        if name not in ignored
     ]
 
 
