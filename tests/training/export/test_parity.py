@@ -253,6 +253,28 @@ def test_booleans_of_pandas_own_dtype_have_a_graph(tmp_path: Path) -> None:
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
 
 
+@pytest.mark.parametrize(("gap", "marker"), [(None, None), (None, np.nan), (np.nan, np.nan)])
+def test_none_is_no_nan_to_an_imputer_of_texts(tmp_path: Path, gap: Any, marker: Any) -> None:
+    """An imputer fills the one that it was told of, and leaves the other to the encoder."""
+    towns = pd.Series(["Lima", "Ica", gap] * 40, dtype=object)
+    data = pd.DataFrame({"town": towns, "b": np.arange(120.0)})
+    imputer = SimpleImputer(missing_values=marker, strategy="constant", fill_value="?")
+    encode = make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore"))
+    columns = ColumnTransformer([("town", encode, ["town"])], remainder="passthrough")
+    pipeline = make_pipeline(columns, LinearRegression()).fit(data, data["b"] + (towns == "Ica"))
+
+    assert build(tmp_path, pipeline, data).engine.name == "onnx"
+
+
+def test_the_step_of_several_targets_is_named(tmp_path: Path) -> None:
+    """The reason names the classifier of several targets, and not the pipeline around it."""
+    data = pd.DataFrame({"a": np.arange(120.0), "b": np.arange(120.0) % 7})
+    targets = np.column_stack([data["a"] > 60, data["b"] > 3]).astype(int)
+    pipeline = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(data, targets)
+
+    assert "step 'kneighborsclassifier' " in str(build(tmp_path, pipeline, data).engine.reason)
+
+
 def test_the_changed_rows_are_bounded() -> None:
     """The number of changed rows does not grow faster than the number of features."""
     columns = [[float(i + j) for i in range(20)] for j in range(800)]
