@@ -21,6 +21,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -264,6 +265,16 @@ def test_none_is_no_nan_to_an_imputer_of_texts(tmp_path: Path, gap: Any, marker:
     pipeline = make_pipeline(columns, LinearRegression()).fit(data, data["b"] + (towns == "Ica"))
 
     assert build(tmp_path, pipeline, data).engine.name == "onnx"
+
+
+def test_a_tied_mixture_has_a_graph(tmp_path: Path) -> None:
+    """Numbers are limited where rounding alone decides what scikit-learn itself answers."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=["a", "b", "c"])
+    mixture = GaussianMixture(3, covariance_type="tied", random_state=0)
+    manifest = build(tmp_path, make_pipeline(StandardScaler(), mixture).fit(data), data)
+
+    assert manifest.engine.name == "onnx"
+    assert all(100 < (feature.magnitude or 0) < 1e5 for feature in manifest.features)
 
 
 def test_the_step_of_several_targets_is_named(tmp_path: Path) -> None:
