@@ -65,7 +65,8 @@ def _feature(feature: Feature, shape: Shape | None) -> str:
         shown = ", ".join(escape(str(value)) for value in feature.categories[:12])
         seen = shown + (", …" if len(feature.categories) > 12 else "")
     elif shape and shape.low is not None and shape.high is not None:
-        seen = f"{shape.low:.6g} … {shape.high:.6g} in 98 % of rows"  # extremes may be one person's
+        # The extremes themselves may be one person's.
+        seen = f"{shape.low:.6g} … {shape.high:.6g} in 98 % of rows"
     elif feature.minimum is not None and feature.maximum is not None:
         seen = f"{feature.minimum:g} … {feature.maximum:g}"
     missing = f"{shape.missing:.1%}" if shape else ""
