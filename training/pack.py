@@ -136,7 +136,7 @@ def pack(
             truth if learnt else {},
             file=sample,
             classes=classes,
-            takes_texts=takes_texts(model),
+            report=report,
         )
         with blame("the pipeline cannot be made a bundle"):
             path = build_bundle(

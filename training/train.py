@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from serving.bundle.manifest import HoldOut, Task
+from sklearn.compose import ColumnTransformer
 
 from training.errors import TrainingError, blame
 from training.export.build import build_bundle
 from training.export.contract import read_columns
 from training.export.features import as_frame, as_pandas, read_features
-from training.export.walk import task_of, without_task
+from training.export.walk import task_of, walk, without_task
 from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
 from training.fit.tasks import outputs
@@ -70,9 +71,10 @@ def train(
         loaded = as_pandas(loaded)
         data = _without(loaded, column)
         frame, _ = as_frame(data)
-        read_features(frame)
         data = data if hasattr(data, "iloc") else np.asarray(data)
         pipeline = project.build_pipeline(module)
+        if not any(isinstance(step, ColumnTransformer) for _, step in walk(pipeline)):
+            read_features(frame)  # otherwise no step may read the column that JSON cannot carry
         task, names = _task(pipeline, target)
         chances = hasattr(pipeline, "predict_proba")
         check_metrics(wish.conditions, task, probabilities=chances, outputs=names)

@@ -101,13 +101,16 @@ def test_a_project_without_a_target_is_trained(
     ids=["no target", "a target"],
 )
 def test_columns_that_no_step_reads_are_not_reviewed(target: str, last: str, train: Train) -> None:
-    """A row number that the pipeline drops is no finding."""
+    """A row number that the pipeline drops is no finding, and dates and lists are no fault."""
     model = f"make_pipeline(ColumnTransformer([('s', StandardScaler(), ['b'])]), {last})"
     more = "from sklearn.compose import ColumnTransformer\ndata['row'] = range(400)\n"
-    more += "data['b'] += data['a']"
+    more += "data['b'] += data['a']\ndata['day'] = pd.Timestamp('2026-01-01')\n"
+    more += "data['list'] = [[1]] * 400"
     status, lines = train(target, model, more=more)
 
     assert status == 0, lines
+    relied = [line for line in lines if line.startswith("It relies on ")]
+    assert not any("row (" in line or "day (" in line for line in relied)
 
 
 SEVERAL = 'pd.DataFrame({"debt": data["a"] * 9, "age": data["a"] - data["b"]})'
@@ -222,3 +225,20 @@ def test_invalid_options_for_a_task_give_one_sentence(
     assert lines[-1].startswith("training: ")
     assert "unexpected" not in lines[-1]
     assert all(word in lines[-1] for word in words), lines[-1]
+
+
+@pytest.mark.parametrize("texts", ["data", "data.tolist()", "data.rename('review')"])
+def test_a_pipeline_of_texts_themselves_is_trained(train: Train, texts: str) -> None:
+    """A Series or a list of texts has no columns to permute, and is trained all the same."""
+    more = (
+        "from sklearn.feature_extraction.text import TfidfVectorizer\n"
+        "data = pd.Series([' '.join(random.choice(['good', 'bad', 'fine'], 2))"
+        " for _ in range(300)])\n"
+        "target = data.str.contains('good').to_numpy().astype(int)\n"
+        f"data = {texts}\n"
+    )
+    status, lines = train(
+        "target", "make_pipeline(TfidfVectorizer(), LogisticRegression())", more=more
+    )
+
+    assert status == 0, lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import timeit
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,10 +28,12 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.plots import Plots
 from serving.bundle.writer import Sign, write_bundle
-from serving.errors import BundleError, Problem
+from serving.errors import BundleError
+from serving.model.engines import Engine
 from serving.model.engines.onnx import OnnxEngine
 from serving.model.engines.sklearn import SklearnEngine
 from serving.model.model import Model
+from serving.model.predictions import to_predictions
 from sklearn.impute import KNNImputer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -38,7 +41,7 @@ from training.errors import TrainingError, blame
 from training.export.compile import CannotCompileError, compile_pipeline
 from training.export.contract import read_uses
 from training.export.describe import draft_manifest, own_modules
-from training.export.features import as_frame, as_pandas, read_features, to_columns
+from training.export.features import as_frame, as_pandas, read_features, take, to_columns
 from training.export.parity import check_parity
 from training.export.probe import probe_pipeline
 from training.export.walk import walk
@@ -136,8 +139,8 @@ def build_bundle(
     )
     runner = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)
     model = Model(manifest, runner)
-    example = _example(model, columns)
-    manifest = _with_engine(manifest, row_milliseconds=_row_milliseconds(model, example))
+    example = _example(model, runner, columns)
+    manifest = _with_engine(manifest, row_milliseconds=_row_milliseconds(model, columns))
     if background and (rows := pick_background(model, columns)):
         files[BACKGROUND_FILE] = rows
     if measure is not None:
@@ -147,7 +150,7 @@ def build_bundle(
     shapes = draw_shapes(manifest.features, columns)
     manifest = msgspec.structs.replace(
         manifest,
-        example=example,
+        example=example or manifest.example,
         metrics=metrics or {},
         purpose=purpose,
         plots=msgspec.structs.replace(plots or Plots(), features=shapes),
@@ -226,50 +229,63 @@ def _with_engine(manifest: Manifest, **changes: Any) -> Manifest:
     return msgspec.structs.replace(manifest, engine=engine)
 
 
-def _example(model: Model, columns: list[list[Any]]) -> Example:
+def _example(model: Model, engine: Engine, columns: list[list[Any]]) -> Example | None:
     """
-    Make an instance of medians and of the commonest values, and score it as a client would.
+    Make an instance that the pipeline takes, and score it as a client would.
 
-    It is not a training row. If the pipeline rejects it, the first row that it accepts is used.
+    It is not a training row: each value is a usual one of its column, and a text is a made one, or
+    one that five rows or more share. None if the pipeline takes no such instance.
     """
     features = model.manifest.features
-    made = [_usual(column, feature) for column, feature in zip(columns, features, strict=True)]
-    rows = [made]
-    if any(feature.kind == "text" for feature in features):
-        # A step of the user's own may know some texts only. One that many rows have is no secret.
-        rows.append([_common(*pair) for pair in zip(columns, made, strict=True)])
-    else:
-        rows += [list(row) for row in zip(*(column[:20] for column in columns), strict=True)]
+    tries = [(0.5, _words), (0.25, _words), (0.75, _words), (0.5, _shaped), (0.5, _common)]
+    rows = [
+        [_usual(column, feature, *how) for column, feature in zip(columns, features, strict=True)]
+        for how in tries
+    ]
     for row in rows:
         instance = {feature.name: value for feature, value in zip(features, row, strict=True)}
-        try:
+        with contextlib.suppress(Exception):  # a step of the user's own may raise any
             decoded = model.schema.decode(msgspec.json.encode(instance), 1)
-            return Example(instance=instance, prediction=model.predict(decoded.columns)[0])
-        except Problem:
-            if row is rows[-1]:
-                raise
-    raise AssertionError
+            [prediction] = to_predictions(model.manifest, engine.score(decoded.columns))
+            return Example(instance=instance, prediction=prediction)
+    if model.manifest.engine.name == "onnx":  # opening a graph tries the example
+        raise TrainingError("the model has no answer for the usual values of its columns.")
+    return None
 
 
-def _common(column: list[Any], usual: Any) -> Any:
-    texts = Counter(value for value in column if isinstance(value, str)).most_common(1)
-    return texts[0][0] if texts and texts[0][1] >= 5 else usual
+def _words(_: list[Any]) -> str:
+    return "a few words of text"
 
 
-def _row_milliseconds(model: Model, example: Example) -> float:
-    row = model.schema.decode(msgspec.json.encode(example.instance), 1).columns
+def _shaped(column: list[Any]) -> str:
+    """Write a text of the shape of the commonest: letters become x, and dates stay dates."""
+    text = next(iter(Counter(filter(None, column)).most_common(1)), ("", 0))[0]
+    letters = "".join("x" if letter.isalpha() else letter for letter in text)
+    years = {4: "2020", 8: "20200101"}
+    return re.sub(r"\d+", lambda d: years.get(len(d[0]), "1" * len(d[0])), letters)
+
+
+def _common(column: list[Any]) -> str:
+    texts = Counter(filter(None, column)).most_common(1)
+    return texts[0][0] if texts and texts[0][1] >= 5 else _words(column)
+
+
+def _row_milliseconds(model: Model, columns: list[list[Any]]) -> float:
+    row = take(columns, [0])
     times = timeit.repeat(lambda: model.predict(row), number=1, repeat=20)
     return round(median(times) * 1000, 3)
 
 
-def _usual(column: list[Any], feature: Feature) -> Any:
+def _usual(
+    column: list[Any], feature: Feature, share: float, text: Callable[[list[Any]], str]
+) -> Any:
     known = [value for value in column if value is not None]
     if feature.kind == "text":
-        return "a few words of text"
+        return text(column)
     if not known:
         return None
     if feature.kind != "number":
         return Counter(known).most_common(1)[0][0]
-    middle = sorted(known)[len(known) // 2]  # a number that occurs: codes have no fractions
+    middle = sorted(known)[int(len(known) * share)]  # a number that occurs: codes have no fractions
     whole = middle.is_integer() and abs(middle) < 2**53
     return int(middle) if whole else float(f"{middle:.6g}")  # to be read by people

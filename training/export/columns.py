@@ -63,10 +63,14 @@ def is_float32(feature: Feature) -> bool:
     return feature.kind == "number" and feature.dtype in ("float32", "Float32")
 
 
+#: Lower-case dtypes that numpy does not have, or not for numbers.
+_NOT_NUMPYS = ("object", "category", "boolean")
+
+
 def held_in(feature: Feature) -> str:
     """Return the dtype in which scikit-learn is given *feature*; pandas' own become float64."""
     numpys = feature.kind in ("number", "boolean") and feature.dtype[:1].islower()
-    return feature.dtype if numpys and feature.dtype not in ("object", "category") else "float64"
+    return feature.dtype if numpys and feature.dtype not in _NOT_NUMPYS else "float64"
 
 
 def element_of(feature: Feature, rule: TextRule | None) -> int:

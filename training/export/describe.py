@@ -68,10 +68,10 @@ def draft_manifest(
     if task == "clustering":
         classes = range(_clusters(pipeline))
     uses = read_uses(pipeline, len(data.columns))
-    features = read_features(data, uses)
-    ignored = [feature.name for feature, use in zip(features, uses, strict=True) if use.ignored]
-    if not named or len(ignored) == len(features):
+    ignored = [name for name, use in zip(data.columns, uses, strict=True) if use.ignored]
+    if not named or len(ignored) == len(uses):
         ignored = []
+    features = read_features(data, uses, ignored=ignored)
     return Manifest(
         format=BUNDLE_FORMAT,
         name=name,
@@ -83,7 +83,7 @@ def draft_manifest(
         has_probabilities=classes is not None and hasattr(pipeline, "predict_proba"),
         named_columns=named,
         takes_texts=takes_texts(pipeline),
-        features=[feature for feature in features if feature.name not in ignored],
+        features=features,
         ignored=ignored,
         estimator=_describe(pipeline),
         importances=Importances(permutation=permutation, estimator=_own_importances(pipeline)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,13 +65,16 @@ def as_frame(data: Any) -> tuple[pd.DataFrame, bool]:
     return data, named
 
 
-def read_features(data: pd.DataFrame, uses: Sequence[Use] | None = None) -> list[Feature]:
+def read_features(
+    data: pd.DataFrame, uses: Sequence[Use] | None = None, *, ignored: Collection[str] = ()
+) -> list[Feature]:
     """
-    Describe every column: kind, dtype, whether it has gaps, categories, range.
+    Describe the columns: kind, dtype, whether it has gaps, categories, range.
 
     Args:
         data: The rows.
         uses: What the pipeline does with each column, if there is a pipeline already.
+        ignored: Columns that are left out; they may hold anything.
 
     Raises:
         TrainingError: A column holds what no client can send in JSON as one value.
@@ -85,6 +88,7 @@ def read_features(data: pd.DataFrame, uses: Sequence[Use] | None = None) -> list
     return [
         _read_feature(name, data[name], uses[i] if uses else None)
         for i, name in enumerate(data.columns)
+        if name not in ignored
     ]
 
 
@@ -126,6 +130,11 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
         return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
     if use is not None and _is_code(dtype, use):
         codes = use.categories
+        if codes and max(codes) >= 2**63:
+            raise TrainingError(
+                f"column {name} holds the code {max(codes)}, and a request's integers end at "
+                f'2**63 - 1: fit the pipeline on data.astype({{"{name}": str}}).'
+            )
         return Feature(name=name, kind="category", dtype=dtype, nullable=False, categories=codes)
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 SEED = 0
+#: What permuting the features may take, and on how few rows it still says something.
+PERMUTING_SECONDS, FEWEST_ROWS = 30.0, 100
 
 #: A score by scikit-learn's name, or a function of a model, rows and targets.
 Scoring = str | Callable[[Any, Any, Any], float]
@@ -172,23 +175,50 @@ def cross_validation(
 
 
 def permutation(
-    model: Any, data: Any, target: Any, *, scoring: Scoring, seed: int
+    model: Any,
+    data: Any,
+    target: Any,
+    *,
+    scoring: Scoring,
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+    seconds: float = PERMUTING_SECONDS,
 ) -> dict[str, float] | None:
     """
     Return the mean fall of the score when a column is shuffled (Breiman 2001), per column.
 
-    None where the score is not defined on these rows: a class is missing, or there is one row.
+    It takes about *seconds*: many columns, or a slow model, are tried on fewer rows.
+
+    None where the score is not defined on these rows: a class is missing, or there is one row; for
+    texts themselves, which have no columns; and where the time allows too few rows.
     """
-    single = isinstance(scoring, str) and target.ndim == 1
-    if single and len(np.unique(target)) < (2 if scoring == "r2" else len(model.classes_)):
+    if np.ndim(data) == 1:
         return None
+    columns, random = data.shape[1], np.random.default_rng(seed)
+    score = metrics.get_scorer(scoring) if isinstance(scoring, str) else scoring
+    single = isinstance(scoring, str) and target.ndim == 1
+    least = 2 if scoring == "r2" else len(getattr(model, "classes_", ()))
+    while True:
+        if single and len(np.unique(target)) < least:
+            return None
+        start = perf_counter()
+        score(model, data, target)
+        repeats = min(3, int(seconds / columns / (perf_counter() - start)))
+        if repeats:
+            break
+        if len(target) < 2 * FEWEST_ROWS:
+            report("too many columns for the time: the importances of the features are left out")
+            return None
+        half = random.permutation(len(target)) < len(target) // 2
+        data, target = data[half], target[half]
+    report(f"permuting {columns:,} features, {repeats} × {len(target):,} rows")
     found = permutation_importance(
-        model, data, target, scoring=scoring, n_repeats=3, random_state=seed, n_jobs=1
+        model, data, target, scoring=scoring, n_repeats=repeats, random_state=seed, n_jobs=1
     )
     if not np.isfinite(found.importances_mean).all():
         return None  # the values are so large that their squares overflow
     names = [str(name) for name in getattr(data, "columns", ())] or [
-        f"x{i}" for i in range(len(found.importances_mean))
+        f"x{i}" for i in range(columns)
     ]
     return dict(zip(names, found.importances_mean.tolist(), strict=True))
 

@@ -40,14 +40,17 @@ def check(uri: str, trust: Trust) -> None:
     if bundle.is_own_pickle:
         console.print("model.joblib is opened as your own; others need a signature to open it")
     model = open_model(bundle, sandboxed=True)
-    body = msgspec.json.encode(manifest.example.instance)
-    [answer] = model.predict(model.schema.decode(body, 1).columns)
-    if not _same(answer, manifest.example.prediction):
-        raise TrainingError(
-            f"the example is answered {answer}, but training recorded "
-            f"{manifest.example.prediction}."
-        )
-    console.print(f"example: answered as recorded, {answer}")
+    if manifest.example.instance:
+        body = msgspec.json.encode(manifest.example.instance)
+        [answer] = model.predict(model.schema.decode(body, 1).columns)
+        if not _same(answer, manifest.example.prediction):
+            raise TrainingError(
+                f"the example is answered {answer}, but training recorded "
+                f"{manifest.example.prediction}."
+            )
+        console.print(f"example: answered as recorded, {answer}")
+    else:
+        console.print("example: none is recorded")
     console.print(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
 
 

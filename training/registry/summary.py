@@ -58,8 +58,9 @@ def show_bundle(path: Path, found: Comparison | None = None) -> None:
     show(_engine(manifest))
     signers = [signer for file in path.iterdir() if (signer := signer_of(file.name))]
     signed = f", signed by {', '.join(signers)}" if signers else ""
-    if relied := manifest.importances.permutation:
-        best = sorted(relied, key=lambda name: -relied[name])[:5]
+    relied = manifest.importances.permutation or {}
+    known = [name for name in relied if relied[name] >= 0.0005]  # the others are shown as 0
+    if best := sorted(known, key=lambda name: -relied[name])[:5]:
         say(f"It relies on {', '.join(f'{name} ({relied[name]:.3f})' for name in best)}.")
     say(f"Written to {path}{signed}")
     say(f"Its page as a file: python -m training card {path}")

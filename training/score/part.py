@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from itertools import count
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from serving.adapters.malloc import give_back_memory
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.bundle.trust import Trust
 from serving.errors import Conflict
+from serving.model.engines import Scores
 from serving.model.model import Model, open_model
+from serving.model.predictions import to_columns as answer_columns
 from serving.model.schema import UNSEEN
 from serving.model.tables.columns import score_columns
 from serving.stores.store import Store
@@ -103,9 +106,20 @@ def _open(location: str, version: str, trust: Trust) -> tuple[Model, dict[str, p
     """Open the model, verified as a server does it; once in a process."""
     give_back_memory()
     model = open_model(Bundle(open_location(location), version, trust=trust))
-    example = model.decode(msgspec.json.encode(model.manifest.example.instance))
-    answers = model.predict_columns(example.columns)
-    return model, {name: pa.array(values.tolist()).type for name, values in answers.items()}
+    return model, _types(model.manifest)
+
+
+def _types(manifest: Manifest) -> dict[str, pa.DataType]:
+    """Return the type of each column of the answers."""
+    parts = [
+        Scores(
+            np.zeros(1, dtype=float if part.classes is None else int),
+            np.ones((1, len(part.classes or ()))) if part.has_probabilities else None,
+        )
+        for part in manifest.parts
+    ]
+    answers = answer_columns(manifest, Scores([], None, parts))
+    return {name: pa.array(values.tolist()).type for name, values in answers.items()}
 
 
 def _parts(

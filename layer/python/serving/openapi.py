@@ -109,7 +109,7 @@ def _operation(
     _refuse(operation, "500", "503")
     if route.method != "GET":
         content: Json = {"schema": schema(route.body)}
-        if isinstance(route.body, ModelSchema) and route.body.example:
+        if isinstance(route.body, ModelSchema) and route.body.example and manifest.example.instance:
             content["example"] = route.body.example(manifest)
         if isinstance(route.body, ModelSchema) and route.body.query:
             operation["parameters"] = [

@@ -42,6 +42,19 @@ def test_the_example_s_page_is_small_and_quick(credit: Path) -> None:
     assert min(seconds) < 0.005
 
 
+def test_the_page_shows_percentiles_and_no_extremes(credit: Path) -> None:
+    """A number's range on the page ends at the 1st and the 99th percentile."""
+    manifest = manifest_of(credit)
+    features = [
+        msgspec.structs.replace(f, maximum=9876543.0) if f.kind == "number" else f
+        for f in manifest.features
+    ]
+    page = render(msgspec.structs.replace(manifest, features=features), Place()).decode()
+
+    assert " in 98 % of rows" in page
+    assert "9.87654e+06" not in page
+
+
 @pytest.mark.parametrize("changes", CHANGES)
 @pytest.mark.parametrize("place", [Place(), Place("live", asks=True), Place("degraded")])
 def test_a_bundle_with_parts_missing_has_a_page(credit: Path, changes: Any, place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.reader import open_bundle
 from serving.errors import InvalidInstances
 from serving.model.model import Model, open_model
+from serving.openapi import describe_folder
+from serving.page.page import Place, render
 from serving.stores.folder import FolderStore
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
@@ -22,8 +25,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from training.errors import TrainingError
 from training.export.build import build_bundle
 
 ROWS = 200
@@ -114,17 +118,13 @@ def test_integers_are_exact(model: Model, pipeline: Any) -> None:
         assert [fault.pointer for fault in error.value.errors] == ["/code"]
 
 
-def test_codes_beyond_int64_are_not_compiled(tmp_path: Path) -> None:
-    """Codes beyond int64 are served by scikit-learn, and the reason names the step."""
+def test_codes_beyond_int64_are_rejected(tmp_path: Path) -> None:
+    """No request could hold such codes, so no bundle is written; the sentence says what to do."""
     codes = RANDOM.choice(np.array([7, 2**63, 2**64 - 1], np.uint64), ROWS)
     data = pd.DataFrame({"code": codes, "other": RANDOM.normal(size=ROWS)})
     columns = ColumnTransformer([("code", CODES, ["code"])], remainder="passthrough")
-    manifest = built(tmp_path, make_pipeline(columns, Ridge()).fit(data, codes > 7), data)
-
-    assert manifest.engine.name == "sklearn"
-    assert "'code' (OneHotEncoder)" in str(manifest.engine.reason)
-    assert "2**63" in str(manifest.engine.reason)
-    assert manifest.features[0].categories == [7, 2**63, 2**64 - 1]
+    with pytest.raises(TrainingError, match=r'column code holds .* data.astype\(\{"code": str\}\)'):
+        built(tmp_path, make_pipeline(columns, Ridge()).fit(data, codes > 7), data)
 
 
 def test_categories_come_from_the_encoder_not_the_dtype(tmp_path: Path) -> None:
@@ -219,3 +219,36 @@ def test_a_model_without_an_imputer_rejects_null(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidInstances):
         ask(model, amount=None, age=40)
+
+
+def ages(data: Any) -> Any:
+    """Turn dates into days, as a user's own function does; no other text is taken."""
+    days = [date.fromisoformat(text).toordinal() for text in data["born"]]
+    return data.assign(born=np.array(days) / 1e6)
+
+
+def lengths(data: Any) -> Any:
+    """Look up the text of each row; another one raises."""
+    return data.assign(born=data["born"].map({text: i for i, text in enumerate(BORN)}.__getitem__))
+
+
+BORN = [f"19{i % 90 + 10}-0{i % 9 + 1}-1{i % 7}" for i in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("function", "example"),
+    [(ages, {"amount": 100.0, "born": "2020-11-11"}), (lengths, {})],
+    ids=["of the shape", "none"],
+)
+def test_the_example_has_a_made_text_that_the_pipeline_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], function: Any, example: dict[str, Any]
+) -> None:
+    """A text of a date's shape stands for the dates; without one there is no example."""
+    data = pd.DataFrame({"amount": 100.0, "born": BORN})
+    pipeline = make_pipeline(FunctionTransformer(function), Ridge()).fit(data, DATA["amount"])
+    manifest = built(tmp_path, pipeline, data)
+
+    assert manifest.example.instance == example
+    assert capfd.readouterr().out == ""
+    page, document = render(manifest, Place()), describe_folder("functions", manifest)
+    assert not any(text in f"{page!r}{document}" for text in BORN)

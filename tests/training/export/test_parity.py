@@ -19,7 +19,9 @@ from serving.model.model import open_model
 from serving.stores.folder import FolderStore
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -241,6 +243,47 @@ def test_a_boolean_column_with_none_is_rebuilt(tmp_path: Path) -> None:
     pipeline = make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(data, target)
 
     assert build(tmp_path, pipeline, data).features[0].missing == "None"
+
+
+def test_booleans_of_pandas_own_dtype_have_a_graph(tmp_path: Path) -> None:
+    """A column of pandas' nullable booleans, with a gap, is compiled as numbers are."""
+    flags = pd.array([True, None, False] * 40, dtype="boolean")
+    data = pd.DataFrame({"flag": flags, "b": np.arange(120.0)})
+    pipeline = make_pipeline(SimpleImputer(), LinearRegression()).fit(data, data["b"])
+
+    assert build(tmp_path, pipeline, data).engine.name == "onnx"
+
+
+@pytest.mark.parametrize(("gap", "marker"), [(None, None), (None, np.nan), (np.nan, np.nan)])
+def test_none_is_no_nan_to_an_imputer_of_texts(tmp_path: Path, gap: Any, marker: Any) -> None:
+    """An imputer fills the one that it was told of, and leaves the other to the encoder."""
+    towns = pd.Series(["Lima", "Ica", gap] * 40, dtype=object)
+    data = pd.DataFrame({"town": towns, "b": np.arange(120.0)})
+    imputer = SimpleImputer(missing_values=marker, strategy="constant", fill_value="?")
+    encode = make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore"))
+    columns = ColumnTransformer([("town", encode, ["town"])], remainder="passthrough")
+    pipeline = make_pipeline(columns, LinearRegression()).fit(data, data["b"] + (towns == "Ica"))
+
+    assert build(tmp_path, pipeline, data).engine.name == "onnx"
+
+
+def test_a_tied_mixture_has_a_graph(tmp_path: Path) -> None:
+    """Numbers are limited where rounding alone decides what scikit-learn itself answers."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=["a", "b", "c"])
+    mixture = GaussianMixture(3, covariance_type="tied", random_state=0)
+    manifest = build(tmp_path, make_pipeline(StandardScaler(), mixture).fit(data), data)
+
+    assert manifest.engine.name == "onnx"
+    assert all(100 < (feature.magnitude or 0) < 1e5 for feature in manifest.features)
+
+
+def test_the_step_of_several_targets_is_named(tmp_path: Path) -> None:
+    """The reason names the classifier of several targets, and not the pipeline around it."""
+    data = pd.DataFrame({"a": np.arange(120.0), "b": np.arange(120.0) % 7})
+    targets = np.column_stack([data["a"] > 60, data["b"] > 3]).astype(int)
+    pipeline = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(data, targets)
+
+    assert "step 'kneighborsclassifier' " in str(build(tmp_path, pipeline, data).engine.reason)
 
 
 def test_the_changed_rows_are_bounded() -> None:

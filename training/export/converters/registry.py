@@ -101,10 +101,11 @@ def several(graph: Graph, estimator: Any, table: Table) -> list[Part]:
         found: list[Part] = _call("several", graph, estimator, table)
         return found
     if not is_regressor(estimator):
-        kind = type(estimator).__name__
-        raise CannotCompileError(
-            f"a {kind} of several targets has no converter: MultiOutputClassifier has"
+        error = CannotCompileError(
+            "it predicts several targets at once: a MultiOutputClassifier of it has a converter"
         )
+        error.step = estimator  # type: ignore[attr-defined]
+        raise error
     matrix = values(graph, estimator, table)
     count = np.shape(estimator.predict(np.zeros((1, len(table)))))[1]
     return [

@@ -47,8 +47,10 @@ def _distances(graph: Graph, model: Any, table: Table) -> Table:
 
 @converts("probabilities", BayesianGaussianMixture, GaussianMixture)
 def _mixture(graph: Graph, model: Any, table: Table) -> str:
-    value, parts = graph.finite(table), []
     width, kind = len(table), model.covariance_type
+    # Further off, rounding the equal squares of tied components hides how they differ.
+    far = 1e3 * max(1.0, float(np.abs(model.means_).max()))
+    value, parts = graph.finite(table, most=far if kind == "tied" else FLOAT64_MAX), []
     # At its mean, what a component adds does not depend on the row.
     bases = np.diag(model._estimate_weighted_log_prob(model.means_))
     for i, (mean, base) in enumerate(zip(model.means_, bases.tolist(), strict=True)):

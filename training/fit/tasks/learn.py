@@ -98,9 +98,8 @@ def fit_to(
         metrics = outputs.together(names, parts)
         if validation is not None:
             metrics["cross_validation"] = validation
-        report("permuting features")
         importances = evaluate.permutation(
-            pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED
+            pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED, report=report
         )
     with blame("the data cannot be reviewed"):
         frame = fit.read(fit.frame)

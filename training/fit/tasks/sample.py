@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def measure_sample(
     *,
     file: Path,
     classes: Any,
-    takes_texts: bool,
+    report: Callable[[str], None],
 ) -> Measured:
     """
     Measure *model* beside the trivial one, and look for suspicious data.
@@ -50,7 +51,7 @@ def measure_sample(
         truth: Of each target its n values; none if they are not known.
         file: The sample's, for the sentences.
         classes: The model's; None for values.
-        takes_texts: Whether it takes texts themselves, which have no columns to shuffle.
+        report: Told what is being done.
 
     Raises:
         TrainingError: The targets do not fit the model.
@@ -73,11 +74,10 @@ def measure_sample(
             if classes is not None:
                 _check_labels(targets[0], classes, f"the column {names[0]} of {file}")
             parts = [_measure(targets[0], evaluate.ask(model, data))]
-            if not takes_texts:
-                scoring = evaluate.scorer(model, None if classes is None else len(classes))
-                importances = evaluate.permutation(
-                    model, data, targets[0], scoring=scoring, seed=evaluate.SEED
-                )
+            scoring = evaluate.scorer(model, None if classes is None else len(classes))
+            importances = evaluate.permutation(
+                model, data, targets[0], scoring=scoring, seed=evaluate.SEED, report=report
+            )
     with blame("the sample cannot be reviewed"):
         findings = outputs.review_all(
             names if len(names) > 1 else [],

@@ -177,7 +177,7 @@ class Importances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One real row, and the answer that training got for it."""
+    """A row of usual values, and the answer to it. Both are empty if the pipeline takes none."""
 
     instance: dict[str, Any]
     prediction: dict[str, Any]

@@ -89,7 +89,7 @@ def _word(choice: Any) -> str:
 
 def code(manifest: Manifest, *, locked: bool) -> str:
     """Write the example's request in three languages, each with a button that copies it."""
-    instance = manifest.example.instance
+    instance = manifest.example.instance or {f.name: None for f in manifest.features}
     blocks = "".join(
         f"<details{' open' if i == 0 else ''}><summary>{title}</summary>"
         f'<pre tabindex="0" aria-label="{title}" id="code{i}">{_with_url(text)}</pre>'

@@ -64,6 +64,9 @@ def _feature(feature: Feature, shape: Shape | None) -> str:
     if feature.categories:
         shown = ", ".join(f"<bdi>{escape(str(value))}</bdi>" for value in feature.categories[:12])
         seen = shown + (", …" if len(feature.categories) > 12 else "")
+    elif shape and shape.low is not None and shape.high is not None:
+        # The extremes themselves may be one person's.
+        seen = f"{shape.low:.6g} … {shape.high:.6g} in 98 % of rows"
     elif feature.minimum is not None and feature.maximum is not None:
         seen = f"{feature.minimum:g} … {feature.maximum:g}"
     missing = f"{shape.missing:.1%}" if shape else ""

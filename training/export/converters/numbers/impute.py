@@ -53,7 +53,10 @@ def _fill(graph: Graph, marker: Any, table: Table, fills: Any) -> Table:
         )
     gap = _gaps(graph, marker, table)
     filled = graph.node("Where", gap, graph.constant(fills.reshape(1, -1), object), value)
-    return graph.table(filled, table, gaps=not _is_missing(marker))
+    return [
+        made._replace(gaps=not _sees(graph, marker, column))
+        for made, column in zip(graph.table(filled, table, gaps=False), table, strict=True)
+    ]
 
 
 def _gaps(graph: Graph, marker: Any, table: Table) -> str:
@@ -64,12 +67,20 @@ def _gaps(graph: Graph, marker: Any, table: Table) -> str:
             raise CannotCompileError(
                 f"missing_values={marker!r} means text: clients send null for it instead"
             )
-        return str(
-            graph.node("Equal", value, graph.constant(np.array([[MISSING]], object), object))
-        )
+        equal = graph.node("Equal", value, graph.constant(np.array([[MISSING]], object), object))
+        seen = np.array([_sees(graph, marker, column) for column in table])
+        return str(equal if seen.all() else graph.node("And", equal, graph.constant(seen, bool)))
     if _is_missing(marker):
         return str(graph.node("IsNaN", value))
     return str(graph.node("Equal", value, graph.constant(float(marker))))
+
+
+def _sees(graph: Graph, marker: Any, column: Column) -> bool:
+    """Whether *marker* is what stands for a missing text: scikit-learn tells None from NaN."""
+    if column.feature is None or marker is pd.NA:
+        return True
+    feature = graph.features[column.feature]
+    return feature.dtype != "object" or (marker is None) == (feature.missing == "None")
 
 
 @converts("transform", MissingIndicator)
