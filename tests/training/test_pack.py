@@ -247,13 +247,13 @@ def test_digits_before_ones_own_code_may_be_text(run: Run, monkeypatch: pytest.M
     status, lines = packed(run, model, data, target)
     assert status == 3
     assert any("'code' holds digits" in line and "--text 'code'" in line for line in lines)
-    status, lines = packed(run, model, data, target, "--text", "code")
+    status, lines = packed(run, model, data, target, "--text", "code", "--name", "texts")
     assert status == 0, lines
     data.assign(answer=target).to_parquet("rows.parquet")
     command = ("pack", "model.joblib", "--sample", "rows.parquet", "--target", "answer")
     status, lines = run(*command, "--name", "typed")
     assert status == 0, lines
-    for name in ("x", "typed"):
+    for name in ("texts", "typed"):
         kinds = {
             f.name: f.kind for f in open_bundle(FolderStore(f"models/{name}")).manifest.features
         }
