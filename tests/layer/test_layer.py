@@ -307,7 +307,7 @@ def test_the_layer_has_our_sources_and_no_web_framework(target: Target) -> None:
     assert (folder / "serving" / "endpoint.py").exists()
     assert adapters == {
         "__init__.py",
-        *(f"aws{part}.py" for part in ("", "_events", "_metrics")),
+        *(f"aws{part}.py" for part in ("", "_events", "_metrics", "_request")),
     }
     assert not [name for name in ("flask", "werkzeug", "gunicorn") if (folder / name).exists()]
 
