@@ -237,7 +237,8 @@ def _example(model: Model, engine: Engine, columns: list[list[Any]]) -> Example 
     one that five rows or more share. None if the pipeline takes no such instance.
     """
     features = model.manifest.features
-    tries = [(0.5, _words), (0.25, _words), (0.75, _words), (0.5, _shaped), (0.5, _common)]
+    tries = [(0.5, _words, 6), (0.25, _words, 6), (0.75, _words, 6), (0.5, _shaped, 6)]
+    tries += [(0.5, _common, 6), (0.5, _common, 17)]  # fractions may be codes: no digit is left out
     rows = [
         [_usual(column, feature, *how) for column, feature in zip(columns, features, strict=True)]
         for how in tries
@@ -277,7 +278,11 @@ def _row_milliseconds(model: Model, columns: list[list[Any]]) -> float:
 
 
 def _usual(
-    column: list[Any], feature: Feature, share: float, text: Callable[[list[Any]], str]
+    column: list[Any],
+    feature: Feature,
+    share: float,
+    text: Callable[[list[Any]], str],
+    digits: int,
 ) -> Any:
     known = [value for value in column if value is not None]
     if feature.kind == "text":
@@ -288,4 +293,4 @@ def _usual(
         return Counter(known).most_common(1)[0][0]
     middle = sorted(known)[int(len(known) * share)]  # a number that occurs: codes have no fractions
     whole = middle.is_integer() and abs(middle) < 2**53
-    return int(middle) if whole else float(f"{middle:.6g}")  # to be read by people
+    return int(middle) if whole else float(f"{middle:.{digits}g}")  # to be read by people

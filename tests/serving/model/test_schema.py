@@ -145,7 +145,7 @@ bodies = st.one_of(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(bodies)
 def test_the_decoder_agrees_with_the_reference(data: Any) -> None:
     """The decoder accepts and rejects the same bodies as the reference, with the same values."""
