@@ -17,6 +17,7 @@ import msgspec
 import pandas as pd
 from rich.console import Console
 from serving.bundle.reader import Bundle, open_bundle
+from serving.model.engines.inputs import feed_of
 from serving.model.model import open_model
 from serving.routes import load_functions
 from serving.stores.folder import FolderStore
@@ -97,7 +98,7 @@ def _batches(
     for count in (1_000, 10_000):
         rows = (instances * (count // len(instances) + 1))[:count]
         body = msgspec.json.encode({"instances": rows})
-        feed = engine._feed(model.schema.decode(body, count).columns)
+        feed = feed_of(engine._inputs, model.schema.decode(body, count).columns)
         answer = {"predictions": model.predict(model.schema.decode(body, count).columns)}
         frame = pd.DataFrame(rows)
         connection = measure.connect(server)
