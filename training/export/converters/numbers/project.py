@@ -5,21 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import feature_selection as selection
 from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.feature_selection import (
-    RFE,
-    RFECV,
-    GenericUnivariateSelect,
-    SelectFdr,
-    SelectFpr,
-    SelectFromModel,
-    SelectFwe,
-    SelectKBest,
-    SelectPercentile,
-    SequentialFeatureSelector,
-    VarianceThreshold,
-)
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
@@ -33,17 +21,17 @@ from training.export.graph import CannotCompileError, Graph, Table
 __all__: list[str] = []
 
 _SELECTORS = (
-    RFE,
-    RFECV,
-    GenericUnivariateSelect,
-    SelectFdr,
-    SelectFpr,
-    SelectFromModel,
-    SelectFwe,
-    SelectKBest,
-    SelectPercentile,
-    SequentialFeatureSelector,
-    VarianceThreshold,
+    selection.RFE,
+    selection.RFECV,
+    selection.GenericUnivariateSelect,
+    selection.SelectFdr,
+    selection.SelectFpr,
+    selection.SelectFromModel,
+    selection.SelectFwe,
+    selection.SelectKBest,
+    selection.SelectPercentile,
+    selection.SequentialFeatureSelector,
+    selection.VarianceThreshold,
 )
 
 
@@ -100,7 +88,7 @@ def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
     value = graph.finite(table)
     if step.solver == "svd":
         value = graph.node("Sub", value, graph.constant(step.xbar_))
-    count = step._max_components
+    count = step.n_components or min(len(step.classes_) - 1, step.n_features_in_)
     found = graph.node("MatMul", value, graph.constant(step.scalings_[:, :count]))
     return graph.computed(found, min(count, step.scalings_.shape[1]))
 
@@ -119,6 +107,6 @@ for _method, _call in (
     ("label", registry.label),
 ):
 
-    @converts(_method, RFE, RFECV)
+    @converts(_method, selection.RFE, selection.RFECV)
     def _eliminated(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
         return _call(graph, model.estimator_, _selector(graph, model, table))
