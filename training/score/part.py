@@ -30,6 +30,7 @@ from training.score.files import is_csv, open_input
 from training.score.plan import Plan, Task
 from training.score.tables import (
     encode_table,
+    group_alike,
     read_csv,
     read_notes,
     read_parquet,
@@ -82,23 +83,30 @@ def score_task(
                     collections.deque(batches, 0)
                 found.append(_describe(store, name, plan.format, model.manifest))
             else:
+                csv = is_csv(task.file.path)
                 table = pa.concat_tables(
-                    to_table(
-                        batch,
-                        plan.options.keep,
-                        score_columns(
-                            model,
-                            to_columns(model.manifest.features, batch, csv=is_csv(task.file.path)),
-                        ),
-                        types,
-                    )
-                    for batch in batches
+                    _score(model, batch, plan.options.keep, types, csv=csv) for batch in batches
                 )
                 found.append(_write(store, name, plan.format, table, model.manifest))
     except (pa.ArrowException, OSError, TrainingError) as error:
         said = str(error) if isinstance(error, TrainingError) else f"{describe(error)}."
         raise TrainingError(f"{task.file.path} cannot be scored: {said}") from error
     return found
+
+
+def _score(
+    model: Model,
+    batch: pa.RecordBatch,
+    keep: list[str],
+    types: dict[str, pa.DataType],
+    *,
+    csv: bool,
+) -> pa.Table:
+    """Score the rows of one batch, and return them in its order."""
+    features = model.manifest.features
+    alike, places = group_alike(features, batch)
+    found = score_columns(model, to_columns(features, alike, csv=csv))
+    return to_table(alike, keep, found, types).take(places)
 
 
 @functools.lru_cache(maxsize=1)

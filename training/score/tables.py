@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -20,6 +21,7 @@ from training.errors import TrainingError
 
 __all__ = [
     "encode_table",
+    "group_alike",
     "read_csv",
     "read_header",
     "read_notes",
@@ -34,6 +36,8 @@ BATCH_ROWS = 32_768
 _BLOCK = 8 * 1024 * 1024
 #: Bytes of a column of Parquet that are read at once. A row group may be as large as the file.
 _COLUMN_BYTES = 2 * 1024 * 1024
+#: Features by which rows are sorted.
+_SORT_KEYS = 8
 _NUMBER = rf"\A(?:{NUMBER})\z"
 
 
@@ -107,14 +111,36 @@ def _open_csv(
         raise
 
 
+def group_alike(
+    features: Sequence[Feature], batch: pa.RecordBatch
+) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+    """
+    Bring rows that are alike together: a forest then finds most of its nodes in the cache.
+
+    On the example's forest, with rows that are all different, this saves a third of the time.
+
+    Returns:
+        The rows in another order, and the place in it of each row of *batch*: shape (n,).
+    """
+    # Categories have the fewest values. More keys would cost more than they save.
+    first = sorted(features, key=lambda feature: feature.kind == "number")[:_SORT_KEYS]
+    keys = {feature.name: _decoded(batch.column(feature.name)) for feature in first}
+    try:
+        order = pc.sort_indices(
+            pa.record_batch(keys), sort_keys=[(name, "ascending") for name in keys]
+        )
+        return batch.take(order), np.argsort(order.to_numpy())
+    except pa.ArrowException:  # it cannot sort or take a few types, such as string_view
+        return batch, np.arange(batch.num_rows)
+
+
 def to_columns(features: Sequence[Feature], batch: pa.RecordBatch, *, csv: bool) -> list[Column]:
     """Turn a batch, of which the features come first, into what the model takes."""
     return [_column(feature, batch.column(i), csv=csv) for i, feature in enumerate(features)]
 
 
 def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = _decoded(array)
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)  # what numpy has in place of null
     missing = array.is_null().to_numpy(zero_copy_only=False)
@@ -130,6 +156,10 @@ def _column(feature: Feature, array: Any, *, csv: bool) -> Column:
     exact = feature.is_whole and pa.types.is_signed_integer(array.type)
     numbers = array.cast(pa.int64() if exact else pa.float64(), safe=False)
     return Column(numbers.fill_null(0).to_numpy(zero_copy_only=False), missing)
+
+
+def _decoded(array: Any) -> Any:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _from_texts(feature: Feature, array: Any, missing: Any) -> Column:
