@@ -235,6 +235,14 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
+def test_a_pipelined_request_may_have_a_large_body(server: Server) -> None:
+    """A client may send two large bodies before it reads the first answer."""
+    large = row(home="x" * 1_000_000)
+    answer = talk(server, large * 2 + post() + large + post(b"Connection: close"))
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 5
+
+
 def test_half_a_pipelined_request_holds_no_thread(server: Server) -> None:
     """Twenty clients send a request and half of the next; other clients are answered."""
     with ExitStack() as stack:

@@ -32,8 +32,8 @@ ANSWER_SECONDS = 20
 ANSWER_BYTES = 16 * 1024 * 1024
 #: A stopping worker waits this long for requests on open connections.
 STOP_SECONDS = 2
-#: This many pipelined requests, and about this many bytes of them, may wait on one connection.
-#: Beyond that it is closed after their answers.
+#: At most this many pipelined requests may wait on one connection; it is closed if more are sent.
+#: While more than this many bytes of them wait, the server reads no more.
 PIPELINE, PIPELINE_BYTES = 16, 32 * 1024
 
 
@@ -83,11 +83,6 @@ class Connection(HttpToolsProtocol):
         """Parse what came, and reject a head that is too long."""
         if self._problem:
             return
-        if self._waiting_bytes() > PIPELINE_BYTES:
-            # Never read on behind bytes that are dropped: they may be the middle of a body.
-            self._problem = BadRequest("Too much is sent ahead of the answers.")
-            self.leave()
-            return
         self._unread += len(data)
         super().data_received(data)
         if self._unread > HEAD_BYTES:
@@ -97,6 +92,8 @@ class Connection(HttpToolsProtocol):
                 self.send_400_response("The request is too long around its body.")
         elif self._in_head and self._head_timer is None:
             self._expect_head()
+        if self._waiting_bytes() > PIPELINE_BYTES:
+            self.flow.pause_reading()  # until the next answer is sent
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed only its sending side."""
