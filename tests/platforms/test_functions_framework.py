@@ -21,12 +21,26 @@ MIB = 1024 * 1024
 OPEN = "open: this address accepts every request"
 
 
-def test_a_wrong_decorator_ends_the_start_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("@endpoint('FETCH', '/x')\ndef mine(_): ...", "the method is 'FETCH', but must be "),
+        (
+            "@endpoint('POST', '/x', body=type('Loan', (), {}))\ndef mine(_): ...",
+            "the body is <class 'mine.Loan'>, but must be a type that msgspec describes",
+        ),
+        (
+            "@endpoint('GET', '/x')\ndef mine(_): ...\n@endpoint('GET', '/y')\ndef more(_): ...",
+            "the functions 'mine' and 'more' are in one file: give each function a file of its own",
+        ),
+    ],
+)
+def test_a_wrong_function_ends_the_start_in_a_sentence(
+    tmp_path: Path, source: str, said: str
+) -> None:
     """No traceback, though functions-framework itself loads the file."""
     file = tmp_path / "mine.py"
-    file.write_text(
-        "from serving.endpoint import endpoint\n@endpoint('FETCH', '/x')\ndef mine(_): ...\n"
-    )
+    file.write_text(f"from serving.endpoint import endpoint\n{source}\n")
     command = [sys.executable, "-m", "functions_framework", "--source", str(file)]
     ended = subprocess.run(
         [*command, "--target", "mine", "--host", "127.0.0.1", "--port", str(free_port())],
@@ -38,7 +52,7 @@ def test_a_wrong_decorator_ends_the_start_in_a_sentence(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith("canoa: the method is 'FETCH', but must be ")
+    assert ended.stderr.startswith(f"canoa: {said}")
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -166,7 +166,7 @@ def test_a_malformed_request_is_one_line_and_400(
     assert json.loads(answer["body"])["detail"] == "The event is not an HTTP request."
     assert json.loads(answer["body"])["type"] == "urn:canoa:problem:bad-request"
     assert (json.loads(line)["level"], json.loads(line)["status"]) == ("warning", 400)
-    assert 0 < len(json.loads(line)["event"]) < 1000
+    assert 0 < len(json.loads(line)["reason"]) < 1000
     assert "secret-value" not in line
 
 

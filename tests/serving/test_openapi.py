@@ -73,6 +73,8 @@ def test_the_document_describes_access(credit: Path) -> None:
         [operation] = closed["paths"][path].values()
         [unsecured] = opened["paths"][path].values()
         assert "security" not in unsecured
+        always = {"200", "400", "405", "408", "414", "431", "500", "503"}
+        assert always <= unsecured["responses"].keys()
         assert not {"401", "403", "429"} & unsecured["responses"].keys()
         roles = [{"bearer": [route.scope or "info"]}, {"apiKey": [route.scope or "info"]}]
         assert operation["security"] == ([] if route.scope else [{}]) + roles

@@ -1,4 +1,4 @@
-"""`decode` points to what is wrong in a body (RFC 6901)."""
+"""`decode` points to what is wrong in a body (RFC 6901); `check_answer` bounds answers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 import pytest
 from serving.adapters.aws_request import EventRequest
-from serving.errors import InvalidBody
-from serving.request import decode
+from serving.errors import InvalidBody, TooLarge
+from serving.request import check_answer, decode
 
 
 class Odd(msgspec.Struct, frozen=True, rename={"odd": "a/b~c"}):
@@ -49,3 +49,19 @@ def test_an_error_has_a_json_pointer(kind: Any, body: str, pointer: str) -> None
     [error] = caught.value.errors
     assert error.pointer == pointer
     assert not error.detail.endswith("`$")
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        (b"\xff" * 900, 1200),  # as Base64
+        (b"a,b\n" * 300, 1502),  # as a JSON string
+        (b'"' * 600, 1202),
+    ],
+)
+def test_an_answer_is_as_large_as_in_an_event(body: bytes, size: int) -> None:
+    """A load balancer limits the event that holds the answer, and not the answer itself."""
+    check_answer(EventRequest("POST", "/", {}, list, bytes), body, 1600)
+    limited = EventRequest("POST", "/", {}, list, bytes, max_answer_bytes=1000)
+    with pytest.raises(TooLarge, match=f"has {size} bytes, and at most 1000 can be sent"):
+        check_answer(limited, body, 1600)

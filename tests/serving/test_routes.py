@@ -143,7 +143,7 @@ def test_a_type_that_cannot_be_described_is_named(tmp_path: Path, argument: str)
 
     loan = "<class 'functions.mine.Loan'>"
     assert rejected(tmp_path) == (
-        f"{file}: the {argument} of 'mine' is {loan}, but must be a type that msgspec describes, "
+        f"{file}, line 4: the {argument} is {loan}, but must be a type that msgspec describes, "
         f"such as a msgspec.Struct: type {loan} is not supported."
     )
 
@@ -161,6 +161,6 @@ def test_a_second_function_in_a_file_is_rejected(tmp_path: Path) -> None:
         f"{third.read_text()}\n@endpoint('GET', '/more')\ndef more(_): return Answer(1)\n"
     )
     assert rejected(tmp_path) == (
-        f"{third} has the functions 'third' and 'more' under @endpoint(…): give each function a "
+        f"{third}, line 8: the functions 'third' and 'more' are in one file: give each function a "
         "file of its own."
     )

@@ -20,7 +20,7 @@ from serving.access.gate import Caller
 from serving.errors import FieldError, InternalError, InvalidQuery, MethodNotAllowed, Problem
 from serving.process import process, stopping
 from serving.request import JSON, Request, check_answer, check_body, decode
-from serving.routes import Answer, Function, Limit, Response, Route, check_form, check_handler
+from serving.routes import Answer, Function, Limit, Response, Route, check_function
 from serving.telemetry.logs import describe, log
 from serving.telemetry.observers import Served, observers, tell
 from serving.telemetry.request_id import request_id
@@ -35,7 +35,7 @@ __all__ = [
     "Route",
     "decode",
     "endpoint",
-    "respond",
+    "fail",
 ]
 
 
@@ -63,18 +63,15 @@ def endpoint(
         media: The media types of bodies that it takes. /openapi.json describes JSON.
 
     Raises:
-        SystemExit: The method, the path or the scope is not of a known form, the function is async,
-            or a setting cannot be read. So also functions-framework ends with a sentence, and
-            without a traceback.
+        SystemExit: `check_function` fails, or a setting cannot be read. So functions-framework
+            too ends with a sentence, and without a traceback.
     """
     process()
-    with stopping():
-        check_form(method, path, scope)
     route = Route(method, path, scope, body, answer, locked, media)
 
     def decorate(handler: Callable[[Request], Answer]) -> Function:
         with stopping():
-            check_handler(handler)
+            check_function(handler, route)
 
         # functions-framework accepts nothing but a plain function.
         @functools.wraps(handler)
@@ -100,18 +97,27 @@ def respond(
     """
     method = request.method if request.method in _METHODS else "other"
     with request_span(method, route.path if route else None, request.headers):
-        return _respond(request, handler, route, limit)
+        return _respond(request, method, handler, route, limit)
+
+
+def fail(request: Request, error: BaseException) -> Response:
+    """Answer *request* as if a function had raised *error*. Raises nothing."""
+
+    def handler(_: Request) -> Answer:
+        raise error
+
+    return respond(request, handler, None)
 
 
 def _respond(
     request: Request,
+    method: str,
     handler: Callable[[Request], Answer],
     route: Route | None,
     limit: Limit | None,
 ) -> Response:
     started = time.perf_counter()
     here = process()
-    method = request.method
     headers = {
         "Content-Type": "application/json",
         "X-Request-Id": request_id(request.headers),
@@ -130,7 +136,9 @@ def _respond(
         else:
             size = 0
             if route:
-                _check_method(method, route)
+                if method not in route.methods:
+                    allowed = {"Allow": ", ".join(route.methods)}
+                    raise MethodNotAllowed(f"Use {route.method}.", headers=allowed)
                 caller = here.gate.identify(request.headers)
                 if route.scope is not None:
                     if limit:
@@ -145,7 +153,8 @@ def _respond(
                 check_answer(request, body, here.settings.max_answer_bytes)
     except Problem as problem:
         status, body, level = problem.status, _problem(problem, headers), problem.level
-        if route and route.locked and status == 401 and _is_browser(request):
+        in_browser = "text/html" in (request.headers.get("Accept") or "")
+        if route and route.locked and status == 401 and in_browser:
             body = _encode(route.locked, None, headers)
         failure = {"error": problem.code, "reason": problem.reason}
         answer = Answer(None, model_version=problem.model_version)
@@ -154,7 +163,6 @@ def _respond(
         failure = describe(error)
     seconds = time.perf_counter() - started
     path = route.path if route else None
-    method = method if method in _METHODS else "other"
     log(
         "error" if status >= 500 else level,
         "request",
@@ -169,8 +177,8 @@ def _respond(
         **failure,
     )
     if observers:
-        counts = answer.rows, answer.model_version
-        served = Served(method, path, status, seconds, *counts, failure.get("error"))
+        counts = answer.rows, answer.model_version, failure.get("error")
+        served = Served(method, path, status, seconds, *counts)
         tell(lambda observer: observer.request_served(served))
     return body, status, headers
 
@@ -183,12 +191,6 @@ _turn = threading.Lock()
 _NO_TURN = contextlib.nullcontext()
 _SORRY = "The request could not be answered. Its id leads to the reason in the server's log."
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-
-
-def _check_method(method: str, route: Route) -> None:
-    if method not in route.methods:
-        allowed = ", ".join(route.methods)
-        raise MethodNotAllowed(f"Use {route.method}.", headers={"Allow": allowed})
 
 
 def _call(handler: Callable[[Request], Answer], request: Request) -> Answer:
@@ -218,10 +220,6 @@ def _encode(answer: Answer, caller: Caller | None, headers: dict[str, str]) -> b
         body = msgspec.json.encode(answer.body if whole else answer.public)
     headers.update(answer.headers)
     return body
-
-
-def _is_browser(request: Request) -> bool:
-    return "text/html" in (request.headers.get("Accept") or "")
 
 
 def _problem(problem: Problem, headers: dict[str, str]) -> bytes:

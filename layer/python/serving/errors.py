@@ -158,9 +158,12 @@ _CHALLENGE = 'Bearer realm="canoa"'
 
 
 class UnknownEvent(BadRequest):
-    """The event that invoked the function is a malformed HTTP request."""
+    """The event that invoked the function is a malformed HTTP request. Only the log says why."""
 
     level = "warning"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The event is not an HTTP request.", reason=reason)
 
 
 class NotFound(Problem):

@@ -106,7 +106,8 @@ def _operation(
             },
         },
     }
-    _refuse(operation, "500", "503")
+    # Besides 500 and 503, what the server answers before it calls a function.
+    _refuse(operation, "400", "405", "408", "414", "431", "500", "503")
     if route.method != "GET":
         content: Json = {"schema": schema(route.body)}
         if isinstance(route.body, ModelSchema) and route.body.example and manifest.example.instance:
@@ -124,7 +125,7 @@ def _operation(
             "description": f"At most {settings.max_body_bytes} bytes of UTF-8.{others}",
             "content": {"application/json": content},
         }
-        _refuse(operation, "400", "413", "415", "422")
+        _refuse(operation, "413", "415", "422")
     return operation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import codecs
 import re
 from collections.abc import Mapping, Sequence
@@ -124,11 +125,16 @@ def check_answer(request: Request, body: bytes, limit: int) -> None:
     Reject an answer that is too large to be sent: over *limit*, or over what the platform takes.
 
     Raises:
-        TooLarge: Its *body*, with the escapes of a string in an event, has more bytes.
+        TooLarge: Its *body* has more bytes, written as an event has it: a JSON string, or Base64.
     """
     room = min(limit, max_answer_bytes(request) or limit)
-    size = len(body)
-    if 2 * size > room and (size := size + body.count(b'"') + body.count(b"\\")) > room:
+    if 2 * len(body) <= room:
+        return
+    try:
+        size = len(msgspec.json.encode(body.decode()))
+    except UnicodeDecodeError:
+        size = len(binascii.b2a_base64(body, newline=False))
+    if size > room:
         raise TooLarge(
             f"The answer has {size} bytes, and at most {room} can be sent: ask for less."
         )

@@ -17,7 +17,7 @@ import msgspec
 
 from serving.access.api_keys import SCOPE
 from serving.access.gate import Caller
-from serving.errors import FunctionsError, NotFound
+from serving.errors import FunctionsError
 from serving.model.json_schema import ModelSchema
 from serving.process import process
 from serving.request import JSON, Request
@@ -28,12 +28,11 @@ __all__ = [
     "Limit",
     "Response",
     "Route",
-    "check_form",
-    "check_handler",
+    "check_function",
     "function_names",
     "functions_by_path",
+    "list_routes",
     "load_functions",
-    "not_found",
     "scopes",
 ]
 
@@ -124,18 +123,20 @@ def load_functions(
                 f"FUNCTION_TARGET is {target!r}, but must be one of {', '.join(names)}."
             )
         names = [target]
-    files = [os.path.join(folder, f"{name}.py") for name in names]
-    functions = [_load(file, name) for file, name in zip(files, names, strict=True)]
+    functions = []
     # One path leads to one function, for every method; with a slash at its end or without.
     owners = {path.rstrip("/"): "the server itself" for path in taken}
-    for file, function in zip(files, functions, strict=True):
-        owner = owners.setdefault(function.route.path.rstrip("/"), file)
+    for name in names:
+        file = os.path.join(folder, f"{name}.py")
+        function = _load(file, name)
+        route = function.route
+        owner = owners.setdefault(route.path.rstrip("/"), file)
         if owner != file:
-            route = function.route
             raise FunctionsError(
                 f"{file} answers {route.method} {route.path}, but {owner} has this path already: "
                 "give each function a path of its own."
             )
+        functions.append(function)
     return functions
 
 
@@ -147,13 +148,15 @@ def function_names(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(f[:-3] for f in files if f.endswith(".py") and not f.startswith("_"))
 
 
-def check_form(method: str, path: str, scope: str | None) -> None:
+def check_function(handler: Callable[..., Any], route: Route) -> None:
     """
-    Check what `@endpoint` is given.
+    Check what `@endpoint` decorates, and what it was given.
 
     Raises:
-        FunctionsError: The method, the path or the scope is not of a known form.
+        FunctionsError: The method, the path or the scope is not of a known form, a type cannot be
+            described, the function is async, or its file has another function already.
     """
+    method, path, scope = route.method, route.path, route.scope
     if method not in _OWN_METHODS:
         raise FunctionsError(f"the method is {method!r}, but must be {', '.join(_OWN_METHODS)}.")
     if not (isinstance(path, str) and _PATH.fullmatch(path)):
@@ -165,18 +168,27 @@ def check_form(method: str, path: str, scope: str | None) -> None:
             f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
             "'_' and '-'."
         )
-
-
-def check_handler(handler: Callable[..., Any]) -> None:
-    """
-    Check what `@endpoint` decorates.
-
-    Raises:
-        FunctionsError: It is an async function.
-    """
+    for argument, kind in (("body", route.body), ("answer", route.answer)):
+        try:
+            if not isinstance(kind, str | ModelSchema | None):
+                msgspec.json.schema_components([kind])
+        except Exception as error:
+            reason = str(error).rpartition("\n")[2]
+            raise FunctionsError(
+                f"the {argument} is {kind!r}, but must be a type that msgspec describes, such as a "
+                f"msgspec.Struct: {reason}."
+            ) from error
+    name = handler.__name__
     if inspect.iscoroutinefunction(handler):
-        name = handler.__name__
         raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
+    for other in vars(sys.modules[handler.__module__]).values():
+        # An imported function belongs to another file.
+        theirs, home = getattr(other, "route", None), getattr(other, "__module__", None)
+        if isinstance(theirs, Route) and home == handler.__module__:
+            raise FunctionsError(
+                f"the functions '{other.__name__}' and '{name}' are in one file: give each "
+                "function a file of its own."
+            )
 
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
@@ -205,14 +217,9 @@ def functions_by_path(functions: Iterable[Function], base: str) -> dict[str, Fun
     return found
 
 
-def not_found(routes: list[Route], base: str) -> Callable[[Request], Answer]:
-    """Return a handler for all other paths. It answers 404 and lists *routes* below *base*."""
-    listed = ", ".join(f"{route.method} {base}{route.path}" for route in routes)
-
-    def reject(_: Request) -> Answer:
-        raise NotFound(f"There is {listed}.")
-
-    return reject
+def list_routes(functions: Iterable[Function], base: str) -> str:
+    """List the methods and paths of *functions* below *base*, for an answer 404."""
+    return ", ".join(f"{f.route.method} {base}{f.route.path}" for f in functions)
 
 
 def scopes(functions: Iterable[Function]) -> list[str]:
@@ -236,24 +243,6 @@ def _load(path: str, name: str) -> Function:
     function: Any = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
-    for more, other in vars(module).items():
-        route, home = getattr(other, "route", None), getattr(other, "__module__", None)
-        if isinstance(route, Route) and home == spec.name and other is not function:
-            raise FunctionsError(
-                f"{path} has the functions '{name}' and '{more}' under @endpoint(…): give each "
-                "function a file of its own."
-            )
-    for argument in ("body", "answer"):
-        kind = getattr(function.route, argument)
-        try:
-            if not isinstance(kind, str | ModelSchema | None):
-                msgspec.json.schema_components([kind])
-        except Exception as error:
-            reason = str(error).rpartition("\n")[2]
-            raise FunctionsError(
-                f"{path}: the {argument} of '{name}' is {kind!r}, but must be a type that msgspec "
-                f"describes, such as a msgspec.Struct: {reason}."
-            ) from error
     return cast(Function, function)
 
 

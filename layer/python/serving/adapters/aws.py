@@ -11,13 +11,13 @@ import os
 import re
 from typing import Any
 
-from serving.adapters.aws_events import UnknownEventError, is_warm_up, read_event
+from serving.adapters.aws_events import is_warm_up, read_event
 from serving.adapters.aws_metrics import add_metrics
 from serving.adapters.aws_request import EventRequest
-from serving.endpoint import Answer, Request, Response, respond
-from serving.errors import ModelUnavailable, UnknownEvent
+from serving.endpoint import Response, fail
+from serving.errors import ModelUnavailable, NotFound, UnknownEvent
 from serving.process import process, stopping
-from serving.routes import functions_by_path, load_functions, not_found, scopes
+from serving.routes import functions_by_path, list_routes, load_functions, scopes
 from serving.telemetry.lifecycle import log_start
 from serving.telemetry.logs import decorate_lines, line_fields, log
 from serving.telemetry.tracing import flush_telemetry, start_telemetry
@@ -39,10 +39,9 @@ class _Lambda:
             found = load_functions(folder, target)
             if target is None:
                 here.gate.check_scopes(scopes(found))
-        base = here.settings.base_path
-        self._by_path = functions_by_path(found, base)
+        self._by_path = functions_by_path(found, here.settings.base_path)
+        self._listed = list_routes(found, here.settings.base_path)
         self._only = found[0] if target else None
-        self._not_found = not_found([function.route for function in found], base)
         # With provisioned concurrency the start is over before a client sends a request.
         self._cold = _INITIALIZATION != "provisioned-concurrency"
 
@@ -61,25 +60,19 @@ class _Lambda:
                 return None
             try:
                 known = read_event(event)
-            except UnknownEventError as error:
-                return _reject(error)
+            except UnknownEvent as problem:
+                body, status, headers = fail(EventRequest("", "", {}, list, bytes), problem)
+                return {"statusCode": status, "headers": headers, "body": body.decode()}
             return known.answer(self._respond(known.request()))
 
     def _respond(self, request: EventRequest) -> Response:
         function = self._only or self._by_path.get(request.path)
-        response = function(request) if function else respond(request, self._not_found, None)
+        if function:
+            response = function(request)
+        else:
+            response = fail(request, NotFound(f"There is {self._listed}."))
         # Web servers drop the body of an answer to HEAD. Lambda does not.
         return response if request.method != "HEAD" else (b"", *response[1:])
-
-
-def _reject(error: UnknownEventError) -> dict[str, Any]:
-    def reject(_: Request) -> Answer:
-        raise UnknownEvent("The event is not an HTTP request.")
-
-    with line_fields(event=str(error)):
-        empty = EventRequest("", "", {}, list, bytes)
-        body, status, headers = respond(empty, reject, None)
-    return {"statusCode": status, "headers": headers, "body": body.decode()}
 
 
 def _after_restore() -> None:

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from serving.adapters.aws_request import EventRequest
+from serving.errors import UnknownEvent
 from serving.routes import Response
 
 __all__ = [
     "Event",
-    "UnknownEventError",
     "UnservedEventError",
     "is_warm_up",
     "read_event",
@@ -26,10 +26,6 @@ __all__ = [
 
 #: The form of a batch's sender: aws:sqs, aws:kinesis, aws:s3.
 _SENDER = re.compile(r"aws:[a-z0-9-]{1,20}|SelfManagedKafka")
-
-
-class UnknownEventError(Exception):
-    """The event is a malformed HTTP request. The text describes it, without its values."""
 
 
 class UnservedEventError(Exception):
@@ -159,18 +155,9 @@ class RestEvent(_MultiValueEvent, rename="camel", kw_only=True):
         return _without(context.stage, self.path) if context.path == self.path else self.path
 
 
-class _Balancer(msgspec.Struct):
-    """A load balancer's part of the context. None of its fields is needed."""
-
-
-class _BalancerContext(msgspec.Struct):
-    elb: _Balancer
-
-
 class BalancerEvent(_MultiValueEvent, rename="camel", kw_only=True):
     """An event of an Application Load Balancer."""
 
-    request_context: _BalancerContext
     #: It rejects an answer over 1 MB.
     _max_answer_bytes: ClassVar[int | None] = 1_000_000
 
@@ -198,7 +185,7 @@ def read_event(event: Any) -> Event:
 
     Raises:
         UnservedEventError: It is no HTTP request of any kind.
-        UnknownEventError: It is one, but lacks a field or holds text that is not Unicode.
+        UnknownEvent: It is one, but lacks a field or holds text that is not Unicode.
     """
     found = event if isinstance(event, dict) else {}
     context = found.get("requestContext")
@@ -217,9 +204,9 @@ def read_event(event: Any) -> Event:
         request = msgspec.convert(event, kind)
         msgspec.json.encode(request)  # raises on a lone surrogate anywhere
     except msgspec.ValidationError as error:
-        raise UnknownEventError(f"{kind.__name__}: {error}") from error
-    except UnicodeEncodeError as error:
-        raise UnknownEventError(f"{kind.__name__}: it holds text that is not Unicode") from error
+        raise UnknownEvent(f"{kind.__name__}: {error}") from None
+    except UnicodeEncodeError:
+        raise UnknownEvent(f"{kind.__name__}: it holds text that is not Unicode") from None
     return request
 
 

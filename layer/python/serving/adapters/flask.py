@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from wsgiref.types import WSGIEnvironment
 
 import flask
@@ -11,9 +10,10 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import InternalServerError
 
 from serving.access.gate import Caller
-from serving.endpoint import Answer, Function, Limit, Request, endpoint, respond
+from serving.endpoint import Answer, Function, Limit, Request, endpoint, fail
+from serving.errors import NotFound
 from serving.process import process, stopping
-from serving.routes import functions_by_path, load_functions, not_found, scopes
+from serving.routes import functions_by_path, list_routes, load_functions, scopes
 from serving.telemetry.metrics import count_requests, render_metrics
 
 __all__ = ["PROBLEM", "create_app"]
@@ -43,19 +43,21 @@ def create_app(functions: str | os.PathLike[str] = "functions") -> flask.Flask:
         here.gate.check_scopes(scopes(found))
         limit = _limit(here.settings.rate_limit, here.settings.rate_limit_storage)
     by_path = functions_by_path(found, here.settings.base_path)
-    missing = not_found([function.route for function in found], here.settings.base_path)
+    listed = list_routes(found, here.settings.base_path)
 
     @app.before_request
     def answer() -> ResponseReturnValue:
         request, environ = _request(), flask.request.environ
         if problem := environ.get(PROBLEM):
-            return respond(request, _failing(problem), None)
+            return fail(request, problem)
         function = by_path.get(_path(environ))
-        return function(request, limit) if function else respond(request, missing, None)
+        if function is None:
+            return fail(request, NotFound(f"There is {listed}."))
+        return function(request, limit)
 
     @app.errorhandler(InternalServerError)
-    def fail(error: InternalServerError) -> ResponseReturnValue:
-        return respond(_request(), _failing(error.original_exception or error), None)
+    def fail_whole(error: InternalServerError) -> ResponseReturnValue:
+        return fail(_request(), error.original_exception or error)
 
     return app
 
@@ -107,13 +109,6 @@ def _address() -> str:
     if process().platform == "Heroku":
         return flask.request.headers.get("X-Forwarded-For", "").rpartition(",")[2]
     return flask.request.remote_addr or ""
-
-
-def _failing(failure: BaseException) -> Callable[[Request], Answer]:
-    def fail(_: Request) -> Answer:
-        raise failure
-
-    return fail
 
 
 def _request() -> Request:
