@@ -86,46 +86,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingsError: A value cannot be read, or contradicts another. The sentence names the
             variable, and the value where it is not a secret.
     """
-    readers: dict[str, Callable[[str], Any]] = {
-        "MODEL_URI": str,
-        "BASE_PATH": _base_path,
-        "STORE_TIMEOUT_SECONDS": _positive,
-        "MODEL_REFRESH_SECONDS": _seconds,
-        "MAX_BODY_BYTES": _positive,
-        "MAX_INSTANCES": _positive,
-        "MAX_EXPLAINED": _positive,
-        "MAX_ANSWER_BYTES": _positive,
-        "CORS_ORIGINS": _origins,
-        "API_KEYS": str,
-        "JWT_ISSUER": _https,
-        "JWT_AUDIENCE": str,
-        "JWT_JWKS_URL": _https,
-        "AUTH": _auth,
-        "RATE_LIMIT": str,
-        "RATE_LIMIT_STORAGE": _redis,
-        "LOG_LEVEL": _level,
-        "MODEL_PUBLIC_KEYS": _public_keys,
-        "MAX_MODEL_BYTES": _positive,
-        "ALLOW_PICKLE": _switch,
-        "FUNCTION_TARGET": str,
-        "HOST": _address,
-        "PORT": _port,
-        "WEB_CONCURRENCY": _positive,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": str,
-    }
     values: dict[str, Any] = {}
-    for name, read in readers.items():
+    for field in Settings.__struct_fields__:
+        name = field.upper()
         text = environment.get(name, "").strip()
         if not text:
             continue
         try:
-            values[name.lower()] = read(text)
+            values[field] = _READERS.get(field, str)(text)
         except ValueError as error:
             raise SettingsError(f"{name} is {text!r}, but must be {error}.") from None
     _check_together(values)
-    if "api_keys" in values or "jwt_issuer" in values or platform(environment):
+    cloud = platform(environment)
+    if cloud or "api_keys" in values or "jwt_issuer" in values:
         values.setdefault("auth", "required")
-    if platform(environment) == "AWS Lambda":
+    if cloud == "AWS Lambda":
         values.setdefault("max_answer_bytes", _LAMBDA_ANSWER_BYTES)
     return Settings(**values)
 
@@ -144,12 +119,11 @@ def is_https(url: str) -> bool:
 
 
 def _check_together(values: Mapping[str, Any]) -> None:
-    if "auth" in values:
-        for name in ("api_keys", "jwt_issuer"):
-            if name in values:
-                raise SettingsError(
-                    f"AUTH=none opens the API, and {name.upper()} restricts it: unset one of them."
-                )
+    for name in ("api_keys", "jwt_issuer"):
+        if name in values and "auth" in values:
+            raise SettingsError(
+                f"AUTH=none opens the API, and {name.upper()} restricts it: unset one of them."
+            )
     for name, other in (
         ("jwt_issuer", "jwt_audience"),
         ("jwt_audience", "jwt_issuer"),
@@ -255,3 +229,28 @@ def _redis(text: str) -> str:
         # Do not show it: it may hold a password.
         raise SettingsError("RATE_LIMIT_STORAGE must be a URL such as redis://localhost:6379.")
     return text
+
+
+#: What reads the text of a field, unless that is the value. It raises ValueError with what the text
+#: must be.
+_READERS: dict[str, Callable[[str], Any]] = {
+    "base_path": _base_path,
+    "store_timeout_seconds": _positive,
+    "model_refresh_seconds": _seconds,
+    "max_body_bytes": _positive,
+    "max_instances": _positive,
+    "max_explained": _positive,
+    "max_answer_bytes": _positive,
+    "cors_origins": _origins,
+    "jwt_issuer": _https,
+    "jwt_jwks_url": _https,
+    "auth": _auth,
+    "rate_limit_storage": _redis,
+    "log_level": _level,
+    "model_public_keys": _public_keys,
+    "max_model_bytes": _positive,
+    "allow_pickle": _switch,
+    "host": _address,
+    "port": _port,
+    "web_concurrency": _positive,
+}

@@ -15,17 +15,15 @@ def cors_headers(headers: Mapping[str, str], origins: frozenset[str]) -> dict[st
     """Return the headers that let a listed origin read the response; none without *origins*."""
     if not origins:
         return {}
+    granted = {"Access-Control-Expose-Headers": EXPOSED}
     if "*" in origins:
-        return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
-    origin = headers.get("Origin")
+        return granted | {"Access-Control-Allow-Origin": "*"}
     # A cache must not give one origin's answer to another.
     vary = {"Vary": "Origin"}
+    origin = headers.get("Origin")
     if origin not in origins or origin is None:
         return vary
-    return vary | {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": EXPOSED,
-    }
+    return granted | vary | {"Access-Control-Allow-Origin": origin}
 
 
 def preflight_headers(

@@ -7,7 +7,6 @@ the provider is unreachable.
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
 import urllib.request
@@ -19,7 +18,7 @@ from jwt import PyJWK
 
 from serving.errors import KeysUnavailable
 from serving.settings import is_https
-from serving.telemetry.logs import describe, log
+from serving.telemetry.logs import log
 
 __all__ = ["ALGORITHMS", "KeySet"]
 
@@ -58,25 +57,22 @@ class KeySet:
         self._tried_at = float("-inf")
         self._lock = threading.Lock()
         self._fetching = threading.Thread(name="jwks")  # none yet
-        #: Whether the last fetch failed, and the reason that was logged, so that it is logged once.
-        self._failed = True
-        self._logged: str | None = None
+        #: Why the last fetch failed; an equal reason is logged once.
+        self._failure: str | None = "not fetched yet"
 
     def fetch(self) -> None:
         """Fetch the keys, which takes about `TIMEOUT_SECONDS` at most. A failure is logged."""
         self._tried_at = time.monotonic()
-        reason = None
+        failure = None
         try:
             self._keys = self._read()
             self._fetched_at = time.monotonic()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"[:300]
-        except Exception as error:  # any exception is logged
-            log("error", _NOT_FETCHED, **describe(error))
-        if reason and reason != self._logged:
-            log("error", _NOT_FETCHED, reason=reason)
-        self._failed = self._fetched_at < self._tried_at
-        self._logged = reason
+        except Exception as error:  # any exception is logged, and the old keys stay in use
+            failure = f"{type(error).__name__}: {error}"[:300]
+            if failure != self._failure:
+                message = "the identity provider's keys could not be fetched"
+                log("error", message, reason=failure)
+        self._failure = failure
 
     def find(self, kid: str) -> PyJWK | None:
         """
@@ -97,7 +93,7 @@ class KeySet:
             fetching.join(max(0.0, self._tried_at + TIMEOUT_SECONDS - time.monotonic()))
         running = fetching.is_alive()  # read before the keys, so that new keys count
         key = self._keys.get(kid)
-        if key is None and (running or self._failed):
+        if key is None and (running or self._failure):
             raise KeysUnavailable(retry_seconds=1 if running else int(PAUSE_SECONDS))
         return key
 
@@ -125,9 +121,6 @@ class KeySet:
         if not is_https(found.jwks_uri):
             raise ValueError(f"the address of the keys is {found.jwks_uri}, which is not https")
         return found.jwks_uri
-
-
-_NOT_FETCHED = "the identity provider's keys could not be fetched"
 
 
 class _Provider(msgspec.Struct):
