@@ -27,7 +27,7 @@ from serving.process import process as _process
 from serving.settings import platform as _platform
 from serving.telemetry.lifecycle import log_start as _log_start
 from serving.telemetry.lifecycle import log_stop as _log_stop
-from serving.telemetry.metrics import share_metrics as _share_metrics
+from serving.telemetry.metrics import SharedMetrics as _SharedMetrics
 from serving.telemetry.tracing import start_telemetry as _start_telemetry
 from serving.telemetry.tracing import stop_telemetry as _stop_telemetry
 from serving.telemetry.tracing import wants_telemetry as _wants_telemetry
@@ -84,7 +84,7 @@ control_socket_disable = True
 # The root may be read-only, and a full disk must not stop a worker.
 worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK) else None  # noqa: S108  # in memory
 
-_metrics: _share_metrics
+_metrics: _SharedMetrics
 
 
 def on_starting(_: Any) -> None:
@@ -108,7 +108,7 @@ def when_ready(server: Any) -> None:
         threads=server.cfg.threads,
     )
     global _metrics
-    _metrics = _share_metrics()
+    _metrics = _SharedMetrics()
     _os.register_at_fork(after_in_parent=_heed_sigterm)
     _wants_telemetry()  # if it is not installed, that is logged once and not by every worker
     _listen(server)

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -20,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from serving.telemetry.logs import count_drops
 from serving.telemetry.observers import Served, observers
 
-__all__ = ["Metrics", "count_requests", "render_metrics", "share_metrics"]
+__all__ = ["Metrics", "SharedMetrics", "count_requests", "render_metrics"]
 
 #: Seconds, from what one row takes to what a router waits for.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -32,11 +33,12 @@ class Metrics:
     def __init__(self) -> None:
         #: Of one process alone; with several, their files are what is read.
         self.registry = CollectorRegistry()
-        self._requests = Counter(
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        self._requests = counter(
             "canoa_requests",
             "Requests that were answered; for unknown paths, route is none.",
             ["method", "route", "status"],
-            registry=self.registry,
         )
         self._seconds = Histogram(
             "canoa_request_duration_seconds",
@@ -45,58 +47,34 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self._rows = Counter("canoa_rows", "Instances that were scored.", registry=self.registry)
-        self._loads = Counter(
-            "canoa_model_loads",
-            "Models that were loaded or rejected.",
-            ["outcome"],
-            registry=self.registry,
+        self._rows = counter("canoa_rows", "Instances that were scored.")
+        self._loads = counter(
+            "canoa_model_loads", "Models that were loaded or rejected.", ["outcome"]
         )
-        self._serving = Gauge(
+        self._serving = gauge(
             "canoa_model_workers",
             "How many workers serve this version.",
             ["name", "version", "engine"],
-            registry=self.registry,
             multiprocess_mode="livesum",
         )
-        self._starts = Counter(
-            "canoa_worker_starts", "Workers that were started.", registry=self.registry
-        )
-        self._started = Gauge(
+        self.starts = counter("canoa_worker_starts", "Workers that were started.")
+        started = gauge(
             "canoa_start_time_seconds",
             "When the server started, in seconds since 1970.",
-            registry=self.registry,
             multiprocess_mode="max",
         )
-        self._dropped = Counter(
-            "canoa_log_lines_dropped",
-            "Log lines that could not be written.",
-            registry=self.registry,
-        )
-        self._children: dict[tuple[str, str | None, int], tuple[Counter, Histogram]] = {}
+        self.dropped = counter("canoa_log_lines_dropped", "Log lines that could not be written.")
         self._served: Gauge | None = None
         self.serves = True
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
-        self._started.set(time.time())
-
-    def worker_started(self) -> None:
-        """Count a worker."""
-        self._starts.inc()
+        started.set(time.time())
 
     def request_served(self, served: Served) -> None:
         """Count a request."""
-        key = served[:3]
-        children = self._children.get(key)
-        if children is None:
-            method, route, status = key
-            children = (
-                self._requests.labels(method, route or "none", str(status)),
-                self._seconds.labels(route or "none"),
-            )
-            self._children[key] = children
-        children[0].inc()
-        children[1].observe(served.seconds)
+        route = served.route or "none"
+        self._requests.labels(served.method, route, served.status).inc()
+        self._seconds.labels(route).observe(served.seconds)
         if served.rows:
             self._rows.inc(served.rows)
 
@@ -117,13 +95,9 @@ class Metrics:
         """Count a rejected model."""
         self._loads.labels("refused").inc()
 
-    def log_line_dropped(self) -> None:
-        """Count a line of the log that could not be written."""
-        self._dropped.inc()
 
-
-class share_metrics:  # noqa: N801  # it is used as a function
-    """Have processes that are forked from this one count together, until it is ended."""
+class SharedMetrics:
+    """Has processes that are forked from this one count together, until it is ended."""
 
     def __init__(self) -> None:
         # In memory: writing to a mapped file on a full disk would kill the process.
@@ -141,7 +115,7 @@ class share_metrics:  # noqa: N801  # it is used as a function
         """Count, in a forked process, for this *slot*; the one there before must be dead."""
         self._slot = str(slot)
         self.metrics.serves = True
-        self.metrics.worker_started()
+        self.metrics.starts.inc()
 
     def end_worker(self, slot: int) -> None:
         """Remove the values that count only while a worker lives."""
@@ -157,8 +131,7 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 def render_metrics() -> tuple[bytes, str]:
     """Return all counts in Prometheus' text form, and the media type."""
-    counted = count_requests()
-    registry = counted.registry
+    registry = count_requests().registry
     if _FOLDER in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
@@ -166,15 +139,12 @@ def render_metrics() -> tuple[bytes, str]:
 
 
 def count_requests() -> Metrics:
-    """Start to count in this process alone, unless `share_metrics` counts already."""
-    for observer in observers:
-        if isinstance(observer, Metrics):
-            return observer
-    metrics = Metrics()
-    _count_with(metrics)
-    return metrics
+    """Start to count in this process alone, unless `SharedMetrics` counts already."""
+    counting = [observer for observer in observers if isinstance(observer, Metrics)]
+    return counting[0] if counting else _count_with(Metrics())
 
 
-def _count_with(metrics: Metrics) -> None:
-    count_drops(metrics.log_line_dropped)
+def _count_with(metrics: Metrics) -> Metrics:
+    count_drops(metrics.dropped.inc)
     observers[:] = [other for other in observers if not isinstance(other, Metrics)] + [metrics]
+    return metrics
