@@ -181,7 +181,7 @@ def check_function(handler: Callable[..., Any], route: Route) -> None:
     name = handler.__name__
     if inspect.iscoroutinefunction(handler):
         raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
-    for other in vars(sys.modules[handler.__module__]).values():
+    for other in getattr(inspect.unwrap(handler), "__globals__", {}).values():
         # An imported function belongs to another file.
         theirs, home = getattr(other, "route", None), getattr(other, "__module__", None)
         if isinstance(theirs, Route) and home == handler.__module__:

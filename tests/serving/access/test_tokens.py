@@ -432,7 +432,7 @@ def test_on_lambda_an_event_waits_for_a_new_key(
     idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Lambda no thread runs between events, so the event itself fetches a new or stale key."""
-    keys = KeySet(idp.issuer, waits=True)
+    keys = KeySet(idp.issuer, None, waits=True)
     keys.fetch()
     assert keys.find("new") is None  # The keys were fetched just now.
     monkeypatch.setattr(jwks, "PAUSE_SECONDS", 0.0)
@@ -451,7 +451,7 @@ def test_on_lambda_no_event_waits_longer_than_the_timeout(
     idp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the provider hangs, one event waits for the timeout, and the next does not wait."""
-    keys = KeySet(idp.issuer, waits=True)
+    keys = KeySet(idp.issuer, None, waits=True)
     idp.hold.clear()
     monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.5)
     for least, most in ((0.4, 2.0), (0.0, 0.3)):

@@ -72,14 +72,12 @@ class Gate:
         self._tokens: TokenVerifier | None = None
         if settings.jwt_issuer:
             # Imported at the start, so that the first caller does not wait for it.
+            from serving.access.jwks import KeySet
             from serving.access.tokens import TokenVerifier
 
-            self._tokens = TokenVerifier(
-                settings.jwt_issuer,
-                settings.jwt_audience or "",
-                settings.jwt_jwks_url,
-                waits=platform == "AWS Lambda",
-            )
+            issuer, audience = settings.jwt_issuer, settings.jwt_audience or ""
+            keys = KeySet(issuer, settings.jwt_jwks_url, waits=platform == "AWS Lambda")
+            self._tokens = TokenVerifier(issuer, audience, keys)
 
     @property
     def closed(self) -> bool:
@@ -122,7 +120,7 @@ class Gate:
     def fetch_keys(self) -> None:
         """Fetch the identity provider's keys, so that the first token finds them."""
         if self._tokens:
-            self._tokens.fetch_keys()
+            self._tokens.keys.fetch()
 
     def check_scopes(self, known: Collection[str]) -> None:
         """

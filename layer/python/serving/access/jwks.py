@@ -39,13 +39,13 @@ LARGEST_ANSWER = 256 * 1024
 class KeySet:
     """The public keys of one provider, by id. Safe to use from several threads."""
 
-    def __init__(self, issuer: str, url: str | None = None, *, waits: bool = False) -> None:
+    def __init__(self, issuer: str, url: str | None, *, waits: bool) -> None:
         """
         Fetch nothing yet.
 
         Args:
             issuer: Its `.well-known/openid-configuration` names the address of the keys.
-            url: The address of the keys, if it is known.
+            url: The address of the keys; None asks the issuer.
             waits: Whether `find` may wait for a fetch. It must on AWS Lambda, where threads stop
                 between events. Elsewhere no request waits for the provider.
         """

@@ -42,25 +42,18 @@ _OPTIONS: Any = {
 class TokenVerifier:
     """Verifies the tokens of one identity provider."""
 
-    def __init__(
-        self, issuer: str, audience: str, jwks_url: str | None = None, *, waits: bool = False
-    ) -> None:
+    def __init__(self, issuer: str, audience: str, keys: KeySet) -> None:
         """
-        Fetch nothing yet.
+        Make a verifier.
 
         Args:
             issuer: What the tokens' `iss` must be.
             audience: What the tokens' `aud` must hold.
-            jwks_url: Where the provider's public keys are; None asks the provider.
-            waits: Whether `verify` may wait for the provider, as `KeySet` says.
+            keys: The provider's public keys.
         """
         self._issuer = issuer
         self._audience = audience
-        self._keys = KeySet(issuer, jwks_url, waits=waits)
-
-    def fetch_keys(self) -> None:
-        """Fetch the provider's public keys. A failure is logged."""
-        self._keys.fetch()
+        self.keys = keys
 
     def verify(self, token: str) -> tuple[str, frozenset[str]]:
         """
@@ -85,7 +78,7 @@ class TokenVerifier:
             header = msgspec.json.decode(base64url_decode(token.partition(".")[0]), type=_Header)
             if header.alg not in ALGORITHMS:
                 raise Unauthorized("wrong algorithm")
-            key = self._keys.find(header.kid)
+            key = self.keys.find(header.kid)
             if key is None:
                 raise Unauthorized("unknown key")
             return jwt.decode(

@@ -24,7 +24,7 @@ from serving.stores.store import READ_LIMIT, Object, Tag, check_size
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode, UpdateVersion
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import S3Config
 
 __all__ = ["BucketStore", "open_bucket"]
 
@@ -43,22 +43,17 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Buc
     Raises:
         BundleError: The environment lacks a value that the store needs, or has an invalid one.
     """
-    client_options: ClientConfig = {
-        "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, timeout)),
-        "timeout": timedelta(seconds=timeout),
-        # The clouds' addresses are https. Plain http is used only if an endpoint's URL says so.
-        "allow_http": True,
-    }
-    retry_config: RetryConfig = {
-        "max_retries": RETRIES,
-        "retry_timeout": timedelta(seconds=timeout),
-    }
     address = f"{scheme}://{bucket}"
     try:
         client = _STORES[scheme](
             bucket,
-            client_options=client_options,
-            retry_config=retry_config,
+            client_options={
+                "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, timeout)),
+                "timeout": timedelta(seconds=timeout),
+                # Plain http is used only if an endpoint's URL says so.
+                "allow_http": True,
+            },
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=timeout)},
             **(_snapstart_token() if scheme == "s3" else {}),
         )
     except (BaseError, ValueError) as error:
