@@ -6,10 +6,9 @@ No answer depends on it. A line that cannot be written is dropped and counted.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -85,14 +84,17 @@ def _plain(value: Any) -> Any:
     return str(value).encode(errors="replace").decode()
 
 
-@contextlib.contextmanager
-def line_fields(**fields: Any) -> Iterator[None]:
+class line_fields:  # noqa: N801  # it is used as a function
     """Add *fields* to every line that is written within."""
-    token = _fields.set({**_fields.get(), **fields})
-    try:
-        yield
-    finally:
-        _fields.reset(token)
+
+    def __init__(self, **fields: Any) -> None:
+        self._added = fields
+
+    def __enter__(self) -> None:
+        self._token = _fields.set({**_fields.get(), **self._added})
+
+    def __exit__(self, *_: object) -> None:
+        _fields.reset(self._token)
 
 
 def decorate_lines(decorate: Callable[[dict[str, Any]], None]) -> None:
