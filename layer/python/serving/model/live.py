@@ -253,12 +253,14 @@ class LiveModel:
 
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
         seconds = time.perf_counter() - started
-        manifest = model.manifest
-        names = manifest.name, manifest.version, manifest.engine.name
+        name, version = model.manifest.name, model.manifest.version
+        engine = model.manifest.engine.name
         log(
             "info",
             "model loaded",
-            **dict(zip(("model", "model_version", "engine"), names, strict=True)),
+            model=name,
+            model_version=version,
+            engine=engine,
             duration_ms=round(seconds * 1000, 1),
             fetch_ms=round(read.fetch_seconds * 1000, 1),
             verify_ms=round(read.verify_seconds * 1000, 1),
@@ -266,7 +268,7 @@ class LiveModel:
             open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
         )
         self._model = model
-        tell(lambda observer: observer.model_loaded(*names))
+        tell(lambda observer: observer.model_loaded(name, version, engine))
         return model
 
     @contextlib.contextmanager

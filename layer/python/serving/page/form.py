@@ -28,10 +28,21 @@ def form(manifest: Manifest) -> str:
     )
     return (
         '<section id="try-it" class="noprint"><h2>Try it</h2><div class="grid">'
-        f'<form id="try" class="card"><div class="fields">{fields}</div>'
+        f'<form id="try" class="card"><div class="fields">{fields}{_target(manifest)}</div>'
         '<p><button class="main">Ask the model</button></p></form>'
         '<div class="card" id="answer" role="status" aria-live="polite" aria-label="Answer">'
         '<p class="soft">The answer appears here.</p></div></div></section>'
+    )
+
+
+def _target(manifest: Manifest) -> str:
+    """Write the choice of the output that is explained, if the model has several."""
+    names = "".join(f"<option>{escape(output.name)}</option>" for output in manifest.outputs)
+    if not names:
+        return ""
+    return (
+        '<div class="field"><label for="target">Explain the output</label>'
+        f'<select id="target">{names}</select></div>'
     )
 
 
