@@ -72,14 +72,7 @@ class OnnxEngine:
         self._parts = manifest.parts
         self._several = bool(manifest.outputs)
         self._regression = manifest.classes is None and not self._several
-        #: A graph of format 2 answers with a class's place, one of format 1 with the class: a
-        #: string, or any number as an integer.
-        self._places: dict[Any, int] | None = None
-        if manifest.format == 1:
-            labels = manifest.classes or ()
-            self._places = {
-                label if isinstance(label, str) else int(label): i for i, label in enumerate(labels)
-            }
+        self._places = [_places(part, manifest.format) for part in self._parts]
         names = [node.name for node in self._session.get_outputs()]
         wanted = sum(2 if part.has_probabilities else 1 for part in self._parts)
         wanted = 1 if self._label_is_likeliest else wanted
@@ -171,19 +164,30 @@ class OnnxEngine:
             probabilities = bounded(outputs[0].tolist())
             return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
         left = iter(outputs)
-        parts = [self._part(part, left) for part in self._parts]
+        parts = [
+            _read(part, places, left)
+            for part, places in zip(self._parts, self._places, strict=True)
+        ]
         return Scores([], None, parts) if self._several else parts[0]
 
-    def _part(self, part: Output, outputs: Iterator[Any]) -> Scores:
-        """Read the answers for one output of the model, and its probabilities if it has some."""
-        answers = next(outputs).reshape(-1).tolist()
-        if part.classes is not None:
-            if self._places is not None:
-                answers = [self._places.get(label, -1) for label in answers]
-            # The graph marks rows that scikit-learn rejects by -1.
-            if min(answers) < 0 or max(answers) >= len(part.classes):
-                raise ValueError("the graph has no answer")
-        return Scores(answers, bounded(next(outputs).tolist()) if part.has_probabilities else None)
+
+def _places(part: Output, bundle_format: int) -> dict[Any, int]:
+    """Return the place of each class, by what the graph answers."""
+    classes = part.classes or []
+    if bundle_format == 1:  # the class: a string, or any number as an integer
+        return {c if isinstance(c, str) else int(c): place for place, c in enumerate(classes)}
+    return {place: place for place in range(len(classes))}
+
+
+def _read(part: Output, places: dict[Any, int], outputs: Iterator[Any]) -> Scores:
+    """Read the answers for one output of the model, and its probabilities if it has some."""
+    answers = next(outputs).reshape(-1).tolist()
+    if part.classes is not None:
+        try:
+            answers = [places[answer] for answer in answers]
+        except KeyError:  # it marks rows that scikit-learn rejects by -1
+            raise ValueError("the graph has no answer") from None
+    return Scores(answers, bounded(next(outputs).tolist()) if part.has_probabilities else None)
 
 
 def _first_best(probabilities: list[float], tie: float) -> int:
