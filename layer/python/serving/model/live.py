@@ -81,8 +81,6 @@ class LiveModel:
         self._seen: Tag | None = None
         #: The reason logged for the last failed renewal, so that it is logged once.
         self._logged: str | None = None
-        #: The version whose pickle was said to be one's own. Forked workers need not say it again.
-        self._own: str | None = None
 
     def get(self) -> Model:
         """
@@ -123,7 +121,6 @@ class LiveModel:
         try:
             with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
                 fetched = fetch(self.uri, self.trust, self._store_timeout)
-                self._announce(fetched)
                 if fetched.graph is None:
                     self._model = None
                 else:
@@ -237,16 +234,14 @@ class LiveModel:
         self._seen, self.outdated, self._logged = latest.tag, False, None
         return moved
 
-    def _announce(self, read: Bundle | Fetched) -> None:
+    def _announce(self, bundle: Bundle) -> None:
         """Log that a pickle will be opened which may only be opened at home."""
-        version = read.manifest.version
-        if read.is_own_pickle and self._own != version:
-            self._own = version
+        if bundle.is_own_pickle:
             log(
                 "warning",
                 "opening your own pickle",
-                model=read.manifest.name,
-                model_version=version,
+                model=bundle.manifest.name,
+                model_version=bundle.manifest.version,
                 reason=f"{self.uri} is your own folder, and the server listens on loopback only. "
                 "Elsewhere this bundle needs a signature or ALLOW_PICKLE=1.",
             )
