@@ -81,7 +81,7 @@ models/credit/latest: | .venv/training
 	@$(BIN)/python -m training train
 
 # One stamp for each set of requirements; a change in any of them, or in layer/, installs again.
-LAYER := layer/pyproject.toml $(shell find layer/python -name '*.py')
+LAYER := layer/pyproject.toml $(shell find layer/python -type f ! -name '*.pyc')
 PIP := @$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement
 
 .venv/training: requirements.txt training/requirements.txt $(LAYER) | .venv/bin

@@ -16,7 +16,7 @@ __all__ = ["kept"]
 
 #: Seconds. Younger folders stay, because another run may still use them.
 _OLD_SECONDS = 3600
-_SUFFIXES = {".csv", ".md", ".py", ".toml", ".txt"}
+_SUFFIXES = {".css", ".csv", ".js", ".md", ".py", ".toml", ".txt"}
 
 
 def kept(name: str, sources: list[str], make: Callable[[Path], None]) -> Path:

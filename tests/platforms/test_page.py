@@ -216,6 +216,20 @@ def test_any_name_can_be_tried(long_names: Path, page: Page) -> None:
     assert "\u202e" not in script
 
 
+def test_the_explained_output_can_be_chosen(tmp_path: Path, page: Page) -> None:
+    """A model with several outputs explains the first, or the one that is chosen."""
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["a", "b"])
+    line = LinearRegression().fit(data, data * [3, -5])
+    build_bundle(tmp_path / "model", "model", line, data, outputs=["cost & time", "size"])
+    with serving(tmp_path / "model", LOG_LEVEL="error") as server:
+        page.goto(f"{server}/")
+        page.get_by_text("for “cost & time”").wait_for()
+        page.get_by_label("Explain the output").select_option("size")
+        page.get_by_text("for “size”").wait_for()
+
+        assert "\u2068b\u2069 = " in (page.locator("#answer text").first.text_content() or "")
+
+
 def test_a_new_question_ends_the_last_one(credit: Path, page: Page) -> None:
     """A moved slider aborts the request in flight."""
     failed: list[str] = []

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from serving.bundle.codec import decode_manifest
+from serving.bundle.manifest import Output
 from serving.bundle.reader import open_bundle
-from serving.errors import BundleError, SandboxFailed
+from serving.errors import BundleError, InvalidInstances, SandboxFailed
 from serving.model import sandbox
 from serving.model.audit import protobuf
 from serving.model.audit.graph import audit_graph
@@ -371,6 +372,20 @@ def test_a_graph_that_cannot_answer_is_rejected_when_opened(
 
     with pytest.raises(BundleError, match=said):
         open_graph(with_four_numbers(credit), graph.SerializeToString(), max_model_bytes=LIMIT)
+
+
+def test_a_graph_that_answers_with_no_class_is_no_answer(credit: Path) -> None:
+    """If a graph of several outputs answers with a place beyond the classes, that is 422."""
+    largest = helper.make_node("ArgMax", ["x"], ["i"], axis=1)
+    graph = model([largest, helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)])
+    manifest = msgspec.structs.replace(
+        with_four_numbers(credit), task="outputs", outputs=[Output(name="o", classes=["a", "b"])]
+    )
+    opened = open_graph(manifest, graph.SerializeToString(), max_model_bytes=LIMIT)
+
+    assert opened.predict([[0.0], [1.0], [0.0], [0.0]]) == [{"outputs": {"o": {"label": "b"}}}]
+    with pytest.raises(InvalidInstances):
+        opened.predict([[0.0], [0.0], [1.0], [0.0]])
 
 
 def test_external_data_is_rejected(

@@ -20,8 +20,6 @@ class Fetched(NamedTuple):
     graph: bytes | None
     #: Whether a trusted key's signature was verified.
     signed: bool
-    #: See `Bundle.is_own_pickle`.
-    is_own_pickle: bool
     fetch_seconds: float
     verify_seconds: float
 
@@ -57,7 +55,6 @@ def _fetch(uri: str, trust: Trust, timeout: float) -> Fetched:
         bundle.manifest,
         graph,
         bundle.signer is not None,
-        bundle.is_own_pickle,
         bundle.fetch_seconds,
         bundle.verify_seconds,
     )

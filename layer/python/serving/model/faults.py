@@ -111,20 +111,15 @@ def _respell(name: str) -> str:
 
 def value_faults(value: Any, path: tuple[str | int, ...], feature: Feature) -> Iterator[FieldError]:
     """Yield the faults of the *value* of *feature* at *path*, except unseen categories."""
+    kind = _kind(value)
+    fits = is_whole(value) if feature.is_whole else kind == _NAMES[feature.kind]
+    detail = f"expected {_wanted(feature)}, got {kind}"
     if value is None:
         if not feature.nullable:
-            yield FieldError(
-                json_pointer(*path),
-                f"expected {_wanted(feature)}, got null; training never saw one",
-            )
-    elif feature.is_whole:
-        if not is_whole(value):
-            yield FieldError(
-                json_pointer(*path), f"expected {_wanted(feature)}, got {_kind(value)}"
-            )
-    elif _kind(value) != _NAMES[feature.kind]:
-        yield FieldError(json_pointer(*path), f"expected {_wanted(feature)}, got {_kind(value)}")
-    elif feature.kind == "number" and not _fits(value, limit := magnitude(feature)):
+            yield FieldError(json_pointer(*path), f"{detail}; training never saw one")
+    elif not fits:
+        yield FieldError(json_pointer(*path), detail)
+    elif feature.kind == "number" and abs(value) > (limit := magnitude(feature)):
         yield FieldError(json_pointer(*path), f"expected a number of magnitude at most {limit}")
 
 
@@ -155,10 +150,3 @@ def _kind(value: Any) -> str:
 def magnitude(feature: Feature) -> float:
     """Return the largest magnitude of a number that the model takes for *feature*."""
     return sys.float_info.max if feature.magnitude is None else feature.magnitude
-
-
-def _fits(value: float, limit: float) -> bool:
-    try:
-        return abs(float(value)) <= limit
-    except OverflowError:
-        return False

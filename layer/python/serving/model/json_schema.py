@@ -56,13 +56,7 @@ def ref(name: str) -> Json:
 
 def _body(name: str, manifest: Manifest, max_instances: int) -> dict[str, Json]:
     """Describe the one form that generators can write; the server takes two more."""
-    many = {
-        "type": "array",
-        "items": ref("Instance"),
-        "minItems": 1,
-        "maxItems": max_instances,
-    }
-    body = object_schema({"instances": many})
+    body = object_schema({"instances": {**_array("Instance"), "maxItems": max_instances}})
     body["description"] = (
         "An instance may also be a list of its values in the order of the features. One bare "
         "instance instead of this object is accepted, too; predict answers it with `prediction`."
@@ -75,44 +69,40 @@ def _body(name: str, manifest: Manifest, max_instances: int) -> dict[str, Json]:
     return {name: body, "Instance": instance}
 
 
-def _to_predict(manifest: Manifest, settings: Settings) -> dict[str, Json]:
-    return _body("Instances", manifest, settings.max_instances)
-
-
-def _to_explain(manifest: Manifest, settings: Settings) -> dict[str, Json]:
-    return _body("InstancesToExplain", manifest, settings.max_explained)
-
-
 def _predictions(manifest: Manifest, _: Settings) -> dict[str, Json]:
-    many = {"type": "array", "items": ref("Prediction"), "minItems": 1}
-    return {
-        "Predictions": object_schema({"predictions": many, **_COMMON}, ("warnings",)),
-        **_shared(manifest),
-    }
+    return {"Predictions": _answer("predictions", "Prediction"), **_shared(manifest)}
 
 
 def _explanations(manifest: Manifest, _: Settings) -> dict[str, Json]:
-    many = {"type": "array", "items": ref("Explanation"), "minItems": 1}
-    number = {"type": "number"}
-    reason = object_schema({"feature": _STRING, "value": _ANY_VALUE, "contribution": number})
-    reasons = {"type": "array", "items": ref("Reason"), "minItems": 1}
+    reason = object_schema({"feature": _STRING, "value": _ANY_VALUE, "contribution": _NUMBER})
     explanation = object_schema(
         {
             "prediction": ref("Prediction"),
             "target": {**_STRING, "description": "Of several outputs, the one explained."},
             "output": {**_STRING, "description": "The class whose probability is explained."},
-            "base": {**number, "description": "The mean of the output over the background rows."},
-            "reasons": reasons,
-            "others": {**number, "description": "What all other features add."},
+            "base": {**_NUMBER, "description": "The mean of the output over the background rows."},
+            "reasons": _array("Reason"),
+            "others": {**_NUMBER, "description": "What all other features add."},
         },
         optional=("target", "output"),
     )
     return {
-        "Explanations": object_schema({"explanations": many, **_COMMON}, ("warnings",)),
+        "Explanations": _answer("explanations", "Explanation"),
         "Explanation": explanation,
         "Reason": reason,
         **_shared(manifest),
     }
+
+
+def _array(name: str) -> Json:
+    return {"type": "array", "items": ref(name), "minItems": 1}
+
+
+def _answer(field: str, name: str) -> Json:
+    """Describe an answer, whose *field* is an array of objects of the type *name*."""
+    warnings = {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100}
+    fields = {field: _array(name), "model": ref("Model"), "warnings": warnings}
+    return object_schema(fields, optional=("warnings",))
 
 
 def _shared(manifest: Manifest) -> dict[str, Json]:
@@ -148,9 +138,8 @@ def _value(feature: Feature) -> Json:
 
 def _prediction(manifest: Manifest) -> dict[str, Json]:
     """Describe a prediction, and every object in it by a name."""
-    number = {"type": "number"}
     if manifest.task == "outliers":
-        return {"Prediction": object_schema({"outlier": {"type": "boolean"}, "score": number})}
+        return {"Prediction": object_schema({"outlier": {"type": "boolean"}, "score": _NUMBER})}
     if manifest.task == "clustering":
         fields: Json = {"cluster": {"type": "integer", "enum": manifest.classes}}
         if manifest.has_probabilities:
@@ -159,20 +148,18 @@ def _prediction(manifest: Manifest) -> dict[str, Json]:
     if not manifest.outputs:
         return _output("", manifest.parts[0])
     found: dict[str, Json] = {}
+    outputs: Json = {}
     for place, output in enumerate(manifest.outputs):
         found |= _output(f"Output{place}", output)
-    parts = {
-        output.name: ref(f"Output{place}Prediction")
-        for place, output in enumerate(manifest.outputs)
-    }
-    outputs = {"Outputs": object_schema(parts)}
-    return {"Prediction": object_schema({"outputs": ref("Outputs")}), **outputs, **found}
+        outputs[output.name] = ref(f"Output{place}Prediction")
+    found |= {"Outputs": object_schema(outputs)}
+    return found | {"Prediction": object_schema({"outputs": ref("Outputs")})}
 
 
 def _output(prefix: str, output: Output) -> dict[str, Json]:
     name = f"{prefix}Prediction"
     if output.classes is None:
-        return {name: object_schema({"value": {"type": "number"}})}
+        return {name: object_schema({"value": _NUMBER})}
     fields: Json = {"label": {"enum": output.classes, **_type_of(output.classes)}}
     if not output.has_probabilities:
         return {name: object_schema(fields)}
@@ -190,12 +177,9 @@ def _type_of(classes: list[Label]) -> Json:
 
 _TYPES: dict[type, str] = {bool: "boolean", int: "integer", str: "string"}
 _STRING: Json = {"type": "string"}
+_NUMBER: Json = {"type": "number"}
 #: A feature's value as it was sent.
 _ANY_VALUE: Json = {"type": ["string", "number", "boolean", "null"]}
-_COMMON: Json = {
-    "model": ref("Model"),
-    "warnings": {"type": "array", "items": ref(FieldError.__name__), "maxItems": 100},
-}
 _PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}
 
 
@@ -215,7 +199,16 @@ def _question(manifest: Manifest) -> dict[str, Json]:
 
 
 #: The bodies of /v0/predict and /v0/explain, and their answers.
-INSTANCES = ModelSchema("Instances", _to_predict, _example)
+INSTANCES = ModelSchema(
+    "Instances",
+    lambda manifest, settings: _body("Instances", manifest, settings.max_instances),
+    _example,
+)
 PREDICTIONS = ModelSchema("Predictions", _predictions)
-TO_EXPLAIN = ModelSchema("InstancesToExplain", _to_explain, _example, _question)
+TO_EXPLAIN = ModelSchema(
+    "InstancesToExplain",
+    lambda manifest, settings: _body("InstancesToExplain", manifest, settings.max_explained),
+    _example,
+    _question,
+)
 EXPLANATIONS = ModelSchema("Explanations", _explanations)

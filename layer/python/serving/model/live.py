@@ -81,8 +81,6 @@ class LiveModel:
         self._seen: Tag | None = None
         #: The reason logged for the last failed renewal, so that it is logged once.
         self._logged: str | None = None
-        #: The version whose pickle was said to be one's own. Forked workers need not say it again.
-        self._own: str | None = None
 
     def get(self) -> Model:
         """
@@ -123,7 +121,6 @@ class LiveModel:
         try:
             with self._loading, self._failing(_NOT_RENEWED if served else _NO_MODEL):
                 fetched = fetch(self.uri, self.trust, self._store_timeout)
-                self._announce(fetched)
                 if fetched.graph is None:
                     self._model = None
                 else:
@@ -237,28 +234,28 @@ class LiveModel:
         self._seen, self.outdated, self._logged = latest.tag, False, None
         return moved
 
-    def _announce(self, read: Bundle | Fetched) -> None:
+    def _announce(self, bundle: Bundle) -> None:
         """Log that a pickle will be opened which may only be opened at home."""
-        version = read.manifest.version
-        if read.is_own_pickle and self._own != version:
-            self._own = version
+        if bundle.is_own_pickle:
             log(
                 "warning",
                 "opening your own pickle",
-                model=read.manifest.name,
-                model_version=version,
+                model=bundle.manifest.name,
+                model_version=bundle.manifest.version,
                 reason=f"{self.uri} is your own folder, and the server listens on loopback only. "
                 "Elsewhere this bundle needs a signature or ALLOW_PICKLE=1.",
             )
 
     def _keep(self, model: Model, started: float, read: Bundle | Fetched) -> Model:
         seconds = time.perf_counter() - started
-        manifest = model.manifest
-        names = manifest.name, manifest.version, manifest.engine.name
+        name, version = model.manifest.name, model.manifest.version
+        engine = model.manifest.engine.name
         log(
             "info",
             "model loaded",
-            **dict(zip(("model", "model_version", "engine"), names, strict=True)),
+            model=name,
+            model_version=version,
+            engine=engine,
             duration_ms=round(seconds * 1000, 1),
             fetch_ms=round(read.fetch_seconds * 1000, 1),
             verify_ms=round(read.verify_seconds * 1000, 1),
@@ -266,7 +263,7 @@ class LiveModel:
             open_ms=round((seconds - read.fetch_seconds - read.verify_seconds) * 1000, 1),
         )
         self._model = model
-        tell(lambda observer: observer.model_loaded(*names))
+        tell(lambda observer: observer.model_loaded(name, version, engine))
         return model
 
     @contextlib.contextmanager

@@ -42,7 +42,7 @@ def terms(text: str, rule: TextRule) -> list[str]:
         )
     low, high = rule.ngrams
     if rule.analyzer == "word":
-        words = _pattern(rule.pattern).findall(text)
+        words = re.findall(rule.pattern, text)
         if rule.stop_words:
             stop = _stop_words(tuple(rule.stop_words))
             words = [word for word in words if word not in stop]
@@ -101,11 +101,6 @@ def _pieces(text: str, low: int, high: int) -> list[str]:
         for n in range(low, min(high, len(text)) + 1)
         for i in range(len(text) - n + 1)
     ]
-
-
-@cache
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
 
 
 @cache

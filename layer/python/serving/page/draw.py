@@ -53,12 +53,7 @@ def histogram(title: str, found: Histogram, x_name: str) -> str:
     """Draw a histogram with its axis. A bar's area is the count."""
     ends = found.edges[0], found.edges[-1]
     parts = _axes(ends, None, x_name, "rows")
-    width, height = _WIDTH - _LEFT - 8, _HEIGHT - _BOTTOM - 8
-    parts += [
-        f'<rect class="bar" x="{_LEFT + x * width:.1f}" y="{8 + (1 - y) * height:.1f}" '
-        f'width="{max(0.5, w * width - 1):.1f}" height="{y * height:.1f}"/>'
-        for x, w, y in _areas(found)
-    ]
+    parts += _columns(_areas(found), _LEFT, 8, _WIDTH - _LEFT - 8, _HEIGHT - _BOTTOM - 8)
     return _svg(title, _WIDTH, _HEIGHT, parts)
 
 
@@ -69,12 +64,7 @@ def spark(title: str, found: Histogram | Mapping[str, int]) -> str:
     else:
         most, count = max(found.values()), len(found)
         places = [(i / count, 1 / count, n / most) for i, n in enumerate(found.values())]
-    parts = [
-        f'<rect class="bar" x="{x * 150:.1f}" y="{34 - 32 * y:.1f}" '
-        f'width="{max(0.5, w * 150 - 1):.1f}" height="{32 * y:.1f}"/>'
-        for x, w, y in places
-    ]
-    return _svg(title, 150, 35, parts)
+    return _svg(title, 150, 35, _columns(places, 0, 2, 150, 32))
 
 
 def bars(title: str, values: Mapping[str, float]) -> str:
@@ -135,6 +125,16 @@ def _path(curve: Curve, x_ends: tuple[float, float], y_ends: tuple[float, float]
         for x, y in zip(curve.x, curve.y, strict=True)
     )
     return "M" + "L".join(points)
+
+
+def _columns(
+    places: list[tuple[float, float, float]], left: int, top: int, width: int, height: int
+) -> list[str]:
+    return [
+        f'<rect class="bar" x="{left + x * width:.1f}" y="{top + (1 - y) * height:.1f}" '
+        f'width="{max(0.5, w * width - 1):.1f}" height="{y * height:.1f}"/>'
+        for x, w, y in places
+    ]
 
 
 def _areas(found: Histogram) -> list[tuple[float, float, float]]:

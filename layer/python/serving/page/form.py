@@ -14,6 +14,7 @@ from serving.bundle.plots import Shape
 __all__ = ["code", "form"]
 
 _NO_SHAPE = Shape()
+_URL = '<span class="url">http://localhost:8080</span>'
 #: Signs that turn the direction of what follows, as U+202E.
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
@@ -28,10 +29,21 @@ def form(manifest: Manifest) -> str:
     )
     return (
         '<section id="try-it" class="noprint"><h2>Try it</h2><div class="grid">'
-        f'<form id="try" class="card"><div class="fields">{fields}</div>'
+        f'<form id="try" class="card"><div class="fields">{fields}{_target(manifest)}</div>'
         '<p><button class="main">Ask the model</button></p></form>'
         '<div class="card" id="answer" role="status" aria-live="polite" aria-label="Answer">'
         '<p class="soft">The answer appears here.</p></div></div></section>'
+    )
+
+
+def _target(manifest: Manifest) -> str:
+    """Write the choice of the output that is explained, if the model has several."""
+    names = "".join(f"<option>{escape(output.name)}</option>" for output in manifest.outputs)
+    if not names:
+        return ""
+    return (
+        '<div class="field"><label for="target">Explain the output</label>'
+        f'<select id="target">{names}</select></div>'
     )
 
 
@@ -92,18 +104,13 @@ def code(manifest: Manifest, *, locked: bool) -> str:
     instance = manifest.example.instance or {f.name: None for f in manifest.features}
     blocks = "".join(
         f"<details{' open' if i == 0 else ''}><summary>{title}</summary>"
-        f'<pre tabindex="0" aria-label="{title}" id="code{i}">{_with_url(text)}</pre>'
+        f'<pre tabindex="0" aria-label="{title}" id="code{i}">'
+        f"{escape(text, quote=False).replace('{URL}', _URL)}</pre>"
         f'<button type="button" data-copy="code{i}" aria-label="Copy {title}">Copy</button>'
         "</details>"
         for i, (title, text) in enumerate(_snippets(instance, locked=locked).items())
     )
     return f'<section id="code"><h2>From code</h2><div class="card">{blocks}</div></section>'
-
-
-def _with_url(text: str) -> str:
-    return escape(text, quote=False).replace(
-        "{URL}", '<span class="url">http://localhost:8080</span>'
-    )
 
 
 def _snippets(instance: Mapping[str, Any], *, locked: bool) -> dict[str, str]:

@@ -93,7 +93,7 @@ def locked_page() -> bytes:
 def _sentence(manifest: Manifest) -> str:
     lines = [line.strip() for line in manifest.purpose.splitlines()]
     first = next((line for line in lines if line and not line.startswith("#")), "")
-    return first or f"A {manifest.task} by {manifest.estimator.type}."
+    return first or f"{manifest.task.capitalize()} by {manifest.estimator.type}."
 
 
 def _document(title: str, head: str, main: str, foot: str, *, script: bool) -> bytes:

@@ -93,13 +93,12 @@ def feed_of(inputs: list[Input], columns: Columns) -> dict[str, npt.NDArray[Any]
         rows: Any = [columns[i] for i in group]
         if rule is not None and rule.hashes:
             feed[name] = _hashed([hashes(text, rule) for text in rows[0]])
-            continue
-        if rule is not None:
+        elif rule is not None:
             feed[name] = _padded([terms(text, rule) for text in rows[0]])
-            continue
-        if dtype is object:
-            rows = [[MISSING if value is None else value for value in row] for row in rows]
-        feed[name] = np.array(rows, dtype=dtype).T  # None becomes NaN
+        else:
+            if dtype is object:
+                rows = [[MISSING if value is None else value for value in row] for row in rows]
+            feed[name] = np.array(rows, dtype=dtype).T  # None becomes NaN
     return feed
 
 

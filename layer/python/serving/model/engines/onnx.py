@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from serving.model.engines import Columns, Scores, as_arrays, bounded
 from serving.model.engines.inputs import feed_of, read_inputs, rows_at_once
 
 if TYPE_CHECKING:
-    from serving.bundle.manifest import Manifest
+    from serving.bundle.manifest import Manifest, Output
 
 __all__ = ["OnnxEngine", "limit_memory"]
 
@@ -64,22 +65,14 @@ class OnnxEngine:
             )
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise BundleError(f"onnxruntime cannot open the graph: {_said(error)}") from error
-        self._features = manifest.features
         self._inputs = read_inputs(self._session.get_inputs(), manifest)
         self._label_is_likeliest = manifest.label_is_likeliest
         self._tie = manifest.engine.tie_tolerance
         self._rows_at_once = manifest.engine.rows_at_once
         self._parts = manifest.parts
         self._several = bool(manifest.outputs)
-        self._has_probabilities = manifest.has_probabilities
         self._regression = manifest.classes is None and not self._several
-        classes = manifest.classes or ()
-        #: A graph of format 2 answers with a class's place, one of format 1 with the class.
-        self._class_index: dict[Any, int] = (
-            {_as_graph(label): i for i, label in enumerate(classes)}
-            if manifest.format == 1
-            else {i: i for i in range(len(classes))}
-        )
+        self._places = [_places(part, manifest.format) for part in self._parts]
         names = [node.name for node in self._session.get_outputs()]
         wanted = sum(2 if part.has_probabilities else 1 for part in self._parts)
         wanted = 1 if self._label_is_likeliest else wanted
@@ -157,52 +150,44 @@ class OnnxEngine:
             raise BundleError(f"the graph answers {rows} rows with {shapes}.")
         return scores
 
-    def _each(self, outputs: list[Any]) -> list[Scores]:
-        """Read the answers for several outputs, which the graph gives one after the other."""
-        found = []
-        for part in self._parts:
-            answers = outputs.pop(0).reshape(-1).tolist()
-            if part.classes is not None and answers and min(answers) < 0:
-                raise ValueError("the graph has no answer")
-            probabilities = bounded(outputs.pop(0).tolist()) if part.has_probabilities else None
-            found.append(Scores(answers, probabilities))
-        return found
-
     def _fit(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
         """Whether each output has the expected size."""
-        if self._several:
-            return self._fit_each(shapes, rows)
-        if self._has_probabilities and shapes[-1] != (rows, len(self._class_index)):
-            return False
-        return self._label_is_likeliest or math.prod(shapes[0]) == rows
-
-    def _fit_each(self, shapes: list[tuple[int, ...]], rows: int) -> bool:
         left = iter(shapes)
-        for part in self._parts:
-            if math.prod(next(left)) != rows:
-                return False
-            if part.has_probabilities and next(left) != (rows, len(part.classes or ())):
-                return False
-        return True
+        return all(
+            (self._label_is_likeliest or math.prod(next(left)) == rows)
+            and (not part.has_probabilities or next(left) == (rows, len(part.classes or ())))
+            for part in self._parts
+        )
 
     def _to_scores(self, outputs: Any) -> Scores:
-        if self._several:
-            return Scores([], None, self._each(list(outputs)))
-        if self._regression:
-            return Scores(outputs[0].reshape(-1).tolist(), None)
         if self._label_is_likeliest:
             probabilities = bounded(outputs[0].tolist())
             return Scores([_first_best(row, self._tie) for row in probabilities], probabilities)
+        left = iter(outputs)
+        parts = [
+            _read(part, places, left)
+            for part, places in zip(self._parts, self._places, strict=True)
+        ]
+        return Scores([], None, parts) if self._several else parts[0]
+
+
+def _places(part: Output, bundle_format: int) -> dict[Any, int]:
+    """Return the place of each class, by what the graph answers."""
+    classes = part.classes or []
+    if bundle_format == 1:  # the class: a string, or any number as an integer
+        return {c if isinstance(c, str) else int(c): place for place, c in enumerate(classes)}
+    return {place: place for place in range(len(classes))}
+
+
+def _read(part: Output, places: dict[Any, int], outputs: Iterator[Any]) -> Scores:
+    """Read the answers for one output of the model, and its probabilities if it has some."""
+    answers = next(outputs).reshape(-1).tolist()
+    if part.classes is not None:
         try:
-            labels = [self._class_index[label] for label in outputs[0].reshape(-1).tolist()]
+            answers = [places[answer] for answer in answers]
         except KeyError:  # it marks rows that scikit-learn rejects by -1
             raise ValueError("the graph has no answer") from None
-        return Scores(labels, bounded(outputs[1].tolist()) if self._has_probabilities else None)
-
-
-def _as_graph(label: Any) -> Any:
-    """Return a class as a graph writes it: a string, or any number as an integer."""
-    return label if isinstance(label, str) else int(label)
+    return Scores(answers, bounded(next(outputs).tolist()) if part.has_probabilities else None)
 
 
 def _first_best(probabilities: list[float], tie: float) -> int:
@@ -211,10 +196,7 @@ def _first_best(probabilities: list[float], tie: float) -> int:
     place = probabilities.index(best)
     if not tie:
         return place
-    for earlier in range(place):
-        if probabilities[earlier] >= best - tie:
-            return earlier
-    return place
+    return next((i for i in range(place) if probabilities[i] >= best - tie), place)
 
 
 _memory_is_limited = False

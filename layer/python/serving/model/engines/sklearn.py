@@ -16,7 +16,7 @@ from serving.model.engines import Columns, Scores, as_arrays, bounded
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from serving.bundle.manifest import Feature, Manifest
+    from serving.bundle.manifest import Feature, Manifest, Output
 
 __all__ = ["SklearnEngine", "frame"]
 
@@ -94,47 +94,36 @@ class SklearnEngine:
         if manifest.task == "outliers":
             found = np.asarray(self._pipeline.decision_function(data)).reshape(-1)
             return Scores(found.tolist(), None)
-        if manifest.outputs:
-            return self._score_outputs(data)
-        classes = manifest.classes
-        if classes is None:
-            values = np.asarray(self._pipeline.predict(data)).reshape(-1)
-            if values.dtype == object:  # numbers as objects
-                values = values.astype(np.float64)
-            return Scores(values.tolist(), None)
-        probabilities = None
-        if manifest.has_probabilities:
-            found = np.asarray(self._pipeline.predict_proba(data))
-            probabilities = bounded(found.tolist())
-            if manifest.engine.label_rule == "argmax":
-                # As predict does for such a model, without a second call.
-                return Scores(np.argmax(found, axis=1).tolist(), probabilities)
-        return Scores(_places(self._pipeline.predict(data), classes), probabilities)
-
-    def _score_outputs(self, data: Any) -> Scores:
-        outputs = self._manifest.outputs
-        predicted = np.asarray(self._pipeline.predict(data)).reshape(-1, len(outputs))
+        parts = manifest.parts
         chances: Any = None
-        if any(output.has_probabilities for output in outputs):
+        if any(part.has_probabilities for part in parts):
             chances = self._pipeline.predict_proba(data)
-        parts = []
-        for i, output in enumerate(outputs):
-            if output.classes is None:
-                parts.append(Scores(predicted[:, i].astype(np.float64).tolist(), None))
-                continue
-            found = None
-            if output.has_probabilities:
-                found = chances[i] if isinstance(chances, list) else chances[:, i]
-                found = np.column_stack([1 - found, found]) if found.ndim == 1 else found
-            places = _places(predicted[:, i], output.classes)
-            parts.append(Scores(places, None if found is None else bounded(found.tolist())))
-        return Scores([], None, parts)
+        if manifest.label_is_likeliest:
+            # As predict does for such a model, without a second call.
+            found = np.asarray(chances)
+            return Scores(np.argmax(found, axis=1).tolist(), bounded(found.tolist()))
+        predicted = np.asarray(self._pipeline.predict(data)).reshape(-1, len(parts))
+        if not manifest.outputs:
+            return _part_scores(parts[0], predicted[:, 0], chances)
+        # Some give a table for each output, and some a column for each, of its second class.
+        tables = chances if isinstance(chances, list) or chances is None else list(chances.T)
+        scores = [
+            _part_scores(part, predicted[:, i], None if tables is None else tables[i])
+            for i, part in enumerate(parts)
+        ]
+        return Scores([], None, scores)
 
 
-def _places(labels: Any, classes: list[Any]) -> list[int]:
-    """Return the index of each label in the classes."""
-    index = {label: i for i, label in enumerate(classes)}
-    return [index[label] for label in np.asarray(labels).reshape(-1).tolist()]
+def _part_scores(part: Output, predicted: npt.NDArray[Any], chances: Any) -> Scores:
+    if part.classes is None:
+        return Scores(predicted.astype(np.float64).tolist(), None)
+    probabilities = None
+    if part.has_probabilities:
+        found = np.asarray(chances)
+        found = np.column_stack([1 - found, found]) if found.ndim == 1 else found
+        probabilities = bounded(found.tolist())
+    places = {label: place for place, label in enumerate(part.classes)}
+    return Scores([places[label] for label in predicted.tolist()], probabilities)
 
 
 def _alike(features: list[Feature], columns: Columns) -> list[tuple[Any, Columns]]:
@@ -153,10 +142,7 @@ def _alike(features: list[Feature], columns: Columns) -> list[tuple[Any, Columns
     if rows == 1 or all(column.all() for column in exact):
         return [(np.arange(rows), columns)]
     _, group_of = np.unique(np.column_stack(exact), axis=0, return_inverse=True)
-    group_of = group_of.reshape(-1)
     groups = [np.flatnonzero(group_of == group) for group in range(group_of.max() + 1)]
-    if len(groups) == 1:
-        return [(groups[0], columns)]
     return [(places, [_take(values, places) for values in columns]) for places in groups]
 
 
