@@ -155,7 +155,7 @@ class Graph(Nodes):
                 self._part(source, [column.place for column in run])
                 for (source, _), run in groupby(table, key=self._tensor_of)
             ]
-            joined = parts[0] if len(parts) == 1 else str(self.node("Concat", *parts, axis=1))
+            joined = parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=1)
             self._joined[key] = joined
             self._widths[joined] = len(table)
             self.spread(len(table))
@@ -180,7 +180,7 @@ class Graph(Nodes):
             return self._doubles[name]
         if indices == list(range(self._widths[source])):
             return source
-        return str(self.node("Gather", source, self.integers(*indices), axis=1))
+        return self.node("Gather", source, self.integers(*indices), axis=1)
 
     def finite(
         self,
@@ -214,7 +214,7 @@ class Graph(Nodes):
             values = self.matrix(doubtful)
             kind = np.float32 if float32 else np.float64
             if gaps and any(column.gaps for column in doubtful):
-                values = self.node("Where", self.node("IsNaN", values), self.constant(0.0), values)
+                values = self.node("Where", self.node("IsNaN", values), 0.0, values)
             if float32:
                 values = self.cast(values, np.float32)
             zeros = self.constant(np.zeros((len(doubtful), 1)), kind)

@@ -94,7 +94,7 @@ def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
 def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
     if weight is None or not table:
         return table
-    value = graph.node("Mul", graph.matrix(table), graph.constant(weight))
+    value = graph.node("Mul", graph.matrix(table), weight)
     return graph.computed(value, len(table), gaps=any(column.gaps for column in table))
 
 
@@ -111,22 +111,20 @@ def _feature_union(graph: Graph, step: Any, table: Table) -> Table:
 
 
 def _log1p(graph: Graph, value: str) -> str:
-    return str(graph.node("Log", graph.node("Add", value, graph.constant(1.0))))
+    return graph.node("Log", graph.node("Add", value, 1.0))
 
 
 def _expm1(graph: Graph, value: str) -> str:
-    return str(graph.node("Sub", graph.node("Exp", value), graph.constant(1.0)))
+    return graph.node("Sub", graph.node("Exp", value), 1.0)
 
 
 def _operator(name: str) -> Callable[[Graph, str], str]:
-    return lambda graph, value: str(graph.node(name, value))
+    return lambda graph, value: graph.node(name, value)
 
 
 def _scaled_logarithm(base: float) -> Callable[[Graph, str], str]:
     divisor = float(np.log(base))
-    return lambda graph, value: str(
-        graph.node("Div", graph.node("Log", value), graph.constant(divisor))
-    )
+    return lambda graph, value: graph.node("Div", graph.node("Log", value), divisor)
 
 
 #: numpy's functions of one number that operators compute.
@@ -136,10 +134,10 @@ _FUNCTIONS: dict[Any, Callable[[Graph, str], str]] = {
     np.log10: _scaled_logarithm(10),
     np.log1p: _log1p,
     np.exp: _operator("Exp"),
-    np.exp2: lambda graph, value: str(graph.node("Pow", graph.constant(2.0), value)),
+    np.exp2: lambda graph, value: graph.node("Pow", 2.0, value),
     np.expm1: _expm1,
     np.sqrt: _operator("Sqrt"),
-    np.square: lambda graph, value: str(graph.node("Mul", value, value)),
+    np.square: lambda graph, value: graph.node("Mul", value, value),
     np.abs: _operator("Abs"),
     np.negative: _operator("Neg"),
     np.reciprocal: _operator("Reciprocal"),
@@ -149,16 +147,12 @@ _FUNCTIONS: dict[Any, Callable[[Graph, str], str]] = {
     np.cos: _operator("Cos"),
     np.floor: _operator("Floor"),
     np.rint: _operator("Round"),
-    np.cbrt: lambda graph, value: str(
-        graph.node(
-            "Mul",
-            graph.node("Sign", value),
-            graph.node("Pow", graph.node("Abs", value), graph.constant(1 / 3)),
-        )
+    np.cbrt: lambda graph, value: graph.node(
+        "Mul",
+        graph.node("Sign", value),
+        graph.node("Pow", graph.node("Abs", value), 1 / 3),
     ),
-    np.nan_to_num: lambda graph, value: str(
-        graph.node("Where", graph.node("IsNaN", value), graph.constant(0.0), value)
-    ),
+    np.nan_to_num: lambda graph, value: graph.node("Where", graph.node("IsNaN", value), 0.0, value),
 }
 
 
@@ -212,13 +206,13 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
             "MaxAbsScaler": ("", ""),
         }[kind]
         if getattr(transformer, scaled, True):
-            value = graph.node("Mul", value, graph.constant(transformer.scale_))
+            value = graph.node("Mul", value, transformer.scale_)
         if center and getattr(transformer, center) is not None:
-            value = graph.node("Add", value, graph.constant(getattr(transformer, center)))
+            value = graph.node("Add", value, getattr(transformer, center))
         return value
     if kind == "MinMaxScaler" and not transformer.clip:
-        value = graph.node("Sub", value, graph.constant(transformer.min_))
-        return str(graph.node("Div", value, graph.constant(transformer.scale_)))
+        value = graph.node("Sub", value, transformer.min_)
+        return graph.node("Div", value, transformer.scale_)
     if kind == "QuantileTransformer":
         return from_quantiles(graph, transformer, value)
     if kind == "PowerTransformer":
@@ -231,25 +225,25 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
 def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:
     if transformer.standardize:
         scaler = transformer._scaler
-        value = graph.node("Mul", value, graph.constant(scaler.scale_))
-        value = graph.node("Add", value, graph.constant(scaler.mean_))
+        value = graph.node("Mul", value, scaler.scale_)
+        value = graph.node("Add", value, scaler.mean_)
     [power] = np.asarray(transformer.lambdas_).tolist()
     if transformer.method == "box-cox":
         if power == 0:
-            return str(graph.node("Exp", value))
-        base = _log1p(graph, graph.node("Mul", value, graph.constant(power)))
-        return str(graph.node("Exp", graph.node("Div", base, graph.constant(power))))
+            return graph.node("Exp", value)
+        base = _log1p(graph, graph.node("Mul", value, power))
+        return graph.node("Exp", graph.node("Div", base, power))
     size, one = graph.node("Abs", value), graph.constant(1.0)
 
     def back(exponent: float) -> str:
         """Write the way back from (s ** exponent - 1) / exponent."""
         if abs(exponent) < np.spacing(1.0):
             return _expm1(graph, size)
-        base = graph.node("Mul", size, graph.constant(exponent))
+        base = graph.node("Mul", size, exponent)
         base = graph.node("Add", base, one)
-        raised = graph.node("Pow", base, graph.constant(1 / exponent))
-        return str(graph.node("Sub", raised, one))
+        raised = graph.node("Pow", base, 1 / exponent)
+        return graph.node("Sub", raised, one)
 
-    negative = graph.node("Less", value, graph.constant(0.0))
+    negative = graph.node("Less", value, 0.0)
     low = graph.node("Neg", back(2 - power))
-    return str(graph.node("Where", negative, low, back(power)))
+    return graph.node("Where", negative, low, back(power))

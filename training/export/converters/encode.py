@@ -120,7 +120,7 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
         mine = [p for p, (i, _) in enumerate(pairs) if i == j]
         merge[mine, k] = [-1.0 if owner[p] != k else 0.0 for p in mine]
         base[k] = 1.0
-    merged = graph.node("Gemm", equal, graph.constant(merge), graph.constant(base))
+    merged = graph.node("Gemm", equal, merge, base)
     return graph.computed(merged, width, small=True)
 
 
@@ -137,7 +137,7 @@ def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     else:
         wanted = graph.constant([number for _, number in pairs])
     if places != list(range(len(table))):
-        value = graph.node("Gather", value, graph.integers(*places), axis=1)
+        value = graph.columns(value, *places)
     if table[0].text or table[0].whole:
         return graph.cast(graph.node("Equal", value, wanted))
     equal = graph.cast(graph.node("Equal", value, wanted))
@@ -145,20 +145,18 @@ def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     if not gaps.any():
         return equal
     missing = graph.cast(graph.node("IsNaN", value))
-    return str(graph.node("Where", graph.constant(gaps, bool), missing, equal))
+    return graph.node("Where", graph.constant(gaps, bool), missing, equal)
 
 
 def _codes(graph: Graph, value: str, codes: dict[str, int]) -> str:
     """Write the code of each string, -1 for any other."""
-    return str(
-        graph.node(
-            "LabelEncoder",
-            value,
-            domain=ML,
-            keys_strings=list(codes),
-            values_int64s=list(codes.values()),
-            default_int64=-1,
-        )
+    return graph.node(
+        "LabelEncoder",
+        value,
+        domain=ML,
+        keys_strings=list(codes),
+        values_int64s=list(codes.values()),
+        default_int64=-1,
     )
 
 
@@ -184,8 +182,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
         places = graph.constant(np.arange(1.0, len(categories) + 1).reshape(-1, 1))
         value = graph.cast(graph.node("MatMul", equal, places), np.int64)  # 0 is none of them
         rows = np.vstack([rows[-1:], rows[:-1]])
-    chosen = graph.node("Gather", graph.constant(rows), value, axis=0)
-    return str(graph.node("Reshape", chosen, graph.integers(-1, rows.shape[1])))
+    chosen = graph.node("Gather", rows, value, axis=0)
+    return graph.node("Reshape", chosen, graph.integers(-1, rows.shape[1]))
 
 
 @converts("transform", OrdinalEncoder)

@@ -48,16 +48,16 @@ def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:
     if weights is not None:
         shares = np.asarray(weights, np.float64)
         parts = [
-            graph.node("Mul", part, graph.constant(weight))
+            graph.node("Mul", part, weight)
             for part, weight in zip(parts, shares.tolist(), strict=True)
         ]
     total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
     count = float(len(parts)) if weights is None else float(np.sum(weights))
-    return str(graph.node("Div", total, graph.constant(count)))
+    return graph.node("Div", total, count)
 
 
 def _column(graph: Graph, value: str, place: int) -> str:
-    return str(graph.node("Gather", value, graph.integers(place), axis=1))
+    return graph.columns(value, place)
 
 
 def _one_hot(graph: Graph, index: str, classes: int) -> str:
@@ -82,7 +82,7 @@ def _voting_classifier(graph: Graph, model: Any, table: Table) -> str:
 def _voting_label(graph: Graph, model: Any, table: Table) -> str:
     if model.voting == "soft":
         chances = _voting_classifier(graph, model, table)
-        return str(graph.node("ArgMax", chances, axis=1, keepdims=0))
+        return graph.likeliest(chances)
     count = len(model.classes_)
     votes = []
     for member in model.estimators_:
@@ -90,7 +90,7 @@ def _voting_label(graph: Graph, model: Any, table: Table) -> str:
         places = graph.node("Gather", graph.integers(*map(int, member.classes_)), index)
         votes.append(_one_hot(graph, places, count))
     total = _mean(graph, votes, model._weights_not_none)
-    return str(graph.node("ArgMax", total, axis=1, keepdims=0))
+    return graph.likeliest(total)
 
 
 def _stacked(graph: Graph, model: Any, table: Table) -> Table:
@@ -144,20 +144,16 @@ def _interpolated(graph: Graph, value: str, model: Any) -> str:
             f"out_of_bounds={model.out_of_bounds!r} has no converter, and 'clip' has"
         )
     if len(x) == 1:
-        return str(
-            graph.node("Add", graph.node("Mul", value, graph.constant(0.0)), graph.constant(y))
-        )
-    bounded = graph.node("Max", value, graph.constant(x[0]))
-    bounded = graph.node("Min", bounded, graph.constant(x[-1]))
-    above = graph.cast(graph.node("Greater", bounded, graph.constant(x[1:-1])))
-    place = graph.node("ReduceSum", above, graph.integers(1), keepdims=1)
+        return graph.node("Add", graph.node("Mul", value, 0.0), y)
+    bounded = graph.node("Max", value, x[0])
+    bounded = graph.node("Min", bounded, x[-1])
+    above = graph.cast(graph.node("Greater", bounded, x[1:-1]))
+    place = graph.row_sums(above)
     place = graph.cast(place, np.int64)
     slopes = np.diff(y) / np.diff(x)
-    start, slope, low = (
-        graph.node("Gather", graph.constant(part), place) for part in (x[:-1], slopes, y[:-1])
-    )
+    start, slope, low = (graph.node("Gather", part, place) for part in (x[:-1], slopes, y[:-1]))
     rise = graph.node("Mul", slope, graph.node("Sub", bounded, start))
-    return str(graph.node("Add", rise, low))
+    return graph.node("Add", rise, low)
 
 
 @converts("probabilities", CalibratedClassifierCV)
@@ -187,8 +183,8 @@ def _calibrated_member(graph: Graph, member: Any, table: Table) -> str:
         if member.method == "isotonic":
             parts.append(_interpolated(graph, value, calibrator))
         else:
-            line = graph.node("Mul", value, graph.constant(-calibrator.a_))
-            line = graph.node("Sub", line, graph.constant(calibrator.b_))
+            line = graph.node("Mul", value, -calibrator.a_)
+            line = graph.node("Sub", line, calibrator.b_)
             parts.append(graph.node("Sigmoid", line))
     if classes == 2:
         return pair(graph, parts[0])
@@ -221,8 +217,8 @@ def _threshold_label(graph: Graph, model: Any, table: Table) -> str:
     threshold: Any = getattr(model, "best_threshold_", getattr(model, "threshold", None))
     if threshold == "auto":
         threshold = 0.5 if by_chance else 0.0
-    reached = graph.node("GreaterOrEqual", score, graph.constant(float(threshold)))
-    return str(graph.node("Reshape", graph.cast(reached, np.int64), graph.integers(-1)))
+    reached = graph.node("GreaterOrEqual", score, float(threshold))
+    return graph.index(reached)
 
 
 @converts("probabilities", OneVsRestClassifier)
@@ -239,7 +235,7 @@ def _one_against_rest(graph: Graph, model: Any, table: Table) -> str:
 @converts("decision", OneVsRestClassifier)
 def _one_against_rest_decision(graph: Graph, model: Any, table: Table) -> str:
     parts = [registry.decide(graph, member, table) for member in model.estimators_]
-    return parts[0] if len(parts) == 1 else str(graph.node("Concat", *parts, axis=1))
+    return parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=1)
 
 
 @converts("label", OneVsRestClassifier)
@@ -250,9 +246,9 @@ def _one_against_rest_label(graph: Graph, model: Any, table: Table) -> str:
         score, threshold = _one_against_rest(graph, model, table), 0.5
         score = _column(graph, score, 1) if len(model.estimators_) == 1 else score
     if len(model.estimators_) == 1:
-        above = graph.node("Greater", score, graph.constant(threshold))
-        return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
-    return str(graph.node("ArgMax", score, axis=1, keepdims=0))
+        above = graph.node("Greater", score, threshold)
+        return graph.index(above)
+    return graph.likeliest(score)
 
 
 @converts("label", OutputCodeClassifier)
@@ -269,10 +265,10 @@ def _codes_label(graph: Graph, model: Any, table: Table) -> str:
             parts.append(_column(graph, registry.probabilities(graph, member, table), 1))
     said = graph.node("Concat", *parts, axis=1)
     # A decision that is infinite is rejected.
-    graph.poison(graph.node("MatMul", said, graph.constant(np.zeros((len(parts), 1)))))
+    graph.poison(graph.node("MatMul", said, np.zeros((len(parts), 1))))
     book = np.asarray(codes, np.float64)
     apart = weighted_sum(graph, said, -2 * book, (book**2).sum(axis=0))
-    return str(graph.node("ArgMin", apart, axis=1, keepdims=0))
+    return graph.node("ArgMin", apart, axis=1, keepdims=0)
 
 
 def _bagged(model: Any, table: Table) -> list[tuple[Any, Table]]:

@@ -135,7 +135,7 @@ def _as_index(graph: Graph, label: str, estimator: Any) -> str:
         keys = {"keys_strings": classes, "default_int64": -1}
     else:
         keys = {"keys_int64s": [int(name) for name in classes], "default_int64": -1}
-    return str(graph.node("LabelEncoder", label, domain=ML, values_int64s=places, **keys))
+    return graph.node("LabelEncoder", label, domain=ML, values_int64s=places, **keys)
 
 
 def _width(estimator: Any, table: Table) -> int:

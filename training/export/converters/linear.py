@@ -95,7 +95,7 @@ _CLASSIFIERS = (
 def weighted_sum(graph: Graph, value: str, weights: Any, intercept: Any) -> str:
     """Write `value @ weights + intercept`; weights have shape (columns, outputs)."""
     base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
-    return str(graph.node("Gemm", value, graph.constant(weights), graph.constant(base)))
+    return graph.node("Gemm", value, weights, base)
 
 
 def product(graph: Graph, table: Table, weights: Any, intercept: Any = 0.0) -> str:
@@ -107,7 +107,7 @@ def product(graph: Graph, table: Table, weights: Any, intercept: Any = 0.0) -> s
     terms = graph.node("Mul", chosen, values)
     total = graph.node("ReduceSum", terms, graph.integers(1), keepdims=0)
     base = np.broadcast_to(np.asarray(intercept, np.float64).reshape(1, -1), (1, weights.shape[1]))
-    return str(graph.node("Add", total, graph.constant(base)))
+    return graph.node("Add", total, base)
 
 
 def rows_of(graph: Graph, rows: Any, places: str) -> str:
@@ -130,22 +130,22 @@ def rows_of(graph: Graph, rows: Any, places: str) -> str:
             default_int64=0,
         )
         rows = np.vstack([usual, rows[others]])
-    return str(graph.node("Gather", graph.constant(rows), places))
+    return graph.node("Gather", rows, places)
 
 
 def pair(graph: Graph, second: str) -> str:
     """Write the probabilities of two classes, given that of the second, shape (rows, 1)."""
-    first = graph.node("Sub", graph.constant(1.0), second)
-    return str(graph.node("Concat", first, second, axis=1))
+    first = graph.node("Sub", 1.0, second)
+    return graph.node("Concat", first, second, axis=1)
 
 
 def shares(graph: Graph, value: str, classes: int) -> str:
     """Divide each row by its sum; where that is 0, all are alike."""
-    total = graph.node("ReduceSum", value, graph.integers(1), keepdims=1)
-    none = graph.node("Equal", total, graph.constant(0.0))
-    safe = graph.node("Where", none, graph.constant(1.0), total)
+    total = graph.row_sums(value)
+    none = graph.node("Equal", total, 0.0)
+    safe = graph.node("Where", none, 1.0, total)
     share = graph.node("Div", value, safe)
-    return str(graph.node("Where", none, graph.constant(1 / classes), share))
+    return graph.node("Where", none, 1 / classes, share)
 
 
 def _linear(graph: Graph, model: Any, table: Table) -> str:
@@ -165,7 +165,7 @@ def _one_class(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("values", CCA, PLSCanonical, PLSRegression)
 def _latent(graph: Graph, model: Any, table: Table) -> str:
-    value = graph.node("Sub", graph.finite(table), graph.constant(model._x_mean))
+    value = graph.node("Sub", graph.finite(table), model._x_mean)
     return weighted_sum(graph, value, model.coef_.T, model.intercept_)
 
 
@@ -176,14 +176,14 @@ def _ransac(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("values", PoissonRegressor, GammaRegressor)
 def _log_link(graph: Graph, model: Any, table: Table) -> str:
-    return str(graph.node("Exp", _linear(graph, model, table)))
+    return graph.node("Exp", _linear(graph, model, table))
 
 
 @converts("values", TweedieRegressor)
 def _tweedie(graph: Graph, model: Any, table: Table) -> str:
     found = _linear(graph, model, table)
     logarithmic = model.link == "log" or (model.link == "auto" and model.power > 0)
-    return str(graph.node("Exp", found)) if logarithmic else found
+    return graph.node("Exp", found) if logarithmic else found
 
 
 @converts("probabilities", LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
@@ -191,7 +191,7 @@ def _logistic(graph: Graph, model: Any, table: Table) -> str:
     found = _linear(graph, model, table)
     if len(model.classes_) == 2:
         return pair(graph, graph.node("Sigmoid", found))
-    return str(graph.node("Softmax", found, axis=1))
+    return graph.node("Softmax", found, axis=1)
 
 
 @converts("probabilities", SGDClassifier)
@@ -201,8 +201,8 @@ def _stochastic(graph: Graph, model: Any, table: Table) -> str:
         chances = graph.node("Sigmoid", found)
     elif model.loss == "modified_huber":
         one = graph.constant(1.0)
-        bound = graph.node("Min", graph.node("Max", found, graph.constant(-1.0)), one)
-        chances = graph.node("Div", graph.node("Add", bound, one), graph.constant(2.0))
+        bound = graph.node("Min", graph.node("Max", found, -1.0), one)
+        chances = graph.node("Div", graph.node("Add", bound, one), 2.0)
     else:
         raise CannotCompileError(f"the loss {model.loss!r} has no probabilities")
     if len(model.classes_) == 2:

@@ -27,12 +27,12 @@ def _gaussian(graph: Graph, model: Any, table: Table) -> str:
     value = graph.finite(table)
     graph.spread(model.theta_.size)
     row = graph.node("Unsqueeze", value, graph.integers(1))
-    apart = graph.node("Sub", row, graph.constant(model.theta_[None]))
-    square = graph.node("Div", graph.node("Mul", apart, apart), graph.constant(model.var_[None]))
+    apart = graph.node("Sub", row, model.theta_[None])
+    square = graph.node("Div", graph.node("Mul", apart, apart), model.var_[None])
     total = graph.node("ReduceSum", square, graph.integers(2), keepdims=0)
     base = np.log(model.class_prior_) - 0.5 * np.log(2.0 * np.pi * model.var_).sum(axis=1)
-    half = graph.node("Mul", total, graph.constant(-0.5))
-    return str(graph.node("Add", half, graph.constant(base)))
+    half = graph.node("Mul", total, -0.5)
+    return graph.node("Add", half, base)
 
 
 @converts("decision", MultinomialNB, BernoulliNB, ComplementNB)
@@ -41,7 +41,7 @@ def _counts(graph: Graph, model: Any, table: Table) -> str:
     if isinstance(model, BernoulliNB):
         value = graph.finite(table)
         if model.binarize is not None:
-            above = graph.node("Greater", value, graph.constant(model.binarize))
+            above = graph.node("Greater", value, model.binarize)
             value = graph.cast(above)
         none = np.log(1 - np.exp(weights))
         return weighted_sum(graph, value, (weights - none).T, base + none.sum(axis=1))
@@ -52,26 +52,26 @@ def _counts(graph: Graph, model: Any, table: Table) -> str:
 
 @converts("probabilities", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
 def _bayes(graph: Graph, model: Any, table: Table) -> str:
-    return str(graph.node("Softmax", registry.decide(graph, model, table), axis=1))
+    return graph.node("Softmax", registry.decide(graph, model, table), axis=1)
 
 
 @converts("label", GaussianNB, MultinomialNB, BernoulliNB, ComplementNB)
 def _bayes_label(graph: Graph, model: Any, table: Table) -> str:
-    return str(graph.node("ArgMax", registry.decide(graph, model, table), axis=1, keepdims=0))
+    return graph.likeliest(registry.decide(graph, model, table))
 
 
 def _centroid_scores(graph: Graph, model: Any, table: Table) -> str:
     # Further away the squares round so much that they decide between the classes.
     far = 1e3 * max(1.0, float(np.abs(model.centroids_).max()))
     spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
-    value = graph.node("Div", graph.finite(table, most=far), graph.constant(spread))
+    value = graph.node("Div", graph.finite(table, most=far), spread)
     square = squares_apart(graph, value, model.centroids_ / spread, expanded=True)
-    return str(graph.node("Sub", graph.constant(2.0 * np.log(model.class_prior_)), square))
+    return graph.node("Sub", 2.0 * np.log(model.class_prior_), square)
 
 
 @converts("probabilities", NearestCentroid)
 def _centroids(graph: Graph, model: Any, table: Table) -> str:
-    return str(graph.node("Softmax", _centroid_scores(graph, model, table), axis=1))
+    return graph.node("Softmax", _centroid_scores(graph, model, table), axis=1)
 
 
 @converts("label", NearestCentroid)
@@ -80,11 +80,11 @@ def _centroids_label(graph: Graph, model: Any, table: Table) -> str:
         raise CannotCompileError(f"metric={model.metric!r} has no converter: 'euclidean' has")
     if not np.isclose(model.class_prior_, 1 / len(model.classes_)).all():
         found = _centroid_scores(graph, model, table)
-        return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+        return graph.likeliest(found)
     # It labels by distances that are not divided by the spread.
     known = np.asarray(model.centroids_)
     found = squares_apart(graph, graph.finite(table), known, expanded=True)
-    return str(graph.node("ArgMin", found, axis=1, keepdims=0))
+    return graph.node("ArgMin", found, axis=1, keepdims=0)
 
 
 @converts("probabilities", QuadraticDiscriminantAnalysis)
@@ -93,14 +93,14 @@ def _quadratic(graph: Graph, model: Any, table: Table) -> str:
     for mean, rotation, scaling, prior in zip(
         model.means_, model.rotations_, model.scalings_, model.priors_, strict=True
     ):
-        centred = graph.node("Sub", value, graph.constant(mean))
-        turned = graph.node("MatMul", centred, graph.constant(rotation * scaling**-0.5))
+        centred = graph.node("Sub", value, mean)
+        turned = graph.node("MatMul", centred, rotation * scaling**-0.5)
         square = graph.node("Mul", turned, turned)
-        norm = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
-        half = graph.node("Mul", norm, graph.constant(-0.5))
+        norm = graph.row_sums(square)
+        half = graph.node("Mul", norm, -0.5)
         base = np.log(prior) - 0.5 * np.log(scaling).sum()
-        parts.append(graph.node("Add", half, graph.constant(base)))
-    return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
+        parts.append(graph.node("Add", half, base))
+    return graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1)
 
 
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}
@@ -111,7 +111,7 @@ def _layers(graph: Graph, model: Any, table: Table) -> str:
     for i, (weights, base) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
         value = weighted_sum(graph, value, np.asarray(weights, np.float64), base)
         if i < len(model.coefs_) - 1 and model.activation == "relu":
-            value = graph.node("Max", value, graph.constant(0.0))
+            value = graph.node("Max", value, 0.0)
         elif i < len(model.coefs_) - 1 and model.activation != "identity":
             value = graph.node(_ACTIVATIONS[model.activation], value)
     return value
@@ -130,7 +130,7 @@ def _network_classifier(graph: Graph, model: Any, table: Table) -> str:
     value = _layers(graph, model, table)
     if len(model.classes_) == 2:
         return pair(graph, graph.node("Sigmoid", value))
-    return str(graph.node("Softmax", value, axis=1))
+    return graph.node("Softmax", value, axis=1)
 
 
 def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
@@ -150,11 +150,11 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
     # Further away all distances round to the same number, so the nearest rows are undefined.
     far = (1e2 if graph.is_single(table) else FAR) * max(1.0, float(np.abs(known).max()))
     row = graph.node("Unsqueeze", graph.finite(table, most=far), graph.integers(1))
-    apart = graph.node("Sub", row, graph.constant(known[None]))
+    apart = graph.node("Sub", row, known[None])
     size = graph.node("Abs", apart) if city else graph.node("Mul", apart, apart)
     total = graph.node("ReduceSum", size, graph.integers(2), keepdims=0)
     count = graph.integers(model.n_neighbors)
-    nearest, places = graph.node("TopK", total, count, axis=1, largest=0, outputs=2)
+    nearest, places = graph.outputs_of("TopK", total, count, axis=1, largest=0, outputs=2)
     if model.weights == "uniform":
         return places, ""
     if model.weights != "distance":
@@ -163,25 +163,23 @@ def _nearest(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
         )
     distance = nearest if city else graph.node("Sqrt", nearest)
     # Where a row is one of those known, it alone counts.
-    same = graph.cast(graph.node("Equal", distance, graph.constant(0.0)))
+    same = graph.cast(graph.node("Equal", distance, 0.0))
     any_same = graph.node("ReduceMax", same, graph.integers(1), keepdims=1)
-    found = graph.node("Greater", any_same, graph.constant(0.0))
-    return places, str(graph.node("Where", found, same, graph.node("Reciprocal", distance)))
+    found = graph.node("Greater", any_same, 0.0)
+    return places, graph.node("Where", found, same, graph.node("Reciprocal", distance))
 
 
 def _of_neighbours(graph: Graph, model: Any, table: Table, numbers: Any) -> str:
     """Write the mean of the neighbours' rows of *numbers*, shape (known rows, width)."""
     places, weights = _nearest(graph, model, table)
-    chosen = graph.node("Gather", graph.constant(numbers), places)
+    chosen = graph.node("Gather", numbers, places)
     if not weights:
         total = graph.node("ReduceSum", chosen, graph.integers(1), keepdims=0)
-        return str(graph.node("Div", total, graph.constant(float(model.n_neighbors))))
+        return graph.node("Div", total, float(model.n_neighbors))
     wide = graph.node("Unsqueeze", weights, graph.integers(2))
     weighted = graph.node("Mul", chosen, wide)
     total = graph.node("ReduceSum", weighted, graph.integers(1), keepdims=0)
-    return str(
-        graph.node("Div", total, graph.node("ReduceSum", wide, graph.integers(1), keepdims=0))
-    )
+    return graph.node("Div", total, graph.node("ReduceSum", wide, graph.integers(1), keepdims=0))
 
 
 @converts("values", KNeighborsRegressor)
@@ -221,5 +219,5 @@ def _always(graph: Graph, table: Table, row: Any) -> str:
     numbers = [column for column in table if not column.text]
     if not numbers:
         raise CannotCompileError("it reads no column of numbers: add one")
-    ones = graph.node("Pow", graph.matrix(numbers[:1], exact=True), graph.constant(0.0))
-    return str(graph.node("Mul", ones, graph.constant(row)))
+    ones = graph.node("Pow", graph.matrix(numbers[:1], exact=True), 0.0)
+    return graph.node("Mul", ones, row)

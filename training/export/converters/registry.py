@@ -108,9 +108,7 @@ def several(graph: Graph, estimator: Any, table: Table) -> list[Part]:
         raise error
     matrix = values(graph, estimator, table)
     count = np.shape(estimator.predict(np.zeros((1, len(table)))))[1]
-    return [
-        Part(values=graph.node("Gather", matrix, graph.integers(i), axis=1)) for i in range(count)
-    ]
+    return [Part(values=graph.columns(matrix, i)) for i in range(count)]
 
 
 def label(graph: Graph, estimator: Any, table: Table) -> str:
@@ -121,10 +119,10 @@ def label(graph: Graph, estimator: Any, table: Table) -> str:
     if converter_of("decision", estimator):
         found = decide(graph, estimator, table)
         if len(estimator.classes_) == 2:
-            positive = graph.node("Greater", found, graph.constant(0.0))
-            return str(graph.node("Reshape", graph.cast(positive, int), graph.integers(-1)))
+            positive = graph.node("Greater", found, 0.0)
+            return graph.index(positive)
     elif converter_of("probabilities", estimator):
         found = probabilities(graph, estimator, table)
     else:
         return str(_call("label", graph, estimator, table))
-    return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    return graph.likeliest(found)

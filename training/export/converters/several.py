@@ -54,6 +54,6 @@ def _classifier_chain(graph: Graph, model: Any, table: Table) -> list[Part]:
     for place, member in zip(model.order_, model.estimators_, strict=True):
         parts[place] = _classified(graph, member, table)
         classes = np.asarray(member.classes_, np.float64).reshape(-1, 1)
-        said = graph.node("Gather", graph.constant(classes), parts[place].label)
+        said = graph.node("Gather", classes, parts[place].label)
         table = table + graph.computed(said, 1, small=True)
     return parts

@@ -59,10 +59,10 @@ def _mixture(graph: Graph, model: Any, table: Table) -> str:
             root = np.diag(np.broadcast_to(root, width))
         apart = weighted_sum(graph, value, root, -(mean @ root))
         square = graph.node("Mul", apart, apart)
-        total = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
-        half = graph.node("Mul", total, graph.constant(-0.5))
-        parts.append(graph.node("Add", half, graph.constant(base)))
-    return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
+        total = graph.row_sums(square)
+        half = graph.node("Mul", total, -0.5)
+        parts.append(graph.node("Add", half, base))
+    return graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1)
 
 
 @converts("decision", IsolationForest)
@@ -73,9 +73,9 @@ def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
         trees.append(found._replace(feature=np.asarray(features)[found.feature]))
     total = tree_sums(graph, graph.matrix(table, exact=True), trees, 1)
     most = len(model.estimators_) * _mean_path(np.array([model.max_samples_]))[0]
-    power = graph.node("Div", total, graph.constant(-most))
-    score = graph.node("Pow", graph.constant(2.0), power)
-    return str(graph.node("Sub", graph.constant(-model.offset_), score))
+    power = graph.node("Div", total, -most)
+    score = graph.node("Pow", 2.0, power)
+    return graph.node("Sub", -model.offset_, score)
 
 
 def _depths(tree: Any) -> Any:
@@ -98,8 +98,8 @@ def _mean_path(rows: Any) -> Any:
 
 @converts("decision", EllipticEnvelope)
 def _ellipse(graph: Graph, model: Any, table: Table) -> str:
-    apart = graph.node("Sub", graph.finite(table), graph.constant(model.location_))
-    turned = graph.node("MatMul", apart, graph.constant(model.get_precision()))
+    apart = graph.node("Sub", graph.finite(table), model.location_)
+    turned = graph.node("MatMul", apart, model.get_precision())
     product = graph.node("Mul", turned, apart)
-    total = graph.node("ReduceSum", product, graph.integers(1), keepdims=1)
-    return str(graph.node("Sub", graph.constant(-model.offset_), total))
+    total = graph.row_sums(product)
+    return graph.node("Sub", -model.offset_, total)

@@ -59,7 +59,7 @@ def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
         return found
     if model.decision_function_shape != "ovr":
         raise CannotCompileError("decision_function_shape='ovo' has no converter: 'ovr' has")
-    negative = graph.cast(graph.node("Less", found, graph.constant(0.0)))
+    negative = graph.cast(graph.node("Less", found, 0.0))
     return _votes(graph, negative, graph.node("Neg", found), classes)
 
 
@@ -68,13 +68,13 @@ def _vector_label(graph: Graph, model: Any, table: Table) -> str:
     found, classes = _pairs(graph, model, table), len(model.classes_)
     if model.break_ties and classes > 2:
         decision = _vector_decision(graph, model, table)
-        return str(graph.node("ArgMax", decision, axis=1, keepdims=0))
-    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
+        return graph.likeliest(decision)
+    won = graph.cast(graph.node("Greater", found, 0.0))
     if classes == 2:
-        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
+        return graph.index(won)
     votes, base = _ballot(classes)
     found = weighted_sum(graph, won, -votes, base + votes.sum(axis=0))
-    return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    return graph.likeliest(found)
 
 
 @converts("probabilities", SVC, NuSVC)
@@ -88,8 +88,8 @@ def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
     found = _pairs(graph, model, table)
     # Of two classes, scikit-learn turns libsvm's decision round.
     slope = np.asarray(model._probA) * (1 if classes == 2 else -1)
-    line = graph.node("Mul", found, graph.constant(slope))
-    line = graph.node("Sub", line, graph.constant(model._probB))
+    line = graph.node("Mul", found, slope)
+    line = graph.node("Sub", line, model._probB)
     return coupled(graph, clip(graph, graph.node("Sigmoid", line), 1e-7, 1 - 1e-7), classes)
 
 
@@ -126,10 +126,10 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
     """
     weights, base = _ballot(classes)
     votes = weighted_sum(graph, second, weights, base)
-    total = graph.node("MatMul", confidence, graph.constant(weights))
-    size = graph.node("Add", graph.node("Abs", total), graph.constant(1.0))
-    share = graph.node("Div", total, graph.node("Mul", size, graph.constant(3.0)))
-    return str(graph.node("Add", votes, share))
+    total = graph.node("MatMul", confidence, weights)
+    size = graph.node("Add", graph.node("Abs", total), 1.0)
+    share = graph.node("Div", total, graph.node("Mul", size, 3.0))
+    return graph.node("Add", votes, share)
 
 
 @converts("decision", OneVsOneClassifier)
@@ -145,10 +145,10 @@ def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
             confidences.append(registry.decide(graph, member, table))
         else:
             chances = registry.probabilities(graph, member, table)
-            confidences.append(graph.node("Gather", chances, graph.integers(1), axis=1))
+            confidences.append(graph.columns(chances, 1))
     if len(seconds) == 1:
         found = _votes(graph, seconds[0], confidences[0], 2)
-        return str(graph.node("Gather", found, graph.integers(1), axis=1))
+        return graph.columns(found, 1)
     second, confidence = (graph.node("Concat", *parts, axis=1) for parts in (seconds, confidences))
     return _votes(graph, second, confidence, len(model.classes_))
 
@@ -157,7 +157,7 @@ def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
 def _one_against_one_label(graph: Graph, model: Any, table: Table) -> str:
     found = _one_against_one(graph, model, table)
     if len(model.classes_) > 2:
-        return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+        return graph.likeliest(found)
     threshold = 0.0 if hasattr(model.estimators_[0], "decision_function") else 0.5
-    above = graph.node("Greater", found, graph.constant(threshold))
-    return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
+    above = graph.node("Greater", found, threshold)
+    return graph.index(above)

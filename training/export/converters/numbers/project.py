@@ -44,7 +44,7 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
     if step.whiten:
         scale = np.sqrt(step.explained_variance_)
         scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
-        found = graph.node("Div", found, graph.constant(scale))
+        found = graph.node("Div", found, scale)
     return graph.computed(found, weights.shape[1])
 
 
@@ -69,8 +69,8 @@ def _factors(graph: Graph, step: Any, table: Table) -> Table:
         size = np.eye(len(scaled)) + scaled @ step.components_.T
         weights = scaled.T @ np.linalg.inv(size)
     if isinstance(step, FactorAnalysis) or step.whiten:
-        value = graph.node("Sub", value, graph.constant(step.mean_))
-    return graph.computed(graph.node("MatMul", value, graph.constant(weights)), weights.shape[1])
+        value = graph.node("Sub", value, step.mean_)
+    return graph.computed(graph.node("MatMul", value, weights), weights.shape[1])
 
 
 @converts("transform", RBFSampler)
@@ -87,9 +87,9 @@ def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
         raise CannotCompileError("solver='lsqr' transforms nothing: 'svd' and 'eigen' do")
     value = graph.finite(table)
     if step.solver == "svd":
-        value = graph.node("Sub", value, graph.constant(step.xbar_))
+        value = graph.node("Sub", value, step.xbar_)
     count = step.n_components or min(len(step.classes_) - 1, step.n_features_in_)
-    found = graph.node("MatMul", value, graph.constant(step.scalings_[:, :count]))
+    found = graph.node("MatMul", value, step.scalings_[:, :count])
     return graph.computed(found, min(count, step.scalings_.shape[1]))
 
 

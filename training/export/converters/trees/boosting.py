@@ -146,13 +146,13 @@ def _classifier(graph: Graph, model: Any, table: Table) -> str:
     found = registry.decide(graph, model, table)
     if len(model.classes_) == 2:
         return pair(graph, graph.node("Sigmoid", found))
-    return str(graph.node("Softmax", found, axis=1))
+    return graph.node("Softmax", found, axis=1)
 
 
 @converts("values", HistGradientBoostingRegressor)
 def _regressor(graph: Graph, model: Any, table: Table) -> str:
     found = _raw_predictions(graph, model, table)
-    return str(graph.node("Exp", found)) if model.loss in ("poisson", "gamma") else found
+    return graph.node("Exp", found) if model.loss in ("poisson", "gamma") else found
 
 
 @converts("decision", AdaBoostClassifier)
@@ -182,8 +182,8 @@ def _ada_boost_classifier(graph: Graph, model: Any, table: Table) -> str:
     found, classes = _ada_boost(graph, model, table), len(model.classes_)
     if classes == 2:
         return pair(graph, graph.node("Sigmoid", found))
-    scaled = graph.node("Div", found, graph.constant(float(classes - 1)))
-    return str(graph.node("Softmax", scaled, axis=1))
+    scaled = graph.node("Div", found, float(classes - 1))
+    return graph.node("Softmax", scaled, axis=1)
 
 
 @converts("values", AdaBoostRegressor)
@@ -194,11 +194,11 @@ def _ada_boost_regressor(graph: Graph, model: Any, table: Table) -> str:
     trees = [arrays(m.tree_, m.tree_.value[:, 0, 0], i) for i, m in enumerate(members)]
     found = tree_sums(graph, columns_of_trees(graph, model, table), trees, len(members))
     count = graph.integers(len(members))
-    ordered, places = graph.node("TopK", found, count, axis=1, largest=0, outputs=2)
+    ordered, places = graph.outputs_of("TopK", found, count, axis=1, largest=0, outputs=2)
     weights = graph.constant(model.estimator_weights_[: len(members)])
     sums = graph.node("CumSum", graph.node("Gather", weights, places), graph.constant(1, np.int64))
-    total = graph.node("Gather", sums, graph.integers(len(members) - 1), axis=1)
-    half = graph.node("Mul", total, graph.constant(0.5))
+    total = graph.columns(sums, len(members) - 1)
+    half = graph.node("Mul", total, 0.5)
     reached = graph.cast(graph.node("GreaterOrEqual", sums, half))
     place = graph.node("ArgMax", reached, axis=1, keepdims=1)
-    return str(graph.node("GatherElements", ordered, place, axis=1))
+    return graph.node("GatherElements", ordered, place, axis=1)

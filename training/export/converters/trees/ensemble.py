@@ -79,12 +79,12 @@ def tree_sums(
             grown.append(tree)
     parts = [_ensemble(graph, value, group, targets, mode) for group in _groups(grown)]
     if not parts:
-        first = graph.node("Gather", value, graph.integers(0), axis=1)
-        ones = graph.node("Pow", first, graph.constant(0.0))
-        return str(graph.node("Mul", ones, graph.constant(start.reshape(1, -1))))
+        first = graph.columns(value, 0)
+        ones = graph.node("Pow", first, 0.0)
+        return graph.node("Mul", ones, start.reshape(1, -1))
     total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
     if start.any():
-        total = graph.node("Add", total, graph.constant(start.reshape(1, -1)))
+        total = graph.node("Add", total, start.reshape(1, -1))
     return str(total)
 
 
@@ -120,26 +120,24 @@ def _ensemble(graph: Graph, value: str, trees: list[Tree], targets: int, mode: i
     more: dict[str, Any] = {}
     if missing[~is_leaf].any():
         more["nodes_missing_value_tracks_true"] = missing[~is_leaf].astype(int).tolist()
-    return str(
-        graph.node(
-            "TreeEnsemble",
-            value,
-            domain=ML,
-            n_targets=targets,
-            aggregate_function=1,  # the sum
-            post_transform=0,
-            nodes_featureids=feature[~is_leaf].tolist(),
-            nodes_splits=numpy_helper.from_array(threshold[~is_leaf].astype(np.float64)),
-            nodes_modes=numpy_helper.from_array(np.full(len(left), mode, np.uint8)),
-            nodes_truenodeids=numbers[left].tolist(),
-            nodes_falsenodeids=numbers[right].tolist(),
-            nodes_trueleafs=is_leaf[left].astype(int).tolist(),
-            nodes_falseleafs=is_leaf[right].astype(int).tolist(),
-            leaf_targetids=leaf_targets.tolist(),
-            leaf_weights=numpy_helper.from_array(leaf_weights),
-            tree_roots=numbers[np.cumsum(sizes) - sizes].tolist(),
-            **more,
-        )
+    return graph.node(
+        "TreeEnsemble",
+        value,
+        domain=ML,
+        n_targets=targets,
+        aggregate_function=1,  # the sum
+        post_transform=0,
+        nodes_featureids=feature[~is_leaf].tolist(),
+        nodes_splits=numpy_helper.from_array(threshold[~is_leaf].astype(np.float64)),
+        nodes_modes=numpy_helper.from_array(np.full(len(left), mode, np.uint8)),
+        nodes_truenodeids=numbers[left].tolist(),
+        nodes_falsenodeids=numbers[right].tolist(),
+        nodes_trueleafs=is_leaf[left].astype(int).tolist(),
+        nodes_falseleafs=is_leaf[right].astype(int).tolist(),
+        leaf_targetids=leaf_targets.tolist(),
+        leaf_weights=numpy_helper.from_array(leaf_weights),
+        tree_roots=numbers[np.cumsum(sizes) - sizes].tolist(),
+        **more,
     )
 
 
@@ -193,4 +191,4 @@ def raw_sum(
             parts.append(graph.node("Squeeze", chosen, graph.integers(1)))
         else:
             parts.append(graph.node("ReduceSum", chosen, graph.integers(1), keepdims=0))
-    return parts[0] if len(parts) == 1 else str(graph.node("Sum", *parts))
+    return parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
