@@ -65,8 +65,7 @@ class Graph(Nodes):
         """
         Return the columns as the client sends them.
 
-        Args:
-            names: All that the pipeline was fitted on; those that are no feature are not sent.
+        *names* are all that the pipeline was fitted on; those that are no feature are not sent.
         """
         known = [
             Column(
@@ -132,9 +131,7 @@ class Graph(Nodes):
         """
         Join the columns of *table* to one tensor; all are numbers, or all are text.
 
-        Args:
-            table: Columns.
-            exact: Whether the step answers the same of float32 as scikit-learn, to the last bit.
+        *exact* says that the step answers the same of float32 as scikit-learn, to the last bit.
         """
         if self.is_single(table) and not exact:
             self.inexact.append(self.step)
@@ -243,12 +240,7 @@ class Graph(Nodes):
         self._poisons.append(values)
 
     def finish(self, outputs: dict[str, tuple[str, Any, int | None]]) -> ModelProto:
-        """
-        Make the model.
-
-        Args:
-            outputs: By name: the tensor, its numpy type, and its width; None for shape (rows,).
-        """
+        """Make the model; an output is a tensor, its numpy type, its width (None for (rows,))."""
         poisons = list(dict.fromkeys(self._poisons))
         total = poisons[0] if len(poisons) == 1 else self.node("Sum", *poisons) if poisons else None
         for name, (value, dtype, _) in outputs.items():

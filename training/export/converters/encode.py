@@ -92,20 +92,11 @@ def category_of(value: Any, column: Column) -> Any:
 def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> Table:
     """Write 0/1 columns: one for each set of categories in *outputs*, by column of *table*."""
     # A pair is a column and one of its categories; most outputs are of one pair.
-    pairs = [(j, value) for j, sets in enumerate(outputs) for values in sets for value in values]
-    owner = [
-        k
-        for k, values in enumerate([values for sets in outputs for values in sets])
-        for _ in values
-    ]
-    rests = [
-        (j, k, values)
-        for k, (j, values) in enumerate(
-            [(j, values) for j, sets in enumerate(outputs) for values in sets]
-        )
-        if isinstance(values, _Rest)
-    ]
-    width = sum(map(len, outputs))
+    flat = [(j, values) for j, sets in enumerate(outputs) for values in sets]
+    pairs = [(j, value) for j, values in flat for value in values]
+    owner = [k for k, (_, values) in enumerate(flat) for _ in values]
+    rests = [(j, k, values) for k, (j, values) in enumerate(flat) if isinstance(values, _Rest)]
+    width = len(flat)
     for j, _, rest in rests:  # a category that is dropped is no part of the rest
         pairs += [(j, value) for value in rest.dropped]
         owner += [-1 for _ in rest.dropped]
@@ -164,12 +155,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
     """
     Write the number that belongs to each category of *column*, shape (rows, width).
 
-    Args:
-        graph: The graph.
-        column: Strings or numbers.
-        categories: What it may hold, as inside the graph.
-        numbers: For each category, shape (categories,) or (categories, width).
-        default: For any other value, one number or shape (width,).
+    *categories* are as inside the graph. *numbers* has shape (categories,) or (categories, width).
+    Any other value gets *default*, one number or shape (width,).
     """
     rows = np.asarray(numbers, dtype=np.float64).reshape(len(categories), -1)
     rows = np.vstack([rows, np.broadcast_to(np.asarray(default, float), (1, rows.shape[1]))])
@@ -194,19 +181,12 @@ def _ordinal_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
     for j, column in enumerate(table):
         known = [category_of(value, column) for value in encoder.categories_[j]]
         rare = _infrequent(encoder, j, column)
-        missing = [value == MISSING if column.text else value != value for value in known]  # noqa: PLR0124
-        codes, count = [], 0
-        frequent = len(
-            [v for v, gap in zip(known, missing, strict=True) if not gap and not _within(v, rare)]
-        )
-        for value, gap in zip(known, missing, strict=True):
-            if gap:
-                codes.append(float(encoder.encoded_missing_value))
-            elif _within(value, rare):
-                codes.append(float(frequent))
-            else:
-                codes.append(float(count))
-                count += 1
+        gap = MISSING if column.text else np.nan
+        frequent = [v for v in known if not (_within(v, [gap]) or _within(v, rare))]
+        places = {value: float(place) for place, value in enumerate(frequent)}
+        last = float(len(frequent))  # the rare ones share the code behind the others
+        empty = float(encoder.encoded_missing_value)
+        codes = [empty if _within(v, [gap]) else places.get(v, last) for v in known]
         default = np.nan
         if encoder.handle_unknown == "use_encoded_value":
             default = float(encoder.unknown_value)

@@ -16,8 +16,6 @@ from training.export.converters import registry
 from training.export.converters.registry import Part, converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 
 @converts("several", MultiOutputRegressor)
 def _regressors(graph: Graph, model: Any, table: Table) -> list[Part]:

@@ -19,8 +19,6 @@ from training.export.converters.linear import rows_of
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Hashed, Table
 
-__all__: list[str] = []
-
 #: The most columns of hashes that any step may read; linear models read the hashes themselves.
 WRITTEN_OUT = 2**16
 

@@ -20,12 +20,9 @@ MOST_CLASSES, ROUNDS = 10, 6
 
 def coupled(graph: Graph, first: str, classes: int) -> str:
     """
-    Write the probability of each class, shape (rows, classes).
+    Write the probability of each class, shape (rows, classes), MOST_CLASSES at most.
 
-    Args:
-        graph: The graph.
-        first: The probability of the first class of each pair, shape (rows, pairs).
-        classes: How many there are, at most MOST_CLASSES.
+    *first* is the probability of the first class of each pair, shape (rows, pairs).
     """
     matrix, diagonal, rows = _matrix(graph, first, classes)
     none = graph.node("Mul", diagonal, 0.0)
@@ -55,8 +52,7 @@ def coupled(graph: Graph, first: str, classes: int) -> str:
 def _matrix(graph: Graph, first: str, classes: int) -> tuple[str, str, list[str]]:
     """Write the matrix whose quadratic form is minimised, its diagonal, and its rows."""
     second = graph.node("Sub", 1.0, first)
-    nothing = graph.columns(first, 0)
-    nothing = graph.node("Mul", nothing, 0.0)
+    nothing = graph.node("Mul", graph.columns(first, 0), 0.0)
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     places = np.full((classes, classes), 2 * len(pairs))
     for place, (i, j) in enumerate(pairs):

@@ -26,20 +26,13 @@ def squares_apart(graph: Graph, value: str, known: Any, *, expanded: bool = Fals
     """
     Write the squared distance to each row of *known*, shape (rows, known).
 
-    Args:
-        graph: The graph.
-        value: Shape (rows, columns).
-        known: Shape (known, columns).
-        expanded: Whether to write a² - 2ab + b², as scikit-learn does: its rounding is another
-            than that of (a - b)².
+    If *expanded*, it is a² - 2ab + b², as in scikit-learn: its rounding is not that of (a - b)².
     """
     if expanded:
         graph.spread(len(known))
         own = graph.node("ReduceSumSquare", value, graph.integers(1), keepdims=1)
-        total = graph.node("MatMul", value, -2.0 * known.T)
-        total = graph.node("Add", total, own)
-        total = graph.node("Add", total, (known**2).sum(axis=1))
-        return graph.node("Max", total, 0.0)
+        total = graph.node("Add", graph.node("MatMul", value, -2.0 * known.T), own)
+        return graph.node("Max", graph.node("Add", total, (known**2).sum(axis=1)), 0.0)
     graph.spread(known.size)
     row = graph.node("Unsqueeze", value, graph.integers(1))
     apart = graph.node("Sub", row, known[None])
@@ -48,17 +41,7 @@ def squares_apart(graph: Graph, value: str, known: Any, *, expanded: bool = Fals
 
 def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
     """
-    Write the kernel of a fitted *model* between the rows and those of *known*.
-
-    Args:
-        graph: The graph.
-        value: Shape (rows, columns).
-        known: Shape (known, columns).
-        model: A support vector machine, or another model that has `kernel`, `gamma`, `degree` and
-            `coef0`.
-
-    Returns:
-        The tensor, shape (rows, known).
+    Write the kernel of a fitted *model* between the rows and those of *known*, (rows, known).
 
     Raises:
         CannotCompileError: The kernel has no converter.
@@ -77,8 +60,7 @@ def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
     if name == "linear":
         return str(product)
     base, degree = (1.0 if model.coef0 is None else model.coef0), model.degree
-    scaled = graph.node("Mul", product, gamma)
-    scaled = graph.node("Add", scaled, float(base))
+    scaled = graph.node("Add", graph.node("Mul", product, gamma), float(base))
     if name == "sigmoid":
         return graph.node("Tanh", scaled)
     return graph.node("Pow", scaled, 3.0 if degree is None else float(degree))
@@ -127,8 +109,7 @@ def _covariance(graph: Graph, value: str, known: Any, part: Any) -> str:
         constant = part.constant_value if kind == "ConstantKernel" else 0.0
         return graph.constant(np.full((1, len(known)), constant))
     if kind == "DotProduct":
-        product = graph.node("MatMul", value, known.T)
-        return graph.node("Add", product, part.sigma_0**2)
+        return graph.node("Add", graph.node("MatMul", value, known.T), part.sigma_0**2)
     rough = {0.5: [1.0], 1.5: [1.0, 1.0], 2.5: [1 / 3, 1.0, 1.0]}
     if kind != "RBF" and not (kind == "Matern" and part.nu in (*rough, np.inf)):
         raise CannotCompileError(

@@ -16,8 +16,6 @@ from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 #: Further away decisions overflow, and the first class whose votes are no number wins.
 FAR = 1e100
 
@@ -88,8 +86,7 @@ def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
     found = _pairs(graph, model, table)
     # Of two classes, scikit-learn turns libsvm's decision round.
     slope = np.asarray(model._probA) * (1 if classes == 2 else -1)
-    line = graph.node("Mul", found, slope)
-    line = graph.node("Sub", line, model._probB)
+    line = graph.node("Sub", graph.node("Mul", found, slope), model._probB)
     return coupled(graph, clip(graph, graph.node("Sigmoid", line), 1e-7, 1 - 1e-7), classes)
 
 
@@ -118,11 +115,8 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
     """
     Write the votes for each class, and a third of a vote at most for how sure they are.
 
-    Args:
-        graph: The graph.
-        second: 1 where the second class of a pair wins, else 0; shape (rows, pairs).
-        confidence: How sure it is of the second class, same shape.
-        classes: How many there are.
+    Of shape (rows, pairs), *second* is 1 where the second class of a pair wins, else 0, and
+    *confidence* is how sure it is of the second class.
     """
     weights, base = _ballot(classes)
     votes = weighted_sum(graph, second, weights, base)
@@ -141,11 +135,7 @@ def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
     for member in model.estimators_:
         index = registry.label(graph, member, table)
         seconds.append(graph.node("Reshape", graph.cast(index), graph.integers(-1, 1)))
-        if hasattr(member, "decision_function"):
-            confidences.append(registry.decide(graph, member, table))
-        else:
-            chances = registry.probabilities(graph, member, table)
-            confidences.append(graph.columns(chances, 1))
+        confidences.append(registry.score(graph, member, table))
     if len(seconds) == 1:
         found = _votes(graph, seconds[0], confidences[0], 2)
         return graph.columns(found, 1)
@@ -159,5 +149,4 @@ def _one_against_one_label(graph: Graph, model: Any, table: Table) -> str:
     if len(model.classes_) > 2:
         return graph.likeliest(found)
     threshold = 0.0 if hasattr(model.estimators_[0], "decision_function") else 0.5
-    above = graph.node("Greater", found, threshold)
-    return graph.index(above)
+    return graph.index(graph.node("Greater", found, threshold))

@@ -11,7 +11,7 @@ from training.export.converters.numbers.impute import missing_indicator
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
+__all__ = ["nearness"]
 
 #: How far beyond the largest number known a client may go, as a factor: further off, rounding
 #: decides which rows are the nearest.
@@ -65,8 +65,7 @@ def _distances(graph: Graph, value: str, known: Any, there: Any) -> str:
     product = graph.node("MatMul", number, known.T)
     total = graph.node("Mul", product, -2.0)
     own = graph.row_sums(square)
-    total = graph.node("Add", total, own)
-    total = graph.node("Add", total, squares.sum(axis=1)[None])
+    total = graph.node("Add", graph.node("Add", total, own), squares.sum(axis=1)[None])
     total = graph.node("Max", total, 0.0)
     total = graph.node("Sub", total, graph.node("MatMul", square, ~there.T))
     total = graph.node("Sub", total, graph.node("MatMul", absent, squares.T))
@@ -74,8 +73,7 @@ def _distances(graph: Graph, value: str, known: Any, there: Any) -> str:
     compared = graph.node("MatMul", present, there.T)
     one, none = graph.constant(1.0), graph.node("Equal", compared, 0.0)
     mean = graph.node("Div", total, graph.node("Max", compared, one))
-    scaled = graph.node("Mul", mean, float(known.shape[1]))
-    scaled = graph.node("Sqrt", scaled)
+    scaled = graph.node("Sqrt", graph.node("Mul", mean, float(known.shape[1])))
     return graph.node("Where", none, np.inf, scaled)
 
 
@@ -92,12 +90,7 @@ def _mean_of_nearest(graph: Graph, imputer: Any, distances: str, numbers: Any, t
     if imputer.weights == "uniform":
         weights = graph.node("Where", infinite, zero, one)
     else:
-        # Where a row is one of those known, it alone counts.
-        same = graph.cast(graph.node("Equal", nearest, zero))
-        any_same = graph.node("ReduceMax", same, graph.integers(1), keepdims=1)
-        found = graph.node("Greater", any_same, zero)
-        inverse = graph.node("Reciprocal", nearest)
-        weights = graph.node("Where", found, same, inverse)
+        weights = nearness(graph, nearest)
     total = graph.node(
         "ReduceSum", graph.node("Mul", chosen, weights), graph.integers(1), keepdims=1
     )
@@ -105,3 +98,11 @@ def _mean_of_nearest(graph: Graph, imputer: Any, distances: str, numbers: Any, t
     none = graph.node("Equal", weight, zero)
     mean = graph.constant(float(numbers[donors].mean()))
     return graph.node("Where", none, mean, graph.node("Div", total, weight))
+
+
+def nearness(graph: Graph, distance: str) -> str:
+    """Write 1 / distance, as weights; where a row is one of those known, it alone counts."""
+    same = graph.cast(graph.node("Equal", distance, 0.0))
+    any_same = graph.node("ReduceMax", same, graph.integers(1), keepdims=1)
+    found = graph.node("Greater", any_same, 0.0)
+    return graph.node("Where", found, same, graph.node("Reciprocal", distance))

@@ -77,15 +77,13 @@ def normal_quantile(graph: Graph, chance: str) -> str:
     less = graph.node("Add", graph.node("Log", size), _ratio(graph, part, _QUANTILE_TAIL))
     tail = graph.node("Sub", size, graph.node("Mul", part, less))
     tail = graph.node("Mul", graph.node("Sign", apart), tail)
-    central = graph.node("Greater", least, np.exp(-2.0))
-    return graph.node("Where", central, centre, tail)
+    return graph.node("Where", graph.node("Greater", least, np.exp(-2.0)), centre, tail)
 
 
 def normal_cdf(graph: Graph, value: str) -> str:
     """Write `scipy.stats.norm.cdf`, shape (rows, columns); numbers beyond 11 count as 11."""
     half, one = graph.constant(0.5), graph.constant(1.0)
-    number = graph.node("Mul", value, np.sqrt(0.5))
-    number = clip(graph, number, -8.0, 8.0)
+    number = clip(graph, graph.node("Mul", value, np.sqrt(0.5)), -8.0, 8.0)
     size, square = graph.node("Abs", number), graph.node("Mul", number, number)
     centre = graph.node("Mul", number, _ratio(graph, square, _ERF))
     centre = graph.node("Add", half, graph.node("Mul", half, centre))

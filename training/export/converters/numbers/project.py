@@ -14,11 +14,10 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 
 from training.export.columns import check_written
 from training.export.converters import registry
+from training.export.converters.kernels.models import dense
 from training.export.converters.linear import product, weighted_sum
-from training.export.converters.registry import converts
+from training.export.converters.registry import converts, hands_on
 from training.export.graph import CannotCompileError, Graph, Table
-
-__all__: list[str] = []
 
 _SELECTORS = (
     selection.RFE,
@@ -56,8 +55,7 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
     TruncatedSVD,
 )
 def _projected(graph: Graph, step: Any, table: Table) -> Table:
-    weights = step.components_
-    weights = np.asarray(weights.toarray() if hasattr(weights, "toarray") else weights).T
+    weights = dense(step.components_).T
     return graph.computed(product(graph, table, weights), weights.shape[1])
 
 
@@ -100,13 +98,6 @@ def _selector(graph: Graph, step: Any, table: Table) -> Table:
     return [table[i] for i in step.get_support(indices=True)]
 
 
-for _method, _call in (
-    ("values", registry.values),
-    ("probabilities", registry.probabilities),
-    ("decision", registry.decide),
-    ("label", registry.label),
-):
-
-    @converts(_method, selection.RFE, selection.RFECV)
-    def _eliminated(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
-        return _call(graph, model.estimator_, _selector(graph, model, table))
+@hands_on(registry.ANSWERS, selection.RFE, selection.RFECV)
+def _eliminated(graph: Graph, model: Any, table: Table) -> tuple[Any, Table]:
+    return model.estimator_, _selector(graph, model, table)

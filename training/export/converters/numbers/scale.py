@@ -6,17 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import (
-    Binarizer,
-    KBinsDiscretizer,
-    MaxAbsScaler,
-    MinMaxScaler,
-    Normalizer,
-    PolynomialFeatures,
-    PowerTransformer,
-    RobustScaler,
-    StandardScaler,
-)
+from sklearn import preprocessing
 
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
@@ -68,7 +58,7 @@ def _center_and_divide(graph: Graph, table: Table, center: Any, scale: Any) -> T
     return _affine(graph, table, value, slopes, offsets * slopes)
 
 
-@converts("transform", StandardScaler)
+@converts("transform", preprocessing.StandardScaler)
 def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     # Unlike the other scalers it rounds its numbers, too.
     kind = np.float32 if graph.is_single(table) else np.float64
@@ -80,7 +70,7 @@ def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     )
 
 
-@converts("transform", RobustScaler)
+@converts("transform", preprocessing.RobustScaler)
 def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     return _center_and_divide(
         graph,
@@ -90,7 +80,7 @@ def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     )
 
 
-@converts("transform", MaxAbsScaler)
+@converts("transform", preprocessing.MaxAbsScaler)
 def _max_abs_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     if not scaler.clip:
         return _center_and_divide(graph, table, None, scaler.scale_)
@@ -99,7 +89,7 @@ def _max_abs_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     return graph.table(clip(graph, value, -1.0, 1.0), table, small=True)
 
 
-@converts("transform", MinMaxScaler)
+@converts("transform", preprocessing.MinMaxScaler)
 def _min_max_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     last = _last(graph, table)
     value = graph.matrix(table, exact=True)
@@ -112,7 +102,7 @@ def _min_max_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     return _affine(graph, table, value, scaler.scale_, scaler.min_)
 
 
-@converts("transform", Normalizer)
+@converts("transform", preprocessing.Normalizer)
 def _normalizer(graph: Graph, scaler: Any, table: Table) -> Table:
     value = graph.finite(table)
     size = graph.node("Abs", value)
@@ -120,8 +110,7 @@ def _normalizer(graph: Graph, scaler: Any, table: Table) -> Table:
         size = graph.row_sums(size)
     elif scaler.norm == "l2":
         square = graph.node("Mul", value, value)
-        size = graph.row_sums(square)
-        size = graph.node("Sqrt", size)
+        size = graph.node("Sqrt", graph.row_sums(square))
     else:
         size = graph.node("ReduceMax", size, graph.integers(1), keepdims=1)
     nothing = graph.node("Equal", size, 0.0)
@@ -129,13 +118,13 @@ def _normalizer(graph: Graph, scaler: Any, table: Table) -> Table:
     return graph.computed(graph.node("Div", value, size), len(table))
 
 
-@converts("transform", Binarizer)
+@converts("transform", preprocessing.Binarizer)
 def _binarizer(graph: Graph, step: Any, table: Table) -> Table:
     above = graph.node("Greater", graph.finite(table), step.threshold)
     return graph.computed(graph.cast(above), len(table), small=True)
 
 
-@converts("transform", PolynomialFeatures)
+@converts("transform", preprocessing.PolynomialFeatures)
 def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
     value, width = graph.finite(table), len(table)
     factors = [np.repeat(np.arange(width), powers).tolist() for powers in step.powers_]
@@ -153,7 +142,7 @@ def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
     return graph.computed(product, len(factors))
 
 
-@converts("transform", PowerTransformer)
+@converts("transform", preprocessing.PowerTransformer)
 def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
     value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
     if np.isnan(lambdas).any():
@@ -193,7 +182,7 @@ def _power(graph: Graph, size: str, logarithm: str, exponents: Any) -> str:
     return graph.node("Where", graph.constant(none, bool), logarithm, power)
 
 
-@converts("transform", KBinsDiscretizer)
+@converts("transform", preprocessing.KBinsDiscretizer)
 def _k_bins(graph: Graph, step: Any, table: Table) -> Table:
     value = graph.finite(table)
     inner = [edges[1:-1] for edges in step.bin_edges_]

@@ -11,8 +11,6 @@ from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 
 @converts("transform", SplineTransformer)
 def _splines(graph: Graph, step: Any, table: Table) -> Table:
@@ -77,10 +75,8 @@ def _basis(graph: Graph, value: str, knots: Any, degree: int) -> str:
         left, right = knots[:, : -k - 1], knots[:, k + 1 :]
         rise, fall = knots[:, k:-1] - left, right - knots[:, 1:-k]
         count = left.shape[1]
-        up = graph.node("Sub", x, left[None])
-        up = graph.node("Mul", up, _inverse(rise)[None])
-        down = graph.node("Sub", right[None], x)
-        down = graph.node("Mul", down, _inverse(fall)[None])
+        up = graph.node("Mul", graph.node("Sub", x, left[None]), _inverse(rise)[None])
+        down = graph.node("Mul", graph.node("Sub", right[None], x), _inverse(fall)[None])
         here = graph.node("Gather", found, graph.integers(*range(count)), axis=2)
         after = graph.node("Gather", found, graph.integers(*range(1, count + 1)), axis=2)
         found = graph.node("Add", graph.node("Mul", up, here), graph.node("Mul", down, after))
@@ -101,8 +97,7 @@ def _lines(graph: Graph, step: Any, value: str, low: Any, high: Any) -> str:
         slopes = np.array([spline(x, nu=1) for spline, x in zip(step.bsplines_, end, strict=True)])
         kept = np.zeros_like(slopes)
         kept[:, bound] = slopes[:, bound]
-        past = graph.node("Sub", value, end)
-        past = graph.node(operator, past, 0.0)
+        past = graph.node(operator, graph.node("Sub", value, end), 0.0)
         past = graph.node("Unsqueeze", past, graph.integers(2))
         parts.append(graph.node("Mul", past, kept[None]))
     return graph.node("Add", *parts)

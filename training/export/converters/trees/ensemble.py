@@ -60,15 +60,9 @@ def tree_sums(
     graph: Graph, value: str, trees: list[Tree], targets: int, *, base: Any = 0.0, mode: int = LEQ
 ) -> str:
     """
-    Write the sums of what *trees* add to *base*, shape (rows, targets).
+    Write the sums of what *trees*, which split columns of *value*, add to *base*.
 
-    Args:
-        graph: The graph.
-        value: The tensor of features, float64.
-        trees: Their features are columns of *value*.
-        targets: How many sums there are.
-        base: What they start from.
-        mode: How a number is compared with a threshold.
+    The result has shape (rows, targets); *mode* says how a number is compared with a threshold.
     """
     start = np.broadcast_to(np.asarray(base, np.float64).reshape(-1), targets).copy()
     grown = []
@@ -80,8 +74,7 @@ def tree_sums(
     parts = [_ensemble(graph, value, group, targets, mode) for group in _groups(grown)]
     if not parts:
         first = graph.columns(value, 0)
-        ones = graph.node("Pow", first, 0.0)
-        return graph.node("Mul", ones, start.reshape(1, -1))
+        return graph.node("Mul", graph.node("Pow", first, 0.0), start.reshape(1, -1))
     total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
     if start.any():
         total = graph.node("Add", total, start.reshape(1, -1))
@@ -163,12 +156,7 @@ def raw_sum(
     """
     Write the sum over *trees* of one row of numbers a leaf, shape (rows, width).
 
-    Args:
-        graph: The graph.
-        value: The tensor of features.
-        trees: Their weights are not read.
-        rows: For each tree, the numbers of its nodes, shape (nodes, width).
-        mode: How a number is compared with a threshold.
+    For each tree, *rows* has the numbers of its nodes, shape (nodes, width). Weights are not read.
     """
     width = rows[0].shape[1]
     table, places = np.unique(np.concatenate(rows), axis=0, return_inverse=True)

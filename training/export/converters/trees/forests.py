@@ -11,15 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import ensemble
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 from sklearn.tree import (
     DecisionTreeClassifier,
     DecisionTreeRegressor,
@@ -28,7 +21,7 @@ from sklearn.tree import (
 )
 
 from training.export.converters import registry
-from training.export.converters.linear import pair
+from training.export.converters.linear import chances, pair
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import Part, converts
 from training.export.converters.trees.ensemble import (
@@ -78,8 +71,8 @@ def _members(model: Any) -> list[Any]:
 _FORESTS = (
     DecisionTreeClassifier,
     ExtraTreeClassifier,
-    RandomForestClassifier,
-    ExtraTreesClassifier,
+    ensemble.RandomForestClassifier,
+    ensemble.ExtraTreesClassifier,
 )
 
 
@@ -115,24 +108,24 @@ def _forest_of_targets(graph: Graph, model: Any, table: Table) -> list[Part]:
 
 
 @converts(
-    "values", DecisionTreeRegressor, ExtraTreeRegressor, RandomForestRegressor, ExtraTreesRegressor
+    "values",
+    DecisionTreeRegressor,
+    ExtraTreeRegressor,
+    ensemble.RandomForestRegressor,
+    ensemble.ExtraTreesRegressor,
 )
 def _forest_regressor(graph: Graph, model: Any, table: Table) -> str:
     value, trees = columns_of_trees(graph, model, table), _members(model)
+    found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
     if trees[0].n_outputs_ == 1:
-        found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
         total = tree_sums(graph, value, found, 1)
     else:
-        rows = [tree.tree_.value[:, :, 0] for tree in trees]
-        found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
-        total = raw_sum(graph, value, found, rows)
-    if len(trees) == 1:
-        return total
-    return graph.node("Div", total, float(len(trees)))
+        total = raw_sum(graph, value, found, [tree.tree_.value[:, :, 0] for tree in trees])
+    return total if len(trees) == 1 else graph.node("Div", total, float(len(trees)))
 
 
-@converts("decision", GradientBoostingClassifier)
-@converts("values", GradientBoostingRegressor)
+@converts("decision", ensemble.GradientBoostingClassifier)
+@converts("values", ensemble.GradientBoostingRegressor)
 def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
     value = graph.finite(table, float32=True)
     members = model.estimators_
@@ -177,11 +170,9 @@ def _first_guess(graph: Graph, model: Any, value: str, width: int) -> str:
     return graph.node("Mul", logit, 0.5 if model.loss == "exponential" else 1)
 
 
-@converts("probabilities", GradientBoostingClassifier)
+@converts("probabilities", ensemble.GradientBoostingClassifier)
 def _gradient_boosting_classifier(graph: Graph, model: Any, table: Table) -> str:
     found = _gradient_boosting(graph, model, table)
-    if len(model.classes_) == 2:
-        if model.loss == "exponential":
-            found = graph.node("Mul", found, 2.0)
-        return pair(graph, graph.node("Sigmoid", found))
-    return graph.node("Softmax", found, axis=1)
+    if model.loss == "exponential":
+        found = graph.node("Mul", found, 2.0)
+    return chances(graph, found, model)

@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 
 from training.export.converters.encode import category_of
-from training.export.converters.linear import pair
+from training.export.converters.linear import chances
 from training.export.converters.registry import converts
 from training.export.converters.trees.boosting import Ways, boosted_sums
 from training.export.converters.trees.ensemble import Tree, from_float32, tree_sums
 from training.export.graph import CannotCompileError, Graph, Table
-
-__all__: list[str] = []
-
-
-def _chances(graph: Graph, raw: str, classes: int) -> str:
-    if classes == 2:
-        return pair(graph, graph.node("Sigmoid", raw))
-    return graph.node("Softmax", raw, axis=1)
-
 
 # LightGBM compares and sums float64.
 
@@ -51,7 +42,7 @@ def _light_classifier(graph: Graph, model: Any, table: Table) -> str:
         raw = raw if steep == 1 else graph.node("Mul", raw, steep)
     elif objective[0] != "multiclass":
         raise CannotCompileError(f"the objective {objective[0]!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _light(graph: Graph, model: Any, table: Table) -> tuple[dict[str, Any], str]:
@@ -126,7 +117,7 @@ def _extreme_classifier(graph: Graph, model: Any, table: Table) -> str:
     objective, raw = _extreme(graph, model, table)
     if objective not in ("binary:logistic", "multi:softprob", "multi:softmax"):
         raise CannotCompileError(f"the objective {objective!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _extreme(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
@@ -204,7 +195,7 @@ def _cat_classifier(graph: Graph, model: Any, table: Table) -> str:
         len(model.classes_),
     ):
         raise CannotCompileError(f"the loss {loss!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _cat(graph: Graph, model: Any, table: Table) -> tuple[str, int]:
