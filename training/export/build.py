@@ -17,6 +17,7 @@ from typing import Any
 import joblib
 import msgspec
 import pandas as pd
+from msgspec.structs import replace
 from serving.bundle.manifest import (
     BACKGROUND_FILE,
     GRAPH_FILE,
@@ -118,21 +119,20 @@ def build_bundle(
         seed=seed,
         outputs=outputs,
     )
-    lineage = msgspec.structs.replace(draft.lineage, fitted_with=fitted_with)
-    draft = msgspec.structs.replace(draft, lineage=lineage, hold_out=hold_out)
+    lineage = replace(draft.lineage, fitted_with=fitted_with)
+    draft = replace(draft, lineage=lineage, hold_out=hold_out)
     with threadpool_limits(1):  # many small answers are asked for: threads would wait on each other
         draft, columns = _probe(draft, pipeline, data, data_frame)
         report("compiling to ONNX and proving parity")
         draft, graph = _choose_engine(draft, pipeline, columns, list(data_frame.columns))
     if graph is None:
-        engine = msgspec.structs.replace(draft.engine, modules=own_modules(pipeline))
-        draft = msgspec.structs.replace(draft, engine=engine)
+        draft = _with_engine(draft, modules=own_modules(pipeline))
     files = {PIPELINE_FILE: _pickle(pipeline)}
     if graph is not None:
         files[GRAPH_FILE] = graph
     runs = hashlib.sha256(graph or files[PIPELINE_FILE]).hexdigest()
     now = datetime.now(UTC)
-    manifest = msgspec.structs.replace(
+    manifest = replace(
         draft,
         version=f"{now:%Y%m%d-%H%M%S}-{runs[:8]}",
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -148,12 +148,12 @@ def build_bundle(
         metrics = {**metrics, **measure(model)}
     report("writing the bundle")
     shapes = draw_shapes(manifest.features, columns)
-    manifest = msgspec.structs.replace(
+    manifest = replace(
         manifest,
         example=example or manifest.example,
         metrics=metrics or {},
         purpose=purpose,
-        plots=msgspec.structs.replace(plots or Plots(), features=shapes),
+        plots=replace(plots or Plots(), features=shapes),
     )
     try:
         return write_bundle(folder, manifest, files, sign=sign, promote=promote)
@@ -172,7 +172,7 @@ def _probe(
             columns = to_columns(data_frame, draft.features)
             return probe_pipeline(draft, pipeline, data, columns), columns
         features = read_features(data_frame, read_uses(pipeline, len(data_frame.columns)))
-        draft = msgspec.structs.replace(draft, features=features, ignored=[])
+        draft = replace(draft, features=features, ignored=[])
     columns = to_columns(data_frame, draft.features)
     return probe_pipeline(draft, pipeline, data, columns), columns
 
@@ -193,7 +193,7 @@ def _choose_engine(
     except CannotCompileError as error:
         return _with_engine(draft, reason=str(error)), None
     served = _with_engine(
-        msgspec.structs.replace(draft, features=compiled.features),
+        replace(draft, features=compiled.features),
         name="onnx",
         inputs=compiled.inputs,
         texts=compiled.texts,
@@ -225,8 +225,7 @@ def _way_out(pipeline: Any, features: list[Feature]) -> str:
 
 
 def _with_engine(manifest: Manifest, **changes: Any) -> Manifest:
-    engine = msgspec.structs.replace(manifest.engine, **changes)
-    return msgspec.structs.replace(manifest, engine=engine)
+    return replace(manifest, engine=replace(manifest.engine, **changes))
 
 
 def _example(model: Model, engine: Engine, columns: list[list[Any]]) -> Example | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from onnx import TensorProto
 from serving.bundle.manifest import Feature, TextRule
@@ -21,6 +21,9 @@ __all__ = [
 
 class CannotCompileError(Exception):
     """The pipeline has no graph. The text is the end of a sentence that names the step."""
+
+    #: The fitted step that has no converter, as far as it is known.
+    step: Any = None
 
 
 class Column(NamedTuple):

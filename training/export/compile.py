@@ -6,12 +6,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from serving.bundle.manifest import Feature, Manifest, TextRule
 
+from training.export import converters
 from training.export.converters import registry
 from training.export.graph import CannotCompileError, Graph, Table
 from training.export.walk import best_of, walk
@@ -22,29 +24,9 @@ __all__ = ["CannotCompileError", "Compiled", "compile_pipeline"]
 NUMBERS_AT_ONCE = 4_000_000
 WIDE = 1_000
 
-_MODULES = (
-    "compose",
-    "encode",
-    "ensembles",
-    "kernels.models",
-    "kernels.vectors",
-    "linear",
-    "numbers.impute",
-    "numbers.neighbours",
-    "numbers.project",
-    "numbers.quantiles",
-    "numbers.scale",
-    "numbers.splines",
-    "others",
-    "several",
-    "text",
-    "trees.boosting",
-    "trees.forests",
-    "trees.libraries",
-    "unsupervised",
-)
-for _module in _MODULES:
-    import_module(f"training.export.converters.{_module}")
+for _module in walk_packages(converters.__path__, f"{converters.__name__}."):
+    if not _module.name.endswith(".fallback"):  # it takes long to import, and few steps need it
+        import_module(_module.name)
 
 
 class Compiled(NamedTuple):
@@ -84,14 +66,14 @@ def compile_pipeline(
             outputs = _outputs(graph, best_of(pipeline), draft, graph.raw(names))
         model = graph.finish(outputs)
     except CannotCompileError as error:
-        step = _name(pipeline, getattr(error, "step", pipeline))
+        step = _name(pipeline, pipeline if error.step is None else error.step)
         raise CannotCompileError(f"step {step} cannot be compiled to ONNX: {error}") from error
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise CannotCompileError(
             f"a step cannot be compiled to ONNX: {type(error).__name__}: {error}"
         ) from error
     features = [
-        msgspec.structs.replace(feature, magnitude=graph.limits.get(i))
+        replace(feature, magnitude=graph.limits.get(i))
         if math.isfinite(graph.limits.get(i, math.inf))
         else feature
         for i, feature in enumerate(draft.features)

@@ -103,6 +103,10 @@ def _step(step: Any, places: _Places, uses: list[Use]) -> _Places:
         if isinstance(step, kinds):
             found: _Places = reader(step, places, uses)
             return found
+    return _computed(step, places, uses)
+
+
+def _computed(step: Any, places: _Places, uses: list[Use]) -> _Places:
     for use in _used(places, uses):
         use.read = True
         use.own |= _is_own(step)
@@ -177,12 +181,7 @@ def _imputer(step: Any, places: _Places, uses: list[Use]) -> _Places:
 
 
 def _function(step: Any, places: _Places, uses: list[Use]) -> _Places:
-    if step.func is None:
-        return places
-    for use in _used(places, uses):
-        use.read = True
-        use.own |= _is_own(step)
-    return []
+    return places if step.func is None else _computed(step, places, uses)
 
 
 def _column_transformer(step: Any, places: _Places, uses: list[Use]) -> _Places:

@@ -26,11 +26,12 @@ from serving.bundle.manifest import (
     Output,
     Task,
 )
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from training.errors import TrainingError, blame
 from training.export.contract import VECTORIZERS, read_uses, takes_texts
 from training.export.features import check_text, read_features
-from training.export.walk import best_of, classes_of, task_of, walk, without_task
+from training.export.walk import best_of, classes_of, last_of, task_of, walk, without_task
 
 __all__ = ["draft_manifest", "own_modules"]
 
@@ -117,8 +118,7 @@ def _outputs(pipeline: Any, task: Task, rows: Any, names: Sequence[str]) -> list
 
 
 def _clusters(pipeline: Any) -> int:
-    last = best_of(pipeline)
-    last = last.steps[-1][1] if hasattr(last, "steps") else last
+    last = last_of(pipeline)
     for name in ("cluster_centers_", "means_", "subcluster_centers_"):
         if hasattr(last, name):
             found = getattr(last, "subcluster_labels_", getattr(last, name))
@@ -169,9 +169,10 @@ def _is_huge(value: Any) -> bool:
 def _describe(pipeline: Any) -> Estimator:
     pipeline = best_of(pipeline)
     steps = list(getattr(pipeline, "steps", [("", pipeline)]))
-    last = steps[-1][1]
-    trees = getattr(last, "n_iter_", None) if hasattr(last, "_predictors") else None
-    if trees is None and hasattr(last, "estimators_") and hasattr(last, "feature_importances_"):
+    last, trees = steps[-1][1], None
+    if isinstance(last, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        trees = last.n_iter_
+    elif hasattr(last, "estimators_") and hasattr(last, "feature_importances_"):
         trees = len(last.estimators_)
     return Estimator(
         type=type(last).__name__,

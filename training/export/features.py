@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from msgspec.structs import replace
 from serving.bundle.codec import is_field
 from serving.bundle.manifest import Feature
 from serving.model.engines import Columns
@@ -100,17 +101,19 @@ def to_columns(data: pd.DataFrame, features: list[Feature]) -> list[list[Any]]:
 def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature:
     known = column.dropna()
     dtype = _dtype(column)
-    nullable = bool(column.isna().any())
     values = known.cat.categories.tolist() if dtype == "category" else None
     kind = _kind(name, known)
     gaps = column[column.isna()]
     none = dtype == "object" and len(gaps) > 0 and all(value is None for value in gaps)
     missing: Literal["NaN", "None"] = "None" if none else "NaN"
-    encoded = use is None or use.categories is not None or dtype == "category"
-    if kind == "category" and (not encoded or (use is not None and use.text)):
-        # Only what an encoder enumerates is enumerated: names and texts stay out of the manifest.
-        return Feature(name=name, kind="text", dtype=dtype, nullable=nullable, missing=missing)
+    feature = Feature(name=name, kind=kind, dtype=dtype, nullable=len(gaps) > 0, missing=missing)
+    if kind == "boolean":
+        return feature
     if kind == "category":
+        encoded = use is None or use.categories is not None or dtype == "category"
+        if not encoded or (use is not None and use.text):
+            # Names and texts stay out of the manifest, unless an encoder enumerates them.
+            return replace(feature, kind="text")
         if use is not None and use.categories and not (dtype == "category" and use.read):
             # What an encoder knows, and not what the dtype or the rows happen to list.
             values = [value for value in use.categories if isinstance(value, str)]
@@ -118,16 +121,7 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
         if not all(isinstance(value, str) for value in categories):
             raise TrainingError(f"column {name} has categories that are not strings.")
         check_text(f"column {name}", categories)
-        return Feature(
-            name=name,
-            kind="category",
-            dtype=dtype,
-            nullable=nullable,
-            missing=missing,
-            categories=categories,
-        )
-    if kind == "boolean":
-        return Feature(name=name, kind="boolean", dtype=dtype, nullable=nullable, missing=missing)
+        return replace(feature, categories=categories)
     if use is not None and _is_code(dtype, use):
         codes = use.categories
         if codes and max(codes) >= 2**63:
@@ -135,20 +129,13 @@ def _read_feature(name: str, column: pd.Series[Any], use: Use | None) -> Feature
                 f"column {name} holds the code {max(codes)}, and a request's integers end at "
                 f'2**63 - 1: fit the pipeline on data.astype({{"{name}": str}}).'
             )
-        return Feature(name=name, kind="category", dtype=dtype, nullable=False, categories=codes)
+        return replace(feature, kind="category", nullable=False, missing="NaN", categories=codes)
     numbers = known.astype("float64")
     if not np.isfinite(numbers).all():
         raise TrainingError(f"column {name} holds infinity, which JSON cannot carry.")
-    return Feature(
-        name=name,
-        kind="number",
-        dtype=dtype,
-        nullable=nullable,
-        missing=missing,
-        categories=values,
-        minimum=float(numbers.min()) if len(numbers) else None,
-        maximum=float(numbers.max()) if len(numbers) else None,
-    )
+    if len(numbers):
+        feature = replace(feature, minimum=float(numbers.min()), maximum=float(numbers.max()))
+    return replace(feature, categories=values)
 
 
 def _dtype(column: pd.Series[Any]) -> str:
@@ -165,7 +152,7 @@ def _is_code(dtype: str, use: Use) -> bool:
     return dtype.startswith(("int", "uint")) and all(type(v) is int for v in use.categories)
 
 
-def _kind(name: str, known: pd.Series[Any]) -> str:
+def _kind(name: str, known: pd.Series[Any]) -> Literal["boolean", "category", "number"]:
     found = {type(value) for value in known.tolist()}
     if found and found <= {bool, np.bool_}:
         return "boolean"

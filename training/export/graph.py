@@ -65,8 +65,7 @@ class Graph(Nodes):
         """
         Return the columns as the client sends them.
 
-        Args:
-            names: All that the pipeline was fitted on; those that are no feature are not sent.
+        *names* are all that the pipeline was fitted on; those that are no feature are not sent.
         """
         known = [
             Column(
@@ -132,9 +131,7 @@ class Graph(Nodes):
         """
         Join the columns of *table* to one tensor; all are numbers, or all are text.
 
-        Args:
-            table: Columns.
-            exact: Whether the step answers the same of float32 as scikit-learn, to the last bit.
+        *exact* says that the step answers the same of float32 as scikit-learn, to the last bit.
         """
         if self.is_single(table) and not exact:
             self.inexact.append(self.step)
@@ -155,7 +152,7 @@ class Graph(Nodes):
                 self._part(source, [column.place for column in run])
                 for (source, _), run in groupby(table, key=self._tensor_of)
             ]
-            joined = parts[0] if len(parts) == 1 else str(self.node("Concat", *parts, axis=1))
+            joined = parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=1)
             self._joined[key] = joined
             self._widths[joined] = len(table)
             self.spread(len(table))
@@ -180,7 +177,7 @@ class Graph(Nodes):
             return self._doubles[name]
         if indices == list(range(self._widths[source])):
             return source
-        return str(self.node("Gather", source, self.integers(*indices), axis=1))
+        return self.node("Gather", source, self.integers(*indices), axis=1)
 
     def finite(
         self,
@@ -214,7 +211,7 @@ class Graph(Nodes):
             values = self.matrix(doubtful)
             kind = np.float32 if float32 else np.float64
             if gaps and any(column.gaps for column in doubtful):
-                values = self.node("Where", self.node("IsNaN", values), self.constant(0.0), values)
+                values = self.node("Where", self.node("IsNaN", values), 0.0, values)
             if float32:
                 values = self.cast(values, np.float32)
             zeros = self.constant(np.zeros((len(doubtful), 1)), kind)
@@ -243,12 +240,7 @@ class Graph(Nodes):
         self._poisons.append(values)
 
     def finish(self, outputs: dict[str, tuple[str, Any, int | None]]) -> ModelProto:
-        """
-        Make the model.
-
-        Args:
-            outputs: By name: the tensor, its numpy type, and its width; None for shape (rows,).
-        """
+        """Make the model; an output is a tensor, its numpy type, its width (None for (rows,))."""
         poisons = list(dict.fromkeys(self._poisons))
         total = poisons[0] if len(poisons) == 1 else self.node("Sum", *poisons) if poisons else None
         for name, (value, dtype, _) in outputs.items():

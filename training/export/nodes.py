@@ -26,13 +26,19 @@ class Nodes:
         self._count += 1
         return f"v{self._count}"
 
-    def node(
-        self, operator: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any
-    ) -> Any:
-        """Add a node; the name of its output, or the names if there are several."""
+    def node(self, operator: str, *inputs: Any, domain: str = "", **attributes: Any) -> str:
+        """Add a node that has one output. Inputs are tensors' names, or constants of float64."""
+        [name] = self.outputs_of(operator, *inputs, domain=domain, **attributes)
+        return name
+
+    def outputs_of(
+        self, operator: str, *inputs: Any, outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add a node that has several outputs."""
+        read = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         names = [self.name() for _ in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
-        return names[0] if outputs == 1 else names
+        self.nodes.append(helper.make_node(operator, read, names, domain=domain, **attributes))
+        return names
 
     def constant(self, value: Any, dtype: Any = np.float64) -> str:
         """Add a constant, once however often it is used."""
@@ -63,7 +69,23 @@ class Nodes:
 
     def cast(self, value: str, dtype: Any = np.float64) -> str:
         """Convert a tensor to a numpy type."""
-        return str(self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))))
+        return self.node("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def columns(self, value: str, *places: int) -> str:
+        """Pick columns of *value*, shape (rows, columns)."""
+        return self.node("Gather", value, self.integers(*places), axis=1)
+
+    def row_sums(self, value: str) -> str:
+        """Add up each row of *value*, shape (rows, columns), to shape (rows, 1)."""
+        return self.node("ReduceSum", value, self.integers(1), keepdims=1)
+
+    def likeliest(self, value: str) -> str:
+        """Find the place of the largest number in each row, shape (rows,)."""
+        return self.node("ArgMax", value, axis=1, keepdims=0)
+
+    def index(self, second: str) -> str:
+        """Turn booleans of shape (rows, 1) into indices, shape (rows,)."""
+        return self.node("Reshape", self.cast(second, np.int64), self.integers(-1))
 
 
 def without_identities(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:

@@ -175,11 +175,7 @@ class _Comparison:
 
         try:
             low, high = boundaries(
-                self.columns,
-                self.manifest.features,
-                answer,
-                self.tolerance,
-                random,
+                self.columns, self.manifest.features, answer, self.tolerance, random
             )
         except ValueError:  # the pipeline rejects rows between training's own
             return None, 0

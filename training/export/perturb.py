@@ -51,14 +51,8 @@ def perturbed(
 
     Half are a training row with one value changed: null, a category never seen, an extreme, a
     fraction, a value between two neighbours, a neighbouring number of float32 or of float64. The
-    other half mix values of several rows.
-
-    Args:
-        columns: The training rows.
-        features: What the columns are.
-        count: How many rows.
-        random: Draws them.
-        long: Whether texts of 100 kB are among them: some tokenizers take minutes over one.
+    other half mix values of several rows. Texts of 100 kB are among them if *long*: some tokenizers
+    take minutes over one.
 
     Returns:
         The rows, as columns; and for each row the place of the changed value, None if it is mixed.
@@ -163,14 +157,9 @@ def boundaries(
     random: np.random.Generator,
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """
-    Find where the pipeline's answer jumps, by bisection over float64.
+    Find where the pipeline's answer jumps by more than *tolerance*, by bisection over float64.
 
-    Args:
-        columns: Training rows to start from.
-        features: What the columns are.
-        answer: Gives shape (n, k) for n rows.
-        tolerance: The smallest jump of interest.
-        random: Draws the rows.
+    *answer* gives shape (n, k) for n rows; *columns* are training rows to start from.
 
     Returns:
         Two sets of rows, pairwise equal but for one number: float64 neighbours on either side of
@@ -206,16 +195,9 @@ def apart(
     low: list[list[Any]], high: list[list[Any]], features: list[Feature], distance: float
 ) -> list[list[Any]]:
     """
-    Move each pair of neighbours that `boundaries` found apart.
+    Move each pair of neighbours that `boundaries` found apart, and return the rows of both sides.
 
-    Args:
-        low: The rows on one side.
-        high: The rows on the other.
-        features: What the columns are.
-        distance: How far, relative to the number itself or to the largest that training saw.
-
-    Returns:
-        The rows of both sides, moved away from each other.
+    *distance* is relative to the number itself or to the largest that training saw.
     """
     sides: tuple[list[list[Any]], list[list[Any]]] = ([], [])
     for a, b, feature in zip(low, high, features, strict=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from serving.bundle.manifest import Feature, Manifest
 from serving.model.engines.sklearn import SklearnEngine
 from sklearn.base import is_classifier
@@ -44,10 +44,10 @@ def probe_pipeline(draft: Manifest, pipeline: Any, data: Any, columns: list[list
         uses = zip(names, read_uses(pipeline, len(names)), strict=True)
         imputed = {str(name) for name, use in uses if use.imputed}
         features = _accept_unseen(draft, pipeline, columns, imputed)
-        draft = msgspec.structs.replace(draft, features=features)
+        draft = replace(draft, features=features)
         rule = _label_rule(draft, pipeline, columns)
-    engine = msgspec.structs.replace(draft.engine, label_rule=rule)
-    return msgspec.structs.replace(draft, engine=engine)
+    engine = replace(draft.engine, label_rule=rule)
+    return replace(draft, engine=engine)
 
 
 def _label_rule(
@@ -62,8 +62,8 @@ def _label_rule(
             or not type(estimator).__module__.startswith("sklearn.")
         ):
             return "model"
-    engine = msgspec.structs.replace(draft.engine, label_rule="model")
-    model = SklearnEngine(msgspec.structs.replace(draft, engine=engine), pipeline)
+    engine = replace(draft.engine, label_rule="model")
+    model = SklearnEngine(replace(draft, engine=engine), pipeline)
     around, _ = perturbed(columns, draft.features, 200, np.random.default_rng(0), long=False)
     for rows in (columns, around):
         try:
@@ -100,7 +100,7 @@ def _accept_unseen(
             accepts = _answers(engine, first, j, unseen)
         if j in gaps:
             nullable = all_at_once or _answers(engine, first, j, None)
-        features.append(msgspec.structs.replace(feature, accepts_unseen=accepts, nullable=nullable))
+        features.append(replace(feature, accepts_unseen=accepts, nullable=nullable))
     return features
 
 

@@ -16,7 +16,7 @@ from sklearn.base import (
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-__all__ = ["best_of", "classes_of", "task_of", "walk", "without_task"]
+__all__ = ["best_of", "classes_of", "last_of", "task_of", "walk", "without_task"]
 
 #: Unfitted templates, by the attribute that holds what was fitted from them. (A voting's
 #: `estimators` and a column transformer's `transformers` are templates as well.)
@@ -39,6 +39,12 @@ def best_of(model: Any) -> Any:
     return model
 
 
+def last_of(model: Any) -> Any:
+    """Return the last step of a fitted pipeline, or of the best pipeline of a search."""
+    last = best_of(model)
+    return last.steps[-1][1] if hasattr(last, "steps") else last
+
+
 def classes_of(model: Any) -> Any:
     """Return what a classifier's labels are; None for a regressor, which may have an empty list."""
     return None if is_regressor(model) else getattr(model, "classes_", None)
@@ -48,8 +54,7 @@ def task_of(model: Any) -> Task | None:
     """Return the task of a fitted *model*; None if it cannot be served."""
     if is_outlier_detector(model):
         return "outliers" if hasattr(model, "decision_function") else None
-    last = best_of(model)
-    last = last.steps[-1][1] if hasattr(last, "steps") else last
+    last = last_of(model)
     if is_clusterer(model) or isinstance(last, GaussianMixture | BayesianGaussianMixture):
         return "clustering" if hasattr(model, "predict") else None
     if is_classifier(model):
@@ -59,8 +64,7 @@ def task_of(model: Any) -> Task | None:
 
 def without_task(model: Any) -> str:
     """Say of a fitted *model* that is for nothing what it lacks, and what would do."""
-    last = best_of(model)
-    last = last.steps[-1][1] if hasattr(last, "steps") else last
+    last = last_of(model)
     text = f"a {type(last).__name__} has no answer for new rows: use"
     if type(last).__name__ == "LocalOutlierFactor":
         return f"{text} LocalOutlierFactor(novelty=True)."

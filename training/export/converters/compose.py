@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from training.export.converters import registry
 from training.export.converters.numbers.quantiles import from_quantiles
 from training.export.converters.numbers.scale import clip
-from training.export.converters.registry import converts
+from training.export.converters.registry import converts, hands_on
 from training.export.graph import CannotCompileError, Graph, Table
 
 __all__ = ["resolve_columns"]
@@ -22,42 +22,34 @@ __all__ = ["resolve_columns"]
 _IMBALANCED = "imblearn.pipeline.Pipeline"
 
 
-def _delegate(method: Callable[..., Any], graph: Graph, pipeline: Any, table: Table) -> Any:
-    for _, step in pipeline.steps[:-1]:
-        if hasattr(step, "fit_resample"):  # it draws training rows, and does nothing afterwards
-            continue
-        if not _passes(step):
-            table = registry.transform(graph, step, table)
-    last = pipeline.steps[-1][1]
-    return table if _passes(last) else method(graph, last, table)
-
-
 def _passes(step: Any) -> bool:
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 
-for _name, _method in (
-    ("transform", registry.transform),
-    ("values", registry.values),
-    ("probabilities", registry.probabilities),
-    ("decision", registry.decide),
-    ("label", registry.label),
-    ("several", registry.several),
-):
+@hands_on(registry.ANSWERS, Pipeline, _IMBALANCED)
+def _last(graph: Graph, pipeline: Any, table: Table) -> tuple[Any, Table]:
+    return pipeline.steps[-1][1], _steps(graph, pipeline.steps[:-1], table)
 
-    @converts(_name, Pipeline, _IMBALANCED)
-    def _pipeline(graph: Graph, step: Any, table: Table, _method: Any = _method) -> Any:
-        return _delegate(_method, graph, step, table)
+
+@converts("transform", Pipeline, _IMBALANCED)
+def _pipeline(graph: Graph, pipeline: Any, table: Table) -> Table:
+    return _steps(graph, pipeline.steps, table)
+
+
+def _steps(graph: Graph, steps: Any, table: Table) -> Table:
+    for _, step in steps:
+        # What has fit_resample draws training rows, and does nothing afterwards.
+        if not (_passes(step) or hasattr(step, "fit_resample")):
+            table = registry.transform(graph, step, table)
+    return table
 
 
 def resolve_columns(columns: Any, names: Any, count: int) -> list[int]:
     """
     Find the places of the columns that one part of a fitted ColumnTransformer is given.
 
-    Args:
-        columns: As `transformers_` has them: names, places, a slice or a mask.
-        names: Of the columns that it was fitted on; None if they had none.
-        count: How many there were.
+    *columns* are as `transformers_` has them: names, places, a slice or a mask, of *count* columns.
+    *names* is None if they had none.
     """
     places = pd.Series(range(count), index=names if names is not None else range(count))
     if isinstance(columns, str):
@@ -80,53 +72,45 @@ def _column_transformer(graph: Graph, step: Any, table: Table) -> Table:
     made: list[Table] = []
     for name, inner, columns in step.transformers_:
         places = resolve_columns(columns, names, step.n_features_in_)
-        if isinstance(inner, str) and inner == "drop":
-            continue
-        if not places:
-            continue
-        part = [table[i] for i in places]
-        if not _passes(inner):
-            part = registry.transform(graph, inner, part)
-        made.append(_weighted(graph, part, weights.get(name)))
+        if places:
+            made.append(_part(graph, inner, [table[i] for i in places], weights.get(name)))
     return graph.stacked(made)
 
 
-def _weighted(graph: Graph, table: Table, weight: float | None) -> Table:
+def _part(graph: Graph, inner: Any, table: Table, weight: float | None) -> Table:
+    if isinstance(inner, str) and inner == "drop":
+        return []
+    if not _passes(inner):
+        table = registry.transform(graph, inner, table)
     if weight is None or not table:
         return table
-    value = graph.node("Mul", graph.matrix(table), graph.constant(weight))
+    value = graph.node("Mul", graph.matrix(table), weight)
     return graph.computed(value, len(table), gaps=any(column.gaps for column in table))
 
 
 @converts("transform", FeatureUnion)
 def _feature_union(graph: Graph, step: Any, table: Table) -> Table:
     weights = step.transformer_weights or {}
-    made: list[Table] = []
-    for name, inner in step.transformer_list:
-        if isinstance(inner, str) and inner == "drop":
-            continue
-        part = table if _passes(inner) else registry.transform(graph, inner, table)
-        made.append(_weighted(graph, part, weights.get(name)))
-    return graph.stacked(made)
+    return graph.stacked(
+        [_part(graph, inner, table, weights.get(name)) for name, inner in step.transformer_list]
+    )
 
 
 def _log1p(graph: Graph, value: str) -> str:
-    return str(graph.node("Log", graph.node("Add", value, graph.constant(1.0))))
+    return graph.node("Log", graph.node("Add", value, 1.0))
 
 
 def _expm1(graph: Graph, value: str) -> str:
-    return str(graph.node("Sub", graph.node("Exp", value), graph.constant(1.0)))
+    return graph.node("Sub", graph.node("Exp", value), 1.0)
 
 
 def _operator(name: str) -> Callable[[Graph, str], str]:
-    return lambda graph, value: str(graph.node(name, value))
+    return lambda graph, value: graph.node(name, value)
 
 
 def _scaled_logarithm(base: float) -> Callable[[Graph, str], str]:
     divisor = float(np.log(base))
-    return lambda graph, value: str(
-        graph.node("Div", graph.node("Log", value), graph.constant(divisor))
-    )
+    return lambda graph, value: graph.node("Div", graph.node("Log", value), divisor)
 
 
 #: numpy's functions of one number that operators compute.
@@ -136,10 +120,10 @@ _FUNCTIONS: dict[Any, Callable[[Graph, str], str]] = {
     np.log10: _scaled_logarithm(10),
     np.log1p: _log1p,
     np.exp: _operator("Exp"),
-    np.exp2: lambda graph, value: str(graph.node("Pow", graph.constant(2.0), value)),
+    np.exp2: lambda graph, value: graph.node("Pow", 2.0, value),
     np.expm1: _expm1,
     np.sqrt: _operator("Sqrt"),
-    np.square: lambda graph, value: str(graph.node("Mul", value, value)),
+    np.square: lambda graph, value: graph.node("Mul", value, value),
     np.abs: _operator("Abs"),
     np.negative: _operator("Neg"),
     np.reciprocal: _operator("Reciprocal"),
@@ -149,16 +133,12 @@ _FUNCTIONS: dict[Any, Callable[[Graph, str], str]] = {
     np.cos: _operator("Cos"),
     np.floor: _operator("Floor"),
     np.rint: _operator("Round"),
-    np.cbrt: lambda graph, value: str(
-        graph.node(
-            "Mul",
-            graph.node("Sign", value),
-            graph.node("Pow", graph.node("Abs", value), graph.constant(1 / 3)),
-        )
+    np.cbrt: lambda graph, value: graph.node(
+        "Mul",
+        graph.node("Sign", value),
+        graph.node("Pow", graph.node("Abs", value), 1 / 3),
     ),
-    np.nan_to_num: lambda graph, value: str(
-        graph.node("Where", graph.node("IsNaN", value), graph.constant(0.0), value)
-    ),
+    np.nan_to_num: lambda graph, value: graph.node("Where", graph.node("IsNaN", value), 0.0, value),
 }
 
 
@@ -212,13 +192,12 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
             "MaxAbsScaler": ("", ""),
         }[kind]
         if getattr(transformer, scaled, True):
-            value = graph.node("Mul", value, graph.constant(transformer.scale_))
+            value = graph.node("Mul", value, transformer.scale_)
         if center and getattr(transformer, center) is not None:
-            value = graph.node("Add", value, graph.constant(getattr(transformer, center)))
+            value = graph.node("Add", value, getattr(transformer, center))
         return value
     if kind == "MinMaxScaler" and not transformer.clip:
-        value = graph.node("Sub", value, graph.constant(transformer.min_))
-        return str(graph.node("Div", value, graph.constant(transformer.scale_)))
+        return graph.node("Div", graph.node("Sub", value, transformer.min_), transformer.scale_)
     if kind == "QuantileTransformer":
         return from_quantiles(graph, transformer, value)
     if kind == "PowerTransformer":
@@ -231,25 +210,21 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
 def _inverse_power(graph: Graph, transformer: Any, value: str) -> str:
     if transformer.standardize:
         scaler = transformer._scaler
-        value = graph.node("Mul", value, graph.constant(scaler.scale_))
-        value = graph.node("Add", value, graph.constant(scaler.mean_))
+        value = graph.node("Add", graph.node("Mul", value, scaler.scale_), scaler.mean_)
     [power] = np.asarray(transformer.lambdas_).tolist()
     if transformer.method == "box-cox":
         if power == 0:
-            return str(graph.node("Exp", value))
-        base = _log1p(graph, graph.node("Mul", value, graph.constant(power)))
-        return str(graph.node("Exp", graph.node("Div", base, graph.constant(power))))
+            return graph.node("Exp", value)
+        base = _log1p(graph, graph.node("Mul", value, power))
+        return graph.node("Exp", graph.node("Div", base, power))
     size, one = graph.node("Abs", value), graph.constant(1.0)
 
     def back(exponent: float) -> str:
         """Write the way back from (s ** exponent - 1) / exponent."""
         if abs(exponent) < np.spacing(1.0):
             return _expm1(graph, size)
-        base = graph.node("Mul", size, graph.constant(exponent))
-        base = graph.node("Add", base, one)
-        raised = graph.node("Pow", base, graph.constant(1 / exponent))
-        return str(graph.node("Sub", raised, one))
+        base = graph.node("Add", graph.node("Mul", size, exponent), one)
+        return graph.node("Sub", graph.node("Pow", base, 1 / exponent), one)
 
-    negative = graph.node("Less", value, graph.constant(0.0))
-    low = graph.node("Neg", back(2 - power))
-    return str(graph.node("Where", negative, low, back(power)))
+    negative = graph.node("Less", value, 0.0)
+    return graph.node("Where", negative, graph.node("Neg", back(2 - power)), back(power))

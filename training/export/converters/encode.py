@@ -92,20 +92,11 @@ def category_of(value: Any, column: Column) -> Any:
 def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> Table:
     """Write 0/1 columns: one for each set of categories in *outputs*, by column of *table*."""
     # A pair is a column and one of its categories; most outputs are of one pair.
-    pairs = [(j, value) for j, sets in enumerate(outputs) for values in sets for value in values]
-    owner = [
-        k
-        for k, values in enumerate([values for sets in outputs for values in sets])
-        for _ in values
-    ]
-    rests = [
-        (j, k, values)
-        for k, (j, values) in enumerate(
-            [(j, values) for j, sets in enumerate(outputs) for values in sets]
-        )
-        if isinstance(values, _Rest)
-    ]
-    width = sum(map(len, outputs))
+    flat = [(j, values) for j, sets in enumerate(outputs) for values in sets]
+    pairs = [(j, value) for j, values in flat for value in values]
+    owner = [k for k, (_, values) in enumerate(flat) for _ in values]
+    rests = [(j, k, values) for k, (j, values) in enumerate(flat) if isinstance(values, _Rest)]
+    width = len(flat)
     for j, _, rest in rests:  # a category that is dropped is no part of the rest
         pairs += [(j, value) for value in rest.dropped]
         owner += [-1 for _ in rest.dropped]
@@ -120,7 +111,7 @@ def _indicators(graph: Graph, table: Table, outputs: list[list[list[Any]]]) -> T
         mine = [p for p, (i, _) in enumerate(pairs) if i == j]
         merge[mine, k] = [-1.0 if owner[p] != k else 0.0 for p in mine]
         base[k] = 1.0
-    merged = graph.node("Gemm", equal, graph.constant(merge), graph.constant(base))
+    merged = graph.node("Gemm", equal, merge, base)
     return graph.computed(merged, width, small=True)
 
 
@@ -137,7 +128,7 @@ def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     else:
         wanted = graph.constant([number for _, number in pairs])
     if places != list(range(len(table))):
-        value = graph.node("Gather", value, graph.integers(*places), axis=1)
+        value = graph.columns(value, *places)
     if table[0].text or table[0].whole:
         return graph.cast(graph.node("Equal", value, wanted))
     equal = graph.cast(graph.node("Equal", value, wanted))
@@ -145,20 +136,18 @@ def _equal(graph: Graph, table: Table, pairs: list[tuple[int, Any]]) -> str:
     if not gaps.any():
         return equal
     missing = graph.cast(graph.node("IsNaN", value))
-    return str(graph.node("Where", graph.constant(gaps, bool), missing, equal))
+    return graph.node("Where", graph.constant(gaps, bool), missing, equal)
 
 
 def _codes(graph: Graph, value: str, codes: dict[str, int]) -> str:
     """Write the code of each string, -1 for any other."""
-    return str(
-        graph.node(
-            "LabelEncoder",
-            value,
-            domain=ML,
-            keys_strings=list(codes),
-            values_int64s=list(codes.values()),
-            default_int64=-1,
-        )
+    return graph.node(
+        "LabelEncoder",
+        value,
+        domain=ML,
+        keys_strings=list(codes),
+        values_int64s=list(codes.values()),
+        default_int64=-1,
     )
 
 
@@ -166,12 +155,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
     """
     Write the number that belongs to each category of *column*, shape (rows, width).
 
-    Args:
-        graph: The graph.
-        column: Strings or numbers.
-        categories: What it may hold, as inside the graph.
-        numbers: For each category, shape (categories,) or (categories, width).
-        default: For any other value, one number or shape (width,).
+    *categories* are as inside the graph. *numbers* has shape (categories,) or (categories, width).
+    Any other value gets *default*, one number or shape (width,).
     """
     rows = np.asarray(numbers, dtype=np.float64).reshape(len(categories), -1)
     rows = np.vstack([rows, np.broadcast_to(np.asarray(default, float), (1, rows.shape[1]))])
@@ -184,8 +169,8 @@ def lookup(graph: Graph, column: Column, categories: list[Any], numbers: Any, de
         places = graph.constant(np.arange(1.0, len(categories) + 1).reshape(-1, 1))
         value = graph.cast(graph.node("MatMul", equal, places), np.int64)  # 0 is none of them
         rows = np.vstack([rows[-1:], rows[:-1]])
-    chosen = graph.node("Gather", graph.constant(rows), value, axis=0)
-    return str(graph.node("Reshape", chosen, graph.integers(-1, rows.shape[1])))
+    chosen = graph.node("Gather", rows, value, axis=0)
+    return graph.node("Reshape", chosen, graph.integers(-1, rows.shape[1]))
 
 
 @converts("transform", OrdinalEncoder)
@@ -196,19 +181,12 @@ def _ordinal_encoder(graph: Graph, encoder: Any, table: Table) -> Table:
     for j, column in enumerate(table):
         known = [category_of(value, column) for value in encoder.categories_[j]]
         rare = _infrequent(encoder, j, column)
-        missing = [value == MISSING if column.text else value != value for value in known]  # noqa: PLR0124
-        codes, count = [], 0
-        frequent = len(
-            [v for v, gap in zip(known, missing, strict=True) if not gap and not _within(v, rare)]
-        )
-        for value, gap in zip(known, missing, strict=True):
-            if gap:
-                codes.append(float(encoder.encoded_missing_value))
-            elif _within(value, rare):
-                codes.append(float(frequent))
-            else:
-                codes.append(float(count))
-                count += 1
+        gap = MISSING if column.text else np.nan
+        frequent = [v for v in known if not (_within(v, [gap]) or _within(v, rare))]
+        places = {value: float(place) for place, value in enumerate(frequent)}
+        last = float(len(frequent))  # the rare ones share the code behind the others
+        empty = float(encoder.encoded_missing_value)
+        codes = [empty if _within(v, [gap]) else places.get(v, last) for v in known]
         default = np.nan
         if encoder.handle_unknown == "use_encoded_value":
             default = float(encoder.unknown_value)

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import ensemble
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import (
-    BaggingClassifier,
-    BaggingRegressor,
-    StackingClassifier,
-    StackingRegressor,
-    VotingClassifier,
-    VotingRegressor,
-)
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -22,25 +15,17 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 
 from training.export.converters import registry
 from training.export.converters.linear import pair, shares, weighted_sum
-from training.export.converters.registry import converts
+from training.export.converters.registry import converts, hands_on
 from training.export.graph import CannotCompileError, Graph, Table
-
-__all__: list[str] = []
 
 #: Further away decisions are so large that rounding picks among codes almost as near.
 FAR = 1e15
 
-for _name, _call in (
-    ("transform", registry.transform),
-    ("values", registry.values),
-    ("probabilities", registry.probabilities),
-    ("decision", registry.decide),
-    ("label", registry.label),
-):
 
-    @converts(_name, FrozenEstimator, SelfTrainingClassifier)
-    def _alone(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
-        return _call(graph, getattr(model, "estimator_", model.estimator), table)
+@hands_on(("transform", *registry.ANSWERS), FrozenEstimator, SelfTrainingClassifier)
+@hands_on(("probabilities", "decision"), FixedThresholdClassifier, TunedThresholdClassifierCV)
+def _inside(_: Graph, model: Any, table: Table) -> tuple[Any, Table]:
+    return getattr(model, "estimator_", model.estimator), table
 
 
 def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:
@@ -48,16 +33,12 @@ def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:
     if weights is not None:
         shares = np.asarray(weights, np.float64)
         parts = [
-            graph.node("Mul", part, graph.constant(weight))
+            graph.node("Mul", part, weight)
             for part, weight in zip(parts, shares.tolist(), strict=True)
         ]
     total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
     count = float(len(parts)) if weights is None else float(np.sum(weights))
-    return str(graph.node("Div", total, graph.constant(count)))
-
-
-def _column(graph: Graph, value: str, place: int) -> str:
-    return str(graph.node("Gather", value, graph.integers(place), axis=1))
+    return graph.node("Div", total, count)
 
 
 def _one_hot(graph: Graph, index: str, classes: int) -> str:
@@ -66,31 +47,39 @@ def _one_hot(graph: Graph, index: str, classes: int) -> str:
     return graph.cast(graph.node("Equal", column, graph.integers(*range(classes))))
 
 
-@converts("values", VotingRegressor)
+def _weights(model: Any) -> Any:
+    """Return the weights of the members of a voting that were not dropped, if it has weights."""
+    if model.weights is None:
+        return None
+    dropped = [isinstance(member, str) and member == "drop" for _, member in model.estimators]
+    return [weight for weight, gone in zip(model.weights, dropped, strict=True) if not gone]
+
+
+@converts("values", ensemble.VotingRegressor)
 def _voting_regressor(graph: Graph, model: Any, table: Table) -> str:
     parts = [registry.values(graph, member, table) for member in model.estimators_]
-    return _mean(graph, parts, model._weights_not_none)
+    return _mean(graph, parts, _weights(model))
 
 
-@converts("probabilities", VotingClassifier)
+@converts("probabilities", ensemble.VotingClassifier)
 def _voting_classifier(graph: Graph, model: Any, table: Table) -> str:
     parts = [registry.probabilities(graph, member, table) for member in model.estimators_]
-    return _mean(graph, parts, model._weights_not_none)
+    return _mean(graph, parts, _weights(model))
 
 
-@converts("label", VotingClassifier)
+@converts("label", ensemble.VotingClassifier)
 def _voting_label(graph: Graph, model: Any, table: Table) -> str:
     if model.voting == "soft":
         chances = _voting_classifier(graph, model, table)
-        return str(graph.node("ArgMax", chances, axis=1, keepdims=0))
+        return graph.likeliest(chances)
     count = len(model.classes_)
     votes = []
     for member in model.estimators_:
         index = registry.label(graph, member, table)
         places = graph.node("Gather", graph.integers(*map(int, member.classes_)), index)
         votes.append(_one_hot(graph, places, count))
-    total = _mean(graph, votes, model._weights_not_none)
-    return str(graph.node("ArgMax", total, axis=1, keepdims=0))
+    total = _mean(graph, votes, _weights(model))
+    return graph.likeliest(total)
 
 
 def _stacked(graph: Graph, model: Any, table: Table) -> Table:
@@ -102,7 +91,7 @@ def _stacked(graph: Graph, model: Any, table: Table) -> Table:
         if method == "predict_proba":
             value, width = registry.probabilities(graph, member, table), len(member.classes_)
             if len(model.classes_) == 2:
-                value, width = _column(graph, value, 1), 1
+                value, width = graph.columns(value, 1), 1
         elif method == "decision_function":
             value, width = registry.decide(graph, member, table), len(member.classes_)
             width = 1 if width == 2 else width
@@ -116,19 +105,10 @@ def _stacked(graph: Graph, model: Any, table: Table) -> Table:
     return made + table if model.passthrough else made
 
 
-@converts("values", StackingRegressor)
-def _stacking_regressor(graph: Graph, model: Any, table: Table) -> str:
-    return registry.values(graph, model.final_estimator_, _stacked(graph, model, table))
-
-
-@converts("probabilities", StackingClassifier)
-def _stacking_classifier(graph: Graph, model: Any, table: Table) -> str:
-    return registry.probabilities(graph, model.final_estimator_, _stacked(graph, model, table))
-
-
-@converts("label", StackingClassifier)
-def _stacking_label(graph: Graph, model: Any, table: Table) -> str:
-    return registry.label(graph, model.final_estimator_, _stacked(graph, model, table))
+@hands_on(("values",), ensemble.StackingRegressor)
+@hands_on(("probabilities", "label"), ensemble.StackingClassifier)
+def _final(graph: Graph, model: Any, table: Table) -> tuple[Any, Table]:
+    return model.final_estimator_, _stacked(graph, model, table)
 
 
 @converts("values", IsotonicRegression)
@@ -144,20 +124,21 @@ def _interpolated(graph: Graph, value: str, model: Any) -> str:
             f"out_of_bounds={model.out_of_bounds!r} has no converter, and 'clip' has"
         )
     if len(x) == 1:
-        return str(
-            graph.node("Add", graph.node("Mul", value, graph.constant(0.0)), graph.constant(y))
-        )
-    bounded = graph.node("Max", value, graph.constant(x[0]))
-    bounded = graph.node("Min", bounded, graph.constant(x[-1]))
-    above = graph.cast(graph.node("Greater", bounded, graph.constant(x[1:-1])))
-    place = graph.node("ReduceSum", above, graph.integers(1), keepdims=1)
-    place = graph.cast(place, np.int64)
+        return graph.node("Add", graph.node("Mul", value, 0.0), y)
+    bounded = graph.node("Min", graph.node("Max", value, x[0]), x[-1])
+    above = graph.cast(graph.node("Greater", bounded, x[1:-1]))
+    place = graph.cast(graph.row_sums(above), np.int64)
     slopes = np.diff(y) / np.diff(x)
-    start, slope, low = (
-        graph.node("Gather", graph.constant(part), place) for part in (x[:-1], slopes, y[:-1])
-    )
+    start, slope, low = (graph.node("Gather", part, place) for part in (x[:-1], slopes, y[:-1]))
     rise = graph.node("Mul", slope, graph.node("Sub", bounded, start))
-    return str(graph.node("Add", rise, low))
+    return graph.node("Add", rise, low)
+
+
+def _check_classes(member: Any, count: int) -> None:
+    if len(member.classes_) != count:
+        raise CannotCompileError(
+            "one of its parts has seen only some of the classes: use fewer parts, or more rows"
+        )
 
 
 @converts("probabilities", CalibratedClassifierCV)
@@ -168,46 +149,32 @@ def _calibrated(graph: Graph, model: Any, table: Table) -> str:
 
 def _calibrated_member(graph: Graph, member: Any, table: Table) -> str:
     inner, classes = member.estimator, len(member.classes)
-    if len(inner.classes_) != classes:
-        raise CannotCompileError(
-            "one of its parts has seen only some of the classes: use fewer parts, or more rows"
-        )
+    _check_classes(inner, classes)
     if hasattr(inner, "decision_function"):
         score = registry.decide(graph, inner, table)
     else:
         score = registry.probabilities(graph, inner, table)
-        score = _column(graph, score, 1) if classes == 2 else score
+        score = graph.columns(score, 1) if classes == 2 else score
     if member.method == "temperature":
         raise CannotCompileError(
             f"method={member.method!r} has no converter, 'sigmoid' and 'isotonic' have"
         )
     parts = []
     for i, calibrator in enumerate(member.calibrators):
-        value = score if classes == 2 else _column(graph, score, i)
+        value = score if classes == 2 else graph.columns(score, i)
         if member.method == "isotonic":
             parts.append(_interpolated(graph, value, calibrator))
         else:
-            line = graph.node("Mul", value, graph.constant(-calibrator.a_))
-            line = graph.node("Sub", line, graph.constant(calibrator.b_))
+            line = graph.node("Sub", graph.node("Mul", value, -calibrator.a_), calibrator.b_)
             parts.append(graph.node("Sigmoid", line))
     if classes == 2:
         return pair(graph, parts[0])
     return shares(graph, graph.node("Concat", *parts, axis=1), classes)
 
 
-@converts("probabilities", FixedThresholdClassifier, TunedThresholdClassifierCV)
-def _threshold_probabilities(graph: Graph, model: Any, table: Table) -> str:
-    return registry.probabilities(graph, getattr(model, "estimator_", model.estimator), table)
-
-
-@converts("decision", FixedThresholdClassifier, TunedThresholdClassifierCV)
-def _threshold_decision(graph: Graph, model: Any, table: Table) -> str:
-    return registry.decide(graph, getattr(model, "estimator_", model.estimator), table)
-
-
 @converts("label", FixedThresholdClassifier, TunedThresholdClassifierCV)
 def _threshold_label(graph: Graph, model: Any, table: Table) -> str:
-    inner = getattr(model, "estimator_", model.estimator)
+    inner, _ = _inside(graph, model, table)
     if getattr(model, "pos_label", None) is not None:
         raise CannotCompileError(
             "pos_label has no converter: without it the second of classes_ is the positive one"
@@ -215,20 +182,19 @@ def _threshold_label(graph: Graph, model: Any, table: Table) -> str:
     wanted = model.response_method
     by_chance = wanted == "predict_proba" or (wanted == "auto" and hasattr(inner, "predict_proba"))
     if by_chance:
-        score = _column(graph, registry.probabilities(graph, inner, table), 1)
+        score = graph.columns(registry.probabilities(graph, inner, table), 1)
     else:
         score = registry.decide(graph, inner, table)
     threshold: Any = getattr(model, "best_threshold_", getattr(model, "threshold", None))
     if threshold == "auto":
         threshold = 0.5 if by_chance else 0.0
-    reached = graph.node("GreaterOrEqual", score, graph.constant(float(threshold)))
-    return str(graph.node("Reshape", graph.cast(reached, np.int64), graph.integers(-1)))
+    return graph.index(graph.node("GreaterOrEqual", score, float(threshold)))
 
 
 @converts("probabilities", OneVsRestClassifier)
 def _one_against_rest(graph: Graph, model: Any, table: Table) -> str:
     parts = [
-        _column(graph, registry.probabilities(graph, member, table), 1)
+        graph.columns(registry.probabilities(graph, member, table), 1)
         for member in model.estimators_
     ]
     if len(parts) == 1:
@@ -239,7 +205,7 @@ def _one_against_rest(graph: Graph, model: Any, table: Table) -> str:
 @converts("decision", OneVsRestClassifier)
 def _one_against_rest_decision(graph: Graph, model: Any, table: Table) -> str:
     parts = [registry.decide(graph, member, table) for member in model.estimators_]
-    return parts[0] if len(parts) == 1 else str(graph.node("Concat", *parts, axis=1))
+    return parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=1)
 
 
 @converts("label", OneVsRestClassifier)
@@ -248,11 +214,10 @@ def _one_against_rest_label(graph: Graph, model: Any, table: Table) -> str:
         score, threshold = _one_against_rest_decision(graph, model, table), 0.0
     else:
         score, threshold = _one_against_rest(graph, model, table), 0.5
-        score = _column(graph, score, 1) if len(model.estimators_) == 1 else score
+        score = graph.columns(score, 1) if len(model.estimators_) == 1 else score
     if len(model.estimators_) == 1:
-        above = graph.node("Greater", score, graph.constant(threshold))
-        return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
-    return str(graph.node("ArgMax", score, axis=1, keepdims=0))
+        return graph.index(graph.node("Greater", score, threshold))
+    return graph.likeliest(score)
 
 
 @converts("label", OutputCodeClassifier)
@@ -263,16 +228,13 @@ def _codes_label(graph: Graph, model: Any, table: Table) -> str:
         if np.ptp(code) == 0:  # it says the same of all classes
             continue
         codes.append(code)
-        if hasattr(member, "decision_function"):
-            parts.append(registry.decide(graph, member, table))
-        else:
-            parts.append(_column(graph, registry.probabilities(graph, member, table), 1))
+        parts.append(registry.score(graph, member, table))
     said = graph.node("Concat", *parts, axis=1)
     # A decision that is infinite is rejected.
-    graph.poison(graph.node("MatMul", said, graph.constant(np.zeros((len(parts), 1)))))
+    graph.poison(graph.node("MatMul", said, np.zeros((len(parts), 1))))
     book = np.asarray(codes, np.float64)
     apart = weighted_sum(graph, said, -2 * book, (book**2).sum(axis=0))
-    return str(graph.node("ArgMin", apart, axis=1, keepdims=0))
+    return graph.node("ArgMin", apart, axis=1, keepdims=0)
 
 
 def _bagged(model: Any, table: Table) -> list[tuple[Any, Table]]:
@@ -280,19 +242,16 @@ def _bagged(model: Any, table: Table) -> list[tuple[Any, Table]]:
     return [(member, [table[i] for i in places]) for member, places in members]
 
 
-@converts("values", BaggingRegressor)
+@converts("values", ensemble.BaggingRegressor)
 def _bagging_regressor(graph: Graph, model: Any, table: Table) -> str:
     return _mean(graph, [registry.values(graph, m, part) for m, part in _bagged(model, table)])
 
 
-@converts("probabilities", BaggingClassifier)
+@converts("probabilities", ensemble.BaggingClassifier)
 def _bagging_classifier(graph: Graph, model: Any, table: Table) -> str:
     parts, count = [], len(model.classes_)
     for member, part in _bagged(model, table):
-        if len(member.classes_) != count:
-            raise CannotCompileError(
-                "one of its parts has seen only some of the classes: use fewer parts, or more rows"
-            )
+        _check_classes(member, count)
         if hasattr(member, "predict_proba"):
             parts.append(registry.probabilities(graph, member, part))
         else:

@@ -28,13 +28,11 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     """
     kind = type(estimator).__name__
     if any(column.text for column in table):
-        raise _error(
-            estimator,
+        raise CannotCompileError(
             "it is given text, and has no converter for it: encode the column in a step before it",
         )
     if method == "decision":
-        raise _error(
-            estimator,
+        raise CannotCompileError(
             f"the decision function of a {kind} has no converter: "
             + (
                 "IsolationForest, OneClassSVM and EllipticEnvelope have"
@@ -57,7 +55,7 @@ def convert(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
                 target_opset=_OPSET,
             )
     except Exception as error:  # its converters raise any exception
-        raise _error(estimator, _advice(estimator)) from error
+        raise CannotCompileError(_advice(estimator)) from error
     outputs = _splice(graph, model, value, estimator)
     graph.inexact.append(kind)
     if method == "label":
@@ -92,12 +90,6 @@ def _advice(estimator: Any) -> str:
     return f"it has no converter: {alike or 'do its work before the row is sent, or leave it out'}"
 
 
-def _error(estimator: Any, text: str) -> CannotCompileError:
-    error = CannotCompileError(text)
-    error.step = estimator  # type: ignore[attr-defined]
-    return error
-
-
 def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list[str]:
     """Copy the nodes of *model* into *graph*, under names that are new there."""
     names = {"": "", model.graph.input[0].name: value}
@@ -105,13 +97,13 @@ def _splice(graph: Graph, model: ModelProto, value: str, estimator: Any) -> list
         names[tensor.name] = graph.adopt(tensor)
     for node in model.graph.node:
         if node.op_type in _OLD_TREES:
-            raise _error(
-                estimator, "its trees have no converter: a random forest or histogram boosting has"
+            raise CannotCompileError(
+                "its trees have no converter: a random forest or histogram boosting has"
             )
         if node.domain not in _OPSET:
-            raise _error(estimator, _advice(estimator))
+            raise CannotCompileError(_advice(estimator))
         if any(attribute.HasField("g") for attribute in node.attribute):
-            raise _error(estimator, _advice(estimator))
+            raise CannotCompileError(_advice(estimator))
         copy = type(node)()
         copy.CopyFrom(node)
         copy.name = ""
@@ -135,7 +127,7 @@ def _as_index(graph: Graph, label: str, estimator: Any) -> str:
         keys = {"keys_strings": classes, "default_int64": -1}
     else:
         keys = {"keys_int64s": [int(name) for name in classes], "default_int64": -1}
-    return str(graph.node("LabelEncoder", label, domain=ML, values_int64s=places, **keys))
+    return graph.node("LabelEncoder", label, domain=ML, values_int64s=places, **keys)
 
 
 def _width(estimator: Any, table: Table) -> int:

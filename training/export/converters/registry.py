@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,15 @@ from training.export.graph import CannotCompileError, Graph, Table
 from training.export.walk import best_of
 
 __all__ = [
+    "ANSWERS",
     "Part",
     "converter_of",
     "converts",
     "decide",
+    "hands_on",
     "label",
     "probabilities",
+    "score",
     "several",
     "transform",
     "values",
@@ -50,16 +54,16 @@ def converter_of(method: str, estimator: Any) -> Converter | None:
 def _call(method: str, graph: Graph, estimator: Any, table: Table) -> Any:
     estimator = best_of(estimator)
     found = converter_of(method, estimator)
-    if found is None:
-        from training.export.converters.fallback import convert
-
-        return convert(method, graph, estimator, table)
     around, graph.step = graph.step, type(estimator).__name__
     try:
+        if found is None:
+            from training.export.converters.fallback import convert
+
+            return convert(method, graph, estimator, table)
         return found(graph, estimator, table)
     except CannotCompileError as error:
-        if not hasattr(error, "step"):
-            error.step = estimator  # type: ignore[attr-defined]
+        if error.step is None:
+            error.step = estimator
         raise
     finally:
         graph.step = around
@@ -86,6 +90,13 @@ def decide(graph: Graph, estimator: Any, table: Table) -> str:
     return str(_call("decision", graph, estimator, table))
 
 
+def score(graph: Graph, estimator: Any, table: Table) -> str:
+    """Write how sure a classifier of two classes is of the second, shape (rows, 1)."""
+    if hasattr(estimator, "decision_function"):
+        return decide(graph, estimator, table)
+    return graph.columns(probabilities(graph, estimator, table), 1)
+
+
 class Part(NamedTuple):
     """The tensors of one of several outputs."""
 
@@ -104,13 +115,11 @@ def several(graph: Graph, estimator: Any, table: Table) -> list[Part]:
         error = CannotCompileError(
             "it predicts several targets at once: a MultiOutputClassifier of it has a converter"
         )
-        error.step = estimator  # type: ignore[attr-defined]
+        error.step = estimator
         raise error
     matrix = values(graph, estimator, table)
     count = np.shape(estimator.predict(np.zeros((1, len(table)))))[1]
-    return [
-        Part(values=graph.node("Gather", matrix, graph.integers(i), axis=1)) for i in range(count)
-    ]
+    return [Part(values=graph.columns(matrix, i)) for i in range(count)]
 
 
 def label(graph: Graph, estimator: Any, table: Table) -> str:
@@ -121,10 +130,36 @@ def label(graph: Graph, estimator: Any, table: Table) -> str:
     if converter_of("decision", estimator):
         found = decide(graph, estimator, table)
         if len(estimator.classes_) == 2:
-            positive = graph.node("Greater", found, graph.constant(0.0))
-            return str(graph.node("Reshape", graph.cast(positive, int), graph.integers(-1)))
+            return graph.index(graph.node("Greater", found, 0.0))
     elif converter_of("probabilities", estimator):
         found = probabilities(graph, estimator, table)
     else:
         return str(_call("label", graph, estimator, table))
-    return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    return graph.likeliest(found)
+
+
+#: What a model answers, and what writes it.
+ANSWERS: dict[str, Callable[[Graph, Any, Table], Any]] = {
+    "values": values,
+    "probabilities": probabilities,
+    "decision": decide,
+    "label": label,
+    "several": several,
+}
+_METHODS = {"transform": transform, **ANSWERS}
+
+Inner = Callable[[Graph, Any, Table], tuple[Any, Table]]
+
+
+def hands_on(methods: Iterable[str], *types: type | str) -> Callable[[Inner], Inner]:
+    """Register a function that returns the step that answers for these, and the table it reads."""
+
+    def register(inner: Inner) -> Inner:
+        def convert(graph: Graph, step: Any, table: Table, write: Converter) -> Any:
+            return write(graph, *inner(graph, step, table))
+
+        for method in methods:
+            converts(method, *types)(partial(convert, write=_METHODS[method]))
+        return inner
+
+    return register

@@ -16,8 +16,6 @@ from training.export.converters import registry
 from training.export.converters.registry import Part, converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 
 @converts("several", MultiOutputRegressor)
 def _regressors(graph: Graph, model: Any, table: Table) -> list[Part]:
@@ -54,6 +52,6 @@ def _classifier_chain(graph: Graph, model: Any, table: Table) -> list[Part]:
     for place, member in zip(model.order_, model.estimators_, strict=True):
         parts[place] = _classified(graph, member, table)
         classes = np.asarray(member.classes_, np.float64).reshape(-1, 1)
-        said = graph.node("Gather", graph.constant(classes), parts[place].label)
+        said = graph.node("Gather", classes, parts[place].label)
         table = table + graph.computed(said, 1, small=True)
     return parts

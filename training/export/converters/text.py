@@ -19,8 +19,6 @@ from training.export.converters.linear import rows_of
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Hashed, Table
 
-__all__: list[str] = []
-
 #: The most columns of hashes that any step may read; linear models read the hashes themselves.
 WRITTEN_OUT = 2**16
 
@@ -138,10 +136,10 @@ def _counts(graph: Graph, step: Any, table: Table) -> str:
 
 def _weighted(graph: Graph, value: str, step: Any, idf: Any) -> str:
     if step.sublinear_tf:
-        there = graph.node("Greater", value, graph.constant(0.0))
-        safe = graph.node("Where", there, value, graph.constant(1.0))
-        logarithm = graph.node("Add", graph.node("Log", safe), graph.constant(1.0))
-        value = graph.node("Where", there, logarithm, graph.constant(0.0))
+        there = graph.node("Greater", value, 0.0)
+        safe = graph.node("Where", there, value, 1.0)
+        logarithm = graph.node("Add", graph.node("Log", safe), 1.0)
+        value = graph.node("Where", there, logarithm, 0.0)
     if idf is not None:
         value = graph.node("Mul", value, idf if isinstance(idf, str) else graph.constant(idf))
     return _normal(graph, value, step.norm)
@@ -151,8 +149,8 @@ def _normal(graph: Graph, value: str, norm: str | None) -> str:
     if norm is None:
         return value
     size = graph.node("Abs", value) if norm == "l1" else graph.node("Mul", value, value)
-    total = graph.node("ReduceSum", size, graph.integers(1), keepdims=1)
+    total = graph.row_sums(size)
     if norm == "l2":
         total = graph.node("Sqrt", total)
-    none = graph.node("Equal", total, graph.constant(0.0))
-    return str(graph.node("Div", value, graph.node("Where", none, graph.constant(1.0), total)))
+    none = graph.node("Equal", total, 0.0)
+    return graph.node("Div", value, graph.node("Where", none, 1.0, total))

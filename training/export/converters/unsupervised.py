@@ -1,4 +1,4 @@
-"""Detectors of outliers, clusterers and mixtures."""
+"""Detectors of outliers, and clusterers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.cluster import AffinityPropagation, Birch, KMeans, MeanShift, MiniBatchKMeans
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
-from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from training.export.converters.kernels.models import squares_apart
 from training.export.converters.linear import weighted_sum
@@ -16,8 +15,6 @@ from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import tree_sums
 from training.export.converters.trees.forests import arrays
 from training.export.graph import FLOAT64_MAX, Graph, Table
-
-__all__: list[str] = []
 
 FAR = 1e6
 
@@ -45,26 +42,6 @@ def _distances(graph: Graph, model: Any, table: Table) -> Table:
     return graph.computed(graph.node("Sqrt", square), len(centres))
 
 
-@converts("probabilities", BayesianGaussianMixture, GaussianMixture)
-def _mixture(graph: Graph, model: Any, table: Table) -> str:
-    width, kind = len(table), model.covariance_type
-    # Further off, rounding the equal squares of tied components hides how they differ.
-    far = 1e3 * max(1.0, float(np.abs(model.means_).max()))
-    value, parts = graph.finite(table, most=far if kind == "tied" else FLOAT64_MAX), []
-    # At its mean, what a component adds does not depend on the row.
-    bases = np.diag(model._estimate_weighted_log_prob(model.means_))
-    for i, (mean, base) in enumerate(zip(model.means_, bases.tolist(), strict=True)):
-        root = model.precisions_cholesky_ if kind == "tied" else model.precisions_cholesky_[i]
-        if kind in ("diag", "spherical"):
-            root = np.diag(np.broadcast_to(root, width))
-        apart = weighted_sum(graph, value, root, -(mean @ root))
-        square = graph.node("Mul", apart, apart)
-        total = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
-        half = graph.node("Mul", total, graph.constant(-0.5))
-        parts.append(graph.node("Add", half, graph.constant(base)))
-    return str(graph.node("Softmax", graph.node("Concat", *parts, axis=1), axis=1))
-
-
 @converts("decision", IsolationForest)
 def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
     trees = []
@@ -73,9 +50,8 @@ def _isolation_forest(graph: Graph, model: Any, table: Table) -> str:
         trees.append(found._replace(feature=np.asarray(features)[found.feature]))
     total = tree_sums(graph, graph.matrix(table, exact=True), trees, 1)
     most = len(model.estimators_) * _mean_path(np.array([model.max_samples_]))[0]
-    power = graph.node("Div", total, graph.constant(-most))
-    score = graph.node("Pow", graph.constant(2.0), power)
-    return str(graph.node("Sub", graph.constant(-model.offset_), score))
+    power = graph.node("Div", total, -most)
+    return graph.node("Sub", -model.offset_, graph.node("Pow", 2.0, power))
 
 
 def _depths(tree: Any) -> Any:
@@ -98,8 +74,7 @@ def _mean_path(rows: Any) -> Any:
 
 @converts("decision", EllipticEnvelope)
 def _ellipse(graph: Graph, model: Any, table: Table) -> str:
-    apart = graph.node("Sub", graph.finite(table), graph.constant(model.location_))
-    turned = graph.node("MatMul", apart, graph.constant(model.get_precision()))
+    apart = graph.node("Sub", graph.finite(table), model.location_)
+    turned = graph.node("MatMul", apart, model.get_precision())
     product = graph.node("Mul", turned, apart)
-    total = graph.node("ReduceSum", product, graph.integers(1), keepdims=1)
-    return str(graph.node("Sub", graph.constant(-model.offset_), total))
+    return graph.node("Sub", -model.offset_, graph.row_sums(product))

@@ -20,27 +20,21 @@ MOST_CLASSES, ROUNDS = 10, 6
 
 def coupled(graph: Graph, first: str, classes: int) -> str:
     """
-    Write the probability of each class, shape (rows, classes).
+    Write the probability of each class, shape (rows, classes), MOST_CLASSES at most.
 
-    Args:
-        graph: The graph.
-        first: The probability of the first class of each pair, shape (rows, pairs).
-        classes: How many there are, at most MOST_CLASSES.
+    *first* is the probability of the first class of each pair, shape (rows, pairs).
     """
     matrix, diagonal, rows = _matrix(graph, first, classes)
-    none = graph.node("Mul", diagonal, graph.constant(0.0))
-    chances = graph.node("Add", none, graph.constant(1 / classes))
+    none = graph.node("Mul", diagonal, 0.0)
+    chances = graph.node("Add", none, 1 / classes)
     for _ in range(ROUNDS):
         product, mean, done = _apart(graph, matrix, chances, classes)
         better = chances
         for t in range(classes):
-            own, slope = (
-                graph.node("Gather", value, graph.integers(t), axis=1)
-                for value in (product, diagonal)
-            )
+            own, slope = (graph.columns(value, t) for value in (product, diagonal))
             step = graph.node("Div", graph.node("Sub", mean, own), slope)
-            scale = graph.node("Add", step, graph.constant(1.0))
-            twice = graph.node("Mul", own, graph.constant(2.0))
+            scale = graph.node("Add", step, 1.0)
+            twice = graph.node("Mul", own, 2.0)
             rise = graph.node("Add", graph.node("Mul", step, slope), twice)
             mean = graph.node("Add", mean, graph.node("Mul", step, rise))
             mean = graph.node("Div", graph.node("Div", mean, scale), scale)
@@ -51,15 +45,14 @@ def coupled(graph: Graph, first: str, classes: int) -> str:
             better = graph.node("Div", better, scale)
         chances = graph.node("Where", done, chances, better)
     *_, done = _apart(graph, matrix, chances, classes)
-    graph.poison(graph.node("Where", done, graph.constant(0.0), graph.constant(np.nan)))
+    graph.poison(graph.node("Where", done, 0.0, np.nan))
     return str(chances)
 
 
 def _matrix(graph: Graph, first: str, classes: int) -> tuple[str, str, list[str]]:
     """Write the matrix whose quadratic form is minimised, its diagonal, and its rows."""
-    second = graph.node("Sub", graph.constant(1.0), first)
-    nothing = graph.node("Gather", first, graph.integers(0), axis=1)
-    nothing = graph.node("Mul", nothing, graph.constant(0.0))
+    second = graph.node("Sub", 1.0, first)
+    nothing = graph.node("Mul", graph.columns(first, 0), 0.0)
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     places = np.full((classes, classes), 2 * len(pairs))
     for place, (i, j) in enumerate(pairs):
@@ -68,7 +61,7 @@ def _matrix(graph: Graph, first: str, classes: int) -> tuple[str, str, list[str]
     wins, losses = (
         graph.node(
             "Reshape",
-            graph.node("Gather", every, graph.integers(*order.ravel().tolist()), axis=1),
+            graph.columns(every, *order.ravel().tolist()),
             graph.integers(-1, classes, classes),
         )
         for order in (places, places.T)
@@ -77,7 +70,7 @@ def _matrix(graph: Graph, first: str, classes: int) -> tuple[str, str, list[str]
     diagonal = graph.node("ReduceSum", squares, graph.integers(2), keepdims=0)
     others = graph.node("Neg", graph.node("Mul", losses, wins))
     wide = graph.node("Unsqueeze", diagonal, graph.integers(2))
-    own = graph.node("Mul", wide, graph.constant(np.eye(classes)[None]))
+    own = graph.node("Mul", wide, np.eye(classes)[None])
     matrix = graph.node("Add", others, own)
     rows = [
         graph.node("Gather", matrix, graph.constant(t, np.int64), axis=1) for t in range(classes)
@@ -90,7 +83,7 @@ def _apart(graph: Graph, matrix: str, chances: str, classes: int) -> tuple[Any, 
     column = graph.node("Unsqueeze", chances, graph.integers(2))
     product = graph.node("Squeeze", graph.node("MatMul", matrix, column), graph.integers(2))
     weighted = graph.node("Mul", chances, product)
-    mean = graph.node("ReduceSum", weighted, graph.integers(1), keepdims=1)
+    mean = graph.row_sums(weighted)
     apart = graph.node("Abs", graph.node("Sub", product, mean))
     most = graph.node("ReduceMax", apart, graph.integers(1), keepdims=1)
-    return product, mean, graph.node("Less", most, graph.constant(0.005 / classes))
+    return product, mean, graph.node("Less", most, 0.005 / classes)

@@ -26,39 +26,22 @@ def squares_apart(graph: Graph, value: str, known: Any, *, expanded: bool = Fals
     """
     Write the squared distance to each row of *known*, shape (rows, known).
 
-    Args:
-        graph: The graph.
-        value: Shape (rows, columns).
-        known: Shape (known, columns).
-        expanded: Whether to write a² - 2ab + b², as scikit-learn does: its rounding is another
-            than that of (a - b)².
+    If *expanded*, it is a² - 2ab + b², as in scikit-learn: its rounding is not that of (a - b)².
     """
     if expanded:
         graph.spread(len(known))
         own = graph.node("ReduceSumSquare", value, graph.integers(1), keepdims=1)
-        total = graph.node("MatMul", value, graph.constant(-2.0 * known.T))
-        total = graph.node("Add", total, own)
-        total = graph.node("Add", total, graph.constant((known**2).sum(axis=1)))
-        return str(graph.node("Max", total, graph.constant(0.0)))
+        total = graph.node("Add", graph.node("MatMul", value, -2.0 * known.T), own)
+        return graph.node("Max", graph.node("Add", total, (known**2).sum(axis=1)), 0.0)
     graph.spread(known.size)
     row = graph.node("Unsqueeze", value, graph.integers(1))
-    apart = graph.node("Sub", row, graph.constant(known[None]))
-    return str(graph.node("ReduceSumSquare", apart, graph.integers(2), keepdims=0))
+    apart = graph.node("Sub", row, known[None])
+    return graph.node("ReduceSumSquare", apart, graph.integers(2), keepdims=0)
 
 
 def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
     """
-    Write the kernel of a fitted *model* between the rows and those of *known*.
-
-    Args:
-        graph: The graph.
-        value: Shape (rows, columns).
-        known: Shape (known, columns).
-        model: A support vector machine, or another model that has `kernel`, `gamma`, `degree` and
-            `coef0`.
-
-    Returns:
-        The tensor, shape (rows, known).
+    Write the kernel of a fitted *model* between the rows and those of *known*, (rows, known).
 
     Raises:
         CannotCompileError: The kernel has no converter.
@@ -72,16 +55,15 @@ def kernel(graph: Graph, value: str, known: Any, model: Any) -> str:
         )
     if name == "rbf":
         square = squares_apart(graph, value, known, expanded=not libsvm or model._sparse)
-        return str(graph.node("Exp", graph.node("Mul", square, graph.constant(-gamma))))
-    product = graph.node("MatMul", value, graph.constant(known.T))
+        return graph.node("Exp", graph.node("Mul", square, -gamma))
+    product = graph.node("MatMul", value, known.T)
     if name == "linear":
         return str(product)
     base, degree = (1.0 if model.coef0 is None else model.coef0), model.degree
-    scaled = graph.node("Mul", product, graph.constant(gamma))
-    scaled = graph.node("Add", scaled, graph.constant(float(base)))
+    scaled = graph.node("Add", graph.node("Mul", product, gamma), float(base))
     if name == "sigmoid":
-        return str(graph.node("Tanh", scaled))
-    return str(graph.node("Pow", scaled, graph.constant(3.0 if degree is None else float(degree))))
+        return graph.node("Tanh", scaled)
+    return graph.node("Pow", scaled, 3.0 if degree is None else float(degree))
 
 
 @converts("values", KernelRidge)
@@ -102,11 +84,11 @@ def _landmarks(graph: Graph, step: Any, table: Table) -> Table:
 def _kernel_pca(graph: Graph, step: Any, table: Table) -> Table:
     found, centre = kernel(graph, graph.finite(table), step.X_fit_, step), step._centerer
     mean = graph.node("ReduceMean", found, graph.integers(1), keepdims=1)
-    found = graph.node("Sub", found, graph.constant(centre.K_fit_rows_))
-    found = graph.node("Add", graph.node("Sub", found, mean), graph.constant(centre.K_fit_all_))
+    found = graph.node("Sub", found, centre.K_fit_rows_)
+    found = graph.node("Add", graph.node("Sub", found, mean), centre.K_fit_all_)
     scale = np.where(step.eigenvalues_ == 0, np.inf, np.sqrt(np.abs(step.eigenvalues_)))
     weights = step.eigenvectors_ / scale
-    return graph.computed(graph.node("MatMul", found, graph.constant(weights)), len(scale))
+    return graph.computed(graph.node("MatMul", found, weights), len(scale))
 
 
 @converts("values", GaussianProcessRegressor)
@@ -122,25 +104,24 @@ def _covariance(graph: Graph, value: str, known: Any, part: Any) -> str:
     kind = type(part).__name__
     if kind in ("Sum", "Product"):
         parts = [_covariance(graph, value, known, inner) for inner in (part.k1, part.k2)]
-        return str(graph.node("Add" if kind == "Sum" else "Mul", *parts))
+        return graph.node("Add" if kind == "Sum" else "Mul", *parts)
     if kind in ("ConstantKernel", "WhiteKernel"):  # noise has nothing to say of new rows
         constant = part.constant_value if kind == "ConstantKernel" else 0.0
         return graph.constant(np.full((1, len(known)), constant))
     if kind == "DotProduct":
-        product = graph.node("MatMul", value, graph.constant(known.T))
-        return str(graph.node("Add", product, graph.constant(part.sigma_0**2)))
+        return graph.node("Add", graph.node("MatMul", value, known.T), part.sigma_0**2)
     rough = {0.5: [1.0], 1.5: [1.0, 1.0], 2.5: [1 / 3, 1.0, 1.0]}
     if kind != "RBF" and not (kind == "Matern" and part.nu in (*rough, np.inf)):
         raise CannotCompileError(
             f"its kernel {part} has no converter: RBF and Matern of nu=0.5, 1.5 or 2.5 have, and "
             "sums and products of them with ConstantKernel, WhiteKernel and DotProduct"
         )
-    scaled = graph.node("Div", value, graph.constant(part.length_scale))
+    scaled = graph.node("Div", value, part.length_scale)
     square = squares_apart(graph, scaled, known / part.length_scale)
     if kind == "RBF" or part.nu == np.inf:
-        return str(graph.node("Exp", graph.node("Mul", square, graph.constant(-0.5))))
-    size = graph.node("Mul", graph.node("Sqrt", square), graph.constant(np.sqrt(2 * part.nu)))
+        return graph.node("Exp", graph.node("Mul", square, -0.5))
+    size = graph.node("Mul", graph.node("Sqrt", square), np.sqrt(2 * part.nu))
     total, *others = (graph.constant(number) for number in rough[part.nu])
     for other in others:
         total = graph.node("Add", graph.node("Mul", total, size), other)
-    return str(graph.node("Mul", total, graph.node("Exp", graph.node("Neg", size))))
+    return graph.node("Mul", total, graph.node("Exp", graph.node("Neg", size)))

@@ -16,8 +16,6 @@ from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 #: Further away decisions overflow, and the first class whose votes are no number wins.
 FAR = 1e100
 
@@ -59,7 +57,7 @@ def _vector_decision(graph: Graph, model: Any, table: Table) -> str:
         return found
     if model.decision_function_shape != "ovr":
         raise CannotCompileError("decision_function_shape='ovo' has no converter: 'ovr' has")
-    negative = graph.cast(graph.node("Less", found, graph.constant(0.0)))
+    negative = graph.cast(graph.node("Less", found, 0.0))
     return _votes(graph, negative, graph.node("Neg", found), classes)
 
 
@@ -68,13 +66,13 @@ def _vector_label(graph: Graph, model: Any, table: Table) -> str:
     found, classes = _pairs(graph, model, table), len(model.classes_)
     if model.break_ties and classes > 2:
         decision = _vector_decision(graph, model, table)
-        return str(graph.node("ArgMax", decision, axis=1, keepdims=0))
-    won = graph.cast(graph.node("Greater", found, graph.constant(0.0)))
+        return graph.likeliest(decision)
+    won = graph.cast(graph.node("Greater", found, 0.0))
     if classes == 2:
-        return str(graph.node("Reshape", graph.cast(won, np.int64), graph.integers(-1)))
+        return graph.index(won)
     votes, base = _ballot(classes)
     found = weighted_sum(graph, won, -votes, base + votes.sum(axis=0))
-    return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+    return graph.likeliest(found)
 
 
 @converts("probabilities", SVC, NuSVC)
@@ -88,8 +86,7 @@ def _vector_probabilities(graph: Graph, model: Any, table: Table) -> str:
     found = _pairs(graph, model, table)
     # Of two classes, scikit-learn turns libsvm's decision round.
     slope = np.asarray(model._probA) * (1 if classes == 2 else -1)
-    line = graph.node("Mul", found, graph.constant(slope))
-    line = graph.node("Sub", line, graph.constant(model._probB))
+    line = graph.node("Sub", graph.node("Mul", found, slope), model._probB)
     return coupled(graph, clip(graph, graph.node("Sigmoid", line), 1e-7, 1 - 1e-7), classes)
 
 
@@ -118,18 +115,15 @@ def _votes(graph: Graph, second: str, confidence: str, classes: int) -> str:
     """
     Write the votes for each class, and a third of a vote at most for how sure they are.
 
-    Args:
-        graph: The graph.
-        second: 1 where the second class of a pair wins, else 0; shape (rows, pairs).
-        confidence: How sure it is of the second class, same shape.
-        classes: How many there are.
+    Of shape (rows, pairs), *second* is 1 where the second class of a pair wins, else 0, and
+    *confidence* is how sure it is of the second class.
     """
     weights, base = _ballot(classes)
     votes = weighted_sum(graph, second, weights, base)
-    total = graph.node("MatMul", confidence, graph.constant(weights))
-    size = graph.node("Add", graph.node("Abs", total), graph.constant(1.0))
-    share = graph.node("Div", total, graph.node("Mul", size, graph.constant(3.0)))
-    return str(graph.node("Add", votes, share))
+    total = graph.node("MatMul", confidence, weights)
+    size = graph.node("Add", graph.node("Abs", total), 1.0)
+    share = graph.node("Div", total, graph.node("Mul", size, 3.0))
+    return graph.node("Add", votes, share)
 
 
 @converts("decision", OneVsOneClassifier)
@@ -141,14 +135,10 @@ def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
     for member in model.estimators_:
         index = registry.label(graph, member, table)
         seconds.append(graph.node("Reshape", graph.cast(index), graph.integers(-1, 1)))
-        if hasattr(member, "decision_function"):
-            confidences.append(registry.decide(graph, member, table))
-        else:
-            chances = registry.probabilities(graph, member, table)
-            confidences.append(graph.node("Gather", chances, graph.integers(1), axis=1))
+        confidences.append(registry.score(graph, member, table))
     if len(seconds) == 1:
         found = _votes(graph, seconds[0], confidences[0], 2)
-        return str(graph.node("Gather", found, graph.integers(1), axis=1))
+        return graph.columns(found, 1)
     second, confidence = (graph.node("Concat", *parts, axis=1) for parts in (seconds, confidences))
     return _votes(graph, second, confidence, len(model.classes_))
 
@@ -157,7 +147,6 @@ def _one_against_one(graph: Graph, model: Any, table: Table) -> str:
 def _one_against_one_label(graph: Graph, model: Any, table: Table) -> str:
     found = _one_against_one(graph, model, table)
     if len(model.classes_) > 2:
-        return str(graph.node("ArgMax", found, axis=1, keepdims=0))
+        return graph.likeliest(found)
     threshold = 0.0 if hasattr(model.estimators_[0], "decision_function") else 0.5
-    above = graph.node("Greater", found, graph.constant(threshold))
-    return str(graph.node("Reshape", graph.cast(above, np.int64), graph.integers(-1)))
+    return graph.index(graph.node("Greater", found, threshold))

@@ -45,7 +45,7 @@ def _fill(graph: Graph, marker: Any, table: Table, fills: Any) -> Table:
         single = graph.is_single(table)
         numbers = fills.astype(np.float32 if single else np.float64).astype(np.float64)
         gap = _gaps(graph, marker, table)
-        filled = graph.node("Where", gap, graph.constant(numbers), value)
+        filled = graph.node("Where", gap, numbers, value)
         return graph.table(filled, table, gaps=not _is_missing(marker))
     if not all(isinstance(fill, str) for fill in fills):
         raise CannotCompileError(
@@ -71,8 +71,8 @@ def _gaps(graph: Graph, marker: Any, table: Table) -> str:
         seen = np.array([_sees(graph, marker, column) for column in table])
         return str(equal if seen.all() else graph.node("And", equal, graph.constant(seen, bool)))
     if _is_missing(marker):
-        return str(graph.node("IsNaN", value))
-    return str(graph.node("Equal", value, graph.constant(float(marker))))
+        return graph.node("IsNaN", value)
+    return graph.node("Equal", value, float(marker))
 
 
 def _sees(graph: Graph, marker: Any, column: Column) -> bool:
@@ -111,7 +111,7 @@ def _iterative_imputer(graph: Graph, imputer: Any, table: Table) -> Table:
         found = registry.values(graph, estimator, [made[i] for i in others])
         bounds = (imputer._min_value[place], imputer._max_value[place])
         found = clip(graph, found, *(b if np.isfinite(b) else None for b in bounds))
-        here = graph.node("Gather", gap, graph.integers(int(place)), axis=1)
+        here = graph.columns(gap, int(place))
         before = graph.matrix([made[place]], exact=True)
         [made[place]] = graph.computed(graph.node("Where", here, found, before), 1)
     # A table of nothing but gaps would stay as filled at first: here each row is one of a table.

@@ -69,31 +69,29 @@ def normal_quantile(graph: Graph, chance: str) -> str:
     square = graph.node("Mul", apart, apart)
     share = graph.node("Mul", square, _ratio(graph, square, _QUANTILE_CENTRE))
     centre = graph.node("Add", apart, graph.node("Mul", apart, share))
-    centre = graph.node("Mul", centre, graph.constant(np.sqrt(2 * np.pi)))
+    centre = graph.node("Mul", centre, np.sqrt(2 * np.pi))
     least = graph.node("Min", chance, graph.node("Sub", one, chance))
-    size = graph.node("Mul", graph.node("Log", least), graph.constant(-2.0))
+    size = graph.node("Mul", graph.node("Log", least), -2.0)
     size = graph.node("Sqrt", size)
     part = graph.node("Reciprocal", size)
     less = graph.node("Add", graph.node("Log", size), _ratio(graph, part, _QUANTILE_TAIL))
     tail = graph.node("Sub", size, graph.node("Mul", part, less))
     tail = graph.node("Mul", graph.node("Sign", apart), tail)
-    central = graph.node("Greater", least, graph.constant(np.exp(-2.0)))
-    return str(graph.node("Where", central, centre, tail))
+    return graph.node("Where", graph.node("Greater", least, np.exp(-2.0)), centre, tail)
 
 
 def normal_cdf(graph: Graph, value: str) -> str:
     """Write `scipy.stats.norm.cdf`, shape (rows, columns); numbers beyond 11 count as 11."""
     half, one = graph.constant(0.5), graph.constant(1.0)
-    number = graph.node("Mul", value, graph.constant(np.sqrt(0.5)))
-    number = clip(graph, number, -8.0, 8.0)
+    number = clip(graph, graph.node("Mul", value, np.sqrt(0.5)), -8.0, 8.0)
     size, square = graph.node("Abs", number), graph.node("Mul", number, number)
     centre = graph.node("Mul", number, _ratio(graph, square, _ERF))
     centre = graph.node("Add", half, graph.node("Mul", half, centre))
     density = graph.node("Mul", half, graph.node("Exp", graph.node("Neg", square)))
     tail = graph.node("Mul", density, _ratio(graph, size, _ERFC))
-    positive = graph.node("Greater", number, graph.constant(0.0))
+    positive = graph.node("Greater", number, 0.0)
     tail = graph.node("Where", positive, graph.node("Sub", one, tail), tail)
-    return str(graph.node("Where", graph.node("Less", size, one), centre, tail))
+    return graph.node("Where", graph.node("Less", size, one), centre, tail)
 
 
 def _ratio(graph: Graph, value: str, polynomials: tuple[str, str]) -> str:
@@ -101,9 +99,9 @@ def _ratio(graph: Graph, value: str, polynomials: tuple[str, str]) -> str:
     above, below = (np.array(text.split(), np.float64) for text in polynomials)
     both = np.transpose([np.pad(above, (len(below) - len(above), 0)), below])
     wide = graph.node("Unsqueeze", value, graph.integers(2))
-    powers = graph.node("Pow", wide, graph.constant(np.arange(len(both))[::-1]))
-    sums = graph.node("MatMul", powers, graph.constant(both))
+    powers = graph.node("Pow", wide, np.arange(len(both))[::-1])
+    sums = graph.node("MatMul", powers, both)
     first, second = (
         graph.node("Gather", sums, graph.constant(i, np.int64), axis=2) for i in (0, 1)
     )
-    return str(graph.node("Div", first, second))
+    return graph.node("Div", first, second)

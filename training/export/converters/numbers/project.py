@@ -14,11 +14,10 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 
 from training.export.columns import check_written
 from training.export.converters import registry
+from training.export.converters.kernels.models import dense
 from training.export.converters.linear import product, weighted_sum
-from training.export.converters.registry import converts
+from training.export.converters.registry import converts, hands_on
 from training.export.graph import CannotCompileError, Graph, Table
-
-__all__: list[str] = []
 
 _SELECTORS = (
     selection.RFE,
@@ -44,7 +43,7 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
     if step.whiten:
         scale = np.sqrt(step.explained_variance_)
         scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
-        found = graph.node("Div", found, graph.constant(scale))
+        found = graph.node("Div", found, scale)
     return graph.computed(found, weights.shape[1])
 
 
@@ -56,8 +55,7 @@ def _pca(graph: Graph, step: Any, table: Table) -> Table:
     TruncatedSVD,
 )
 def _projected(graph: Graph, step: Any, table: Table) -> Table:
-    weights = step.components_
-    weights = np.asarray(weights.toarray() if hasattr(weights, "toarray") else weights).T
+    weights = dense(step.components_).T
     return graph.computed(product(graph, table, weights), weights.shape[1])
 
 
@@ -69,8 +67,8 @@ def _factors(graph: Graph, step: Any, table: Table) -> Table:
         size = np.eye(len(scaled)) + scaled @ step.components_.T
         weights = scaled.T @ np.linalg.inv(size)
     if isinstance(step, FactorAnalysis) or step.whiten:
-        value = graph.node("Sub", value, graph.constant(step.mean_))
-    return graph.computed(graph.node("MatMul", value, graph.constant(weights)), weights.shape[1])
+        value = graph.node("Sub", value, step.mean_)
+    return graph.computed(graph.node("MatMul", value, weights), weights.shape[1])
 
 
 @converts("transform", RBFSampler)
@@ -87,9 +85,9 @@ def _discriminant(graph: Graph, step: Any, table: Table) -> Table:
         raise CannotCompileError("solver='lsqr' transforms nothing: 'svd' and 'eigen' do")
     value = graph.finite(table)
     if step.solver == "svd":
-        value = graph.node("Sub", value, graph.constant(step.xbar_))
+        value = graph.node("Sub", value, step.xbar_)
     count = step.n_components or min(len(step.classes_) - 1, step.n_features_in_)
-    found = graph.node("MatMul", value, graph.constant(step.scalings_[:, :count]))
+    found = graph.node("MatMul", value, step.scalings_[:, :count])
     return graph.computed(found, min(count, step.scalings_.shape[1]))
 
 
@@ -100,13 +98,6 @@ def _selector(graph: Graph, step: Any, table: Table) -> Table:
     return [table[i] for i in step.get_support(indices=True)]
 
 
-for _method, _call in (
-    ("values", registry.values),
-    ("probabilities", registry.probabilities),
-    ("decision", registry.decide),
-    ("label", registry.label),
-):
-
-    @converts(_method, selection.RFE, selection.RFECV)
-    def _eliminated(graph: Graph, model: Any, table: Table, _call: Any = _call) -> Any:
-        return _call(graph, model.estimator_, _selector(graph, model, table))
+@hands_on(registry.ANSWERS, selection.RFE, selection.RFECV)
+def _eliminated(graph: Graph, model: Any, table: Table) -> tuple[Any, Table]:
+    return model.estimator_, _selector(graph, model, table)

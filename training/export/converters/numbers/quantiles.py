@@ -27,7 +27,7 @@ def _quantiles(graph: Graph, step: Any, table: Table) -> Table:
     up = _between(graph, value, quantiles, references)
     back = graph.node("Neg", value)
     down = _between(graph, back, -quantiles[:, ::-1], -references[::-1])
-    mean = graph.node("Mul", graph.node("Sub", up, down), graph.constant(0.5))
+    mean = graph.node("Mul", graph.node("Sub", up, down), 0.5)
     mean = _ends(graph, mean, value, [(quantiles[:, -1], 1.0), (quantiles[:, 0], 0.0)], edge)
     mean = graph.node("Where", graph.node("IsNaN", value), value, mean)
     if edge:
@@ -41,7 +41,7 @@ def from_quantiles(graph: Graph, step: Any, value: str) -> str:
     """Write the way back through a fitted QuantileTransformer, shape (rows, columns)."""
     quantiles = np.asarray(step.quantiles_).T
     # Infinity is rejected.
-    graph.poison(graph.node("MatMul", value, graph.constant(np.zeros((len(quantiles), 1)))))
+    graph.poison(graph.node("MatMul", value, np.zeros((len(quantiles), 1))))
     edge = _edge(step)
     if edge:
         value = normal_cdf(graph, value)
@@ -57,11 +57,9 @@ def _edge(step: Any) -> float:
 def _ends(graph: Graph, found: str, value: str, ends: Any, edge: float) -> str:
     """Write the answers at the upper and the lower end, beyond them and nearer than *edge*."""
     for (end, answer), operator, sign in zip(ends, ("Greater", "Less"), (1, -1), strict=True):
-        shifted = graph.node("Add", value, graph.constant(sign * edge)) if edge else value
-        reached = graph.node(
-            operator if edge else f"{operator}OrEqual", shifted, graph.constant(end)
-        )
-        found = graph.node("Where", reached, graph.constant(answer), found)
+        shifted = graph.node("Add", value, sign * edge) if edge else value
+        reached = graph.node(operator if edge else f"{operator}OrEqual", shifted, end)
+        found = graph.node("Where", reached, answer, found)
     return found
 
 
@@ -70,7 +68,7 @@ def _between(graph: Graph, value: str, places: Any, heights: Any) -> str:
     heights = np.broadcast_to(heights, places.shape)
     graph.spread(places.size)
     wide = graph.node("Unsqueeze", value, graph.integers(2))
-    reached = graph.node("GreaterOrEqual", wide, graph.constant(places[None]))
+    reached = graph.node("GreaterOrEqual", wide, places[None])
     count = graph.node("ReduceSum", graph.cast(reached), graph.integers(2), keepdims=0)
     # Index 0 stands for what lies below all, the last for what lies above.
     starts = np.hstack([places[:, :1], places])
@@ -82,8 +80,7 @@ def _between(graph: Graph, value: str, places: Any, heights: Any) -> str:
     row = graph.constant(np.arange(len(places))[None] * starts.shape[1], np.int64)
     index = graph.node("Add", graph.cast(count, np.int64), row)
     start, slope, low = (
-        graph.node("Gather", graph.constant(part), index)
-        for part in (starts.ravel(), slopes.ravel(), lows.ravel())
+        graph.node("Gather", part, index) for part in (starts.ravel(), slopes.ravel(), lows.ravel())
     )
     rise = graph.node("Mul", slope, graph.node("Sub", value, start))
-    return str(graph.node("Add", rise, low))
+    return graph.node("Add", rise, low)

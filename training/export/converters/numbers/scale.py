@@ -6,17 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import (
-    Binarizer,
-    KBinsDiscretizer,
-    MaxAbsScaler,
-    MinMaxScaler,
-    Normalizer,
-    PolynomialFeatures,
-    PowerTransformer,
-    RobustScaler,
-    StandardScaler,
-)
+from sklearn import preprocessing
 
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
@@ -60,15 +50,15 @@ def _center_and_divide(graph: Graph, table: Table, center: Any, scale: Any) -> T
     value, last = graph.matrix(table, exact=True), _last(graph, table)
     offsets, slopes = np.zeros(1), np.ones(1)
     if center is not None:
-        value = last(graph.node("Sub", value, graph.constant(center)))
+        value = last(graph.node("Sub", value, center))
         offsets = -np.asarray(center)
     if scale is not None:
-        value = last(graph.node("Div", value, graph.constant(scale)))
+        value = last(graph.node("Div", value, scale))
         slopes = 1 / np.asarray(scale)
     return _affine(graph, table, value, slopes, offsets * slopes)
 
 
-@converts("transform", StandardScaler)
+@converts("transform", preprocessing.StandardScaler)
 def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     # Unlike the other scalers it rounds its numbers, too.
     kind = np.float32 if graph.is_single(table) else np.float64
@@ -80,7 +70,7 @@ def _standard_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     )
 
 
-@converts("transform", RobustScaler)
+@converts("transform", preprocessing.RobustScaler)
 def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     return _center_and_divide(
         graph,
@@ -90,70 +80,69 @@ def _robust_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     )
 
 
-@converts("transform", MaxAbsScaler)
+@converts("transform", preprocessing.MaxAbsScaler)
 def _max_abs_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     if not scaler.clip:
         return _center_and_divide(graph, table, None, scaler.scale_)
     value = graph.finite(table, gaps=True, exact=True)
-    value = _last(graph, table)(graph.node("Div", value, graph.constant(scaler.scale_)))
+    value = _last(graph, table)(graph.node("Div", value, scaler.scale_))
     return graph.table(clip(graph, value, -1.0, 1.0), table, small=True)
 
 
-@converts("transform", MinMaxScaler)
+@converts("transform", preprocessing.MinMaxScaler)
 def _min_max_scaler(graph: Graph, scaler: Any, table: Table) -> Table:
     last = _last(graph, table)
     value = graph.matrix(table, exact=True)
     if scaler.clip:
         value = graph.finite(table, gaps=True, exact=True)
-    value = last(graph.node("Mul", value, graph.constant(scaler.scale_)))
-    value = last(graph.node("Add", value, graph.constant(scaler.min_)))
+    value = last(graph.node("Mul", value, scaler.scale_))
+    value = last(graph.node("Add", value, scaler.min_))
     if scaler.clip:
         return graph.table(last(clip(graph, value, *scaler.feature_range)), table, small=True)
     return _affine(graph, table, value, scaler.scale_, scaler.min_)
 
 
-@converts("transform", Normalizer)
+@converts("transform", preprocessing.Normalizer)
 def _normalizer(graph: Graph, scaler: Any, table: Table) -> Table:
     value = graph.finite(table)
     size = graph.node("Abs", value)
     if scaler.norm == "l1":
-        size = graph.node("ReduceSum", size, graph.integers(1), keepdims=1)
+        size = graph.row_sums(size)
     elif scaler.norm == "l2":
         square = graph.node("Mul", value, value)
-        size = graph.node("ReduceSum", square, graph.integers(1), keepdims=1)
-        size = graph.node("Sqrt", size)
+        size = graph.node("Sqrt", graph.row_sums(square))
     else:
         size = graph.node("ReduceMax", size, graph.integers(1), keepdims=1)
-    nothing = graph.node("Equal", size, graph.constant(0.0))
-    size = graph.node("Where", nothing, graph.constant(1.0), size)
+    nothing = graph.node("Equal", size, 0.0)
+    size = graph.node("Where", nothing, 1.0, size)
     return graph.computed(graph.node("Div", value, size), len(table))
 
 
-@converts("transform", Binarizer)
+@converts("transform", preprocessing.Binarizer)
 def _binarizer(graph: Graph, step: Any, table: Table) -> Table:
-    above = graph.node("Greater", graph.finite(table), graph.constant(step.threshold))
+    above = graph.node("Greater", graph.finite(table), step.threshold)
     return graph.computed(graph.cast(above), len(table), small=True)
 
 
-@converts("transform", PolynomialFeatures)
+@converts("transform", preprocessing.PolynomialFeatures)
 def _polynomial_features(graph: Graph, step: Any, table: Table) -> Table:
     value, width = graph.finite(table), len(table)
     factors = [np.repeat(np.arange(width), powers).tolist() for powers in step.powers_]
     degree = max(map(len, factors), default=0)
     if any(len(factor) < max(degree, 1) for factor in factors):
         # A column of ones stands for a factor that is not there.
-        first = graph.node("Gather", value, graph.integers(0), axis=1)
-        ones = graph.node("Pow", first, graph.constant(0.0))
+        first = graph.columns(value, 0)
+        ones = graph.node("Pow", first, 0.0)
         value = graph.node("Concat", value, ones, axis=1)
     product = ""
     for place in range(max(degree, 1)):
         chosen = [factor[place] if place < len(factor) else width for factor in factors]
-        part = graph.node("Gather", value, graph.integers(*chosen), axis=1)
+        part = graph.columns(value, *chosen)
         product = graph.node("Mul", product, part) if place else part
     return graph.computed(product, len(factors))
 
 
-@converts("transform", PowerTransformer)
+@converts("transform", preprocessing.PowerTransformer)
 def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
     value, lambdas = graph.finite(table, gaps=True), np.asarray(step.lambdas_)
     if np.isnan(lambdas).any():
@@ -167,18 +156,18 @@ def _power_transformer(graph: Graph, step: Any, table: Table) -> Table:
 
 
 def _yeo_johnson(graph: Graph, value: str, lambdas: Any) -> str:
-    negative = graph.node("Less", value, graph.constant(0.0))
-    size = graph.node("Add", graph.node("Abs", value), graph.constant(1.0))
+    negative = graph.node("Less", value, 0.0)
+    size = graph.node("Add", graph.node("Abs", value), 1.0)
     logarithm = graph.node("Log", size)
     high = _power(graph, size, logarithm, lambdas)
     low = graph.node("Neg", _power(graph, size, logarithm, 2 - lambdas))
-    return str(graph.node("Where", negative, low, high))
+    return graph.node("Where", negative, low, high)
 
 
 def _box_cox(graph: Graph, value: str, lambdas: Any) -> str:
-    refused = graph.node("LessOrEqual", value, graph.constant(0.0))
-    holes = graph.node("Where", refused, graph.constant(np.nan), graph.constant(0.0))
-    graph.poison(graph.node("ReduceSum", holes, graph.integers(1), keepdims=1))
+    refused = graph.node("LessOrEqual", value, 0.0)
+    holes = graph.node("Where", refused, np.nan, 0.0)
+    graph.poison(graph.row_sums(holes))
     return _power(graph, value, graph.node("Log", value), lambdas)
 
 
@@ -186,29 +175,29 @@ def _power(graph: Graph, size: str, logarithm: str, exponents: Any) -> str:
     """Write (size ** exponents - 1) / exponents; the logarithm where an exponent is 0."""
     none = np.abs(exponents) < np.spacing(1.0)
     safe = np.where(none, 1.0, exponents)
-    power = graph.node("Pow", size, graph.constant(safe))
-    power = graph.node("Div", graph.node("Sub", power, graph.constant(1.0)), graph.constant(safe))
+    power = graph.node("Pow", size, safe)
+    power = graph.node("Div", graph.node("Sub", power, 1.0), safe)
     if not none.any():
         return str(power)
-    return str(graph.node("Where", graph.constant(none, bool), logarithm, power))
+    return graph.node("Where", graph.constant(none, bool), logarithm, power)
 
 
-@converts("transform", KBinsDiscretizer)
+@converts("transform", preprocessing.KBinsDiscretizer)
 def _k_bins(graph: Graph, step: Any, table: Table) -> Table:
     value = graph.finite(table)
     inner = [edges[1:-1] for edges in step.bin_edges_]
     owner = np.repeat(np.arange(len(inner)), [len(edges) for edges in inner])
     if len(owner):
-        chosen = graph.node("Gather", value, graph.integers(*owner.tolist()), axis=1)
-        above = graph.node("GreaterOrEqual", chosen, graph.constant(np.concatenate(inner)))
+        chosen = graph.columns(value, *owner.tolist())
+        above = graph.node("GreaterOrEqual", chosen, np.concatenate(inner))
         count = np.equal.outer(owner, np.arange(len(inner))).astype(float)
-        bins = graph.node("MatMul", graph.cast(above), graph.constant(count))
+        bins = graph.node("MatMul", graph.cast(above), count)
     else:
-        bins = graph.node("Mul", value, graph.constant(0.0))
+        bins = graph.node("Mul", value, 0.0)
     if step.encode == "ordinal":
         return graph.computed(bins, len(table), small=True)
     wide = np.repeat(np.arange(len(inner)), step.n_bins_)
     codes = np.concatenate([np.arange(count) for count in step.n_bins_])
-    spread = graph.node("Gather", bins, graph.integers(*wide.tolist()), axis=1)
-    equal = graph.node("Equal", spread, graph.constant(codes))
+    spread = graph.columns(bins, *wide.tolist())
+    equal = graph.node("Equal", spread, codes)
     return graph.computed(graph.cast(equal), len(wide), small=True)

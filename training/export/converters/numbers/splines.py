@@ -11,8 +11,6 @@ from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import converts
 from training.export.graph import CannotCompileError, Graph, Table
 
-__all__: list[str] = []
-
 
 @converts("transform", SplineTransformer)
 def _splines(graph: Graph, step: Any, table: Table) -> Table:
@@ -29,19 +27,19 @@ def _splines(graph: Graph, step: Any, table: Table) -> Table:
     count = knots.shape[1] - degree - 1
     if beyond == "periodic":  # the last ones are the first ones, one period on
         merge = np.asarray(step.bsplines_[0].c)
-        found, count = graph.node("MatMul", found, graph.constant(merge)), merge.shape[1]
+        found, count = graph.node("MatMul", found, merge), merge.shape[1]
     if beyond == "linear":
         found = graph.node("Add", found, _lines(graph, step, value, low, high))
     if beyond == "error":
         outside = graph.node("Sub", value, inside)
-        same = graph.node("Equal", outside, graph.constant(0.0))
+        same = graph.node("Equal", outside, 0.0)
         if gaps:
             same = graph.node("Or", same, graph.node("IsNaN", value))
-        nothing = graph.node("Where", same, graph.constant(0.0), graph.constant(np.nan))
-        graph.poison(graph.node("ReduceSum", nothing, graph.integers(1), keepdims=1))
+        nothing = graph.node("Where", same, 0.0, np.nan)
+        graph.poison(graph.row_sums(nothing))
     if gaps:
         missing = graph.node("Unsqueeze", graph.node("IsNaN", value), graph.integers(2))
-        found = graph.node("Where", missing, graph.constant(0.0), found)
+        found = graph.node("Where", missing, 0.0, found)
     if not step.include_bias:
         count -= 1
         found = graph.node("Gather", found, graph.integers(*range(count)), axis=2)
@@ -54,10 +52,10 @@ def _wrapped(graph: Graph, value: str, low: Any, high: Any) -> str:
     if not (high > low).all():
         raise CannotCompileError("a column that it was fitted on is constant: leave it out")
     period = graph.constant(high - low)
-    rest = graph.node("Mod", graph.node("Sub", value, graph.constant(low)), period, fmod=1)
-    below = graph.node("Less", rest, graph.constant(0.0))
+    rest = graph.node("Mod", graph.node("Sub", value, low), period, fmod=1)
+    below = graph.node("Less", rest, 0.0)
     rest = graph.node("Where", below, graph.node("Add", rest, period), rest)
-    return str(graph.node("Add", graph.constant(low), rest))
+    return graph.node("Add", low, rest)
 
 
 def _basis(graph: Graph, value: str, knots: Any, degree: int) -> str:
@@ -70,17 +68,15 @@ def _basis(graph: Graph, value: str, knots: Any, degree: int) -> str:
     starts[:, :first] = starts[:, last + 1 :] = np.inf
     graph.spread(starts.size)
     x = graph.node("Unsqueeze", value, graph.integers(2))
-    above = graph.node("GreaterOrEqual", x, graph.constant(starts[None]))
-    below = graph.node("Less", x, graph.constant(ends[None]))
+    above = graph.node("GreaterOrEqual", x, starts[None])
+    below = graph.node("Less", x, ends[None])
     found = graph.cast(graph.node("And", above, below))
     for k in range(1, degree + 1):
         left, right = knots[:, : -k - 1], knots[:, k + 1 :]
         rise, fall = knots[:, k:-1] - left, right - knots[:, 1:-k]
         count = left.shape[1]
-        up = graph.node("Sub", x, graph.constant(left[None]))
-        up = graph.node("Mul", up, graph.constant(_inverse(rise)[None]))
-        down = graph.node("Sub", graph.constant(right[None]), x)
-        down = graph.node("Mul", down, graph.constant(_inverse(fall)[None]))
+        up = graph.node("Mul", graph.node("Sub", x, left[None]), _inverse(rise)[None])
+        down = graph.node("Mul", graph.node("Sub", right[None], x), _inverse(fall)[None])
         here = graph.node("Gather", found, graph.integers(*range(count)), axis=2)
         after = graph.node("Gather", found, graph.integers(*range(1, count + 1)), axis=2)
         found = graph.node("Add", graph.node("Mul", up, here), graph.node("Mul", down, after))
@@ -101,8 +97,7 @@ def _lines(graph: Graph, step: Any, value: str, low: Any, high: Any) -> str:
         slopes = np.array([spline(x, nu=1) for spline, x in zip(step.bsplines_, end, strict=True)])
         kept = np.zeros_like(slopes)
         kept[:, bound] = slopes[:, bound]
-        past = graph.node("Sub", value, graph.constant(end))
-        past = graph.node(operator, past, graph.constant(0.0))
+        past = graph.node(operator, graph.node("Sub", value, end), 0.0)
         past = graph.node("Unsqueeze", past, graph.integers(2))
-        parts.append(graph.node("Mul", past, graph.constant(kept[None])))
-    return str(graph.node("Add", *parts))
+        parts.append(graph.node("Mul", past, kept[None]))
+    return graph.node("Add", *parts)

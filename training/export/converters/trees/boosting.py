@@ -6,17 +6,12 @@ from typing import Any
 
 import numpy as np
 from serving.model.schema import MISSING
-from sklearn.ensemble import (
-    AdaBoostClassifier,
-    AdaBoostRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-)
+from sklearn import ensemble
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.export.converters import registry
 from training.export.converters.encode import category_of, lookup
-from training.export.converters.linear import pair
+from training.export.converters.linear import chances
 from training.export.converters.registry import converts
 from training.export.converters.trees.ensemble import Tree, raw_sum, tree_sums
 from training.export.converters.trees.forests import arrays, columns_of_trees
@@ -33,15 +28,10 @@ class Ways:
 
     def add(self, column: int, goes_right: Any, *, missing_right: bool) -> int:
         """
-        Take in a split.
+        Take in a split of *column*, and return what stands for it in `Tree.feature`.
 
-        Args:
-            column: The place of the feature that is split.
-            goes_right: For each category, by its code; shape (categories,).
-            missing_right: Where a missing category goes, or one never seen.
-
-        Returns:
-            What stands for it in `Tree.feature`; `Tree.threshold` holds the column meanwhile.
+        `Tree.threshold` holds the column meanwhile. *goes_right* has an entry for each category, by
+        its code; one that is missing, or was never seen, goes where *missing_right* says.
         """
         key = np.append(np.asarray(goes_right, bool), missing_right).tobytes()
         ways = self.found.setdefault(column, {})
@@ -61,14 +51,8 @@ def boosted_sums(
     """
     Write the sums of trees that split by numbers and by categories, shape (rows, targets).
 
-    Args:
-        graph: The graph.
-        trees: Their features are places in *columns*, or what `Ways.add` gave.
-        ways: The splits by categories.
-        columns: The features.
-        categories: For each column that is split by them, its categories, by code.
-        targets: How many sums there are.
-        base: What they start from.
+    The trees' features are places in *columns*, or what `Ways.add` gave. *categories* has those of
+    each column that is split by them, by code. The sums start from *base*.
     """
     parts: Table = []
     ways_at: dict[tuple[int, int], int] = {}
@@ -103,7 +87,7 @@ def _placed(tree: Tree, places: Any, ways_at: dict[tuple[int, int], int]) -> Tre
     return tree._replace(feature=feature, threshold=threshold)
 
 
-@converts("decision", HistGradientBoostingClassifier)
+@converts("decision", ensemble.HistGradientBoostingClassifier)
 def _raw_predictions(graph: Graph, model: Any, table: Table) -> str:
     columns, categories = list(table), {}
     if model._preprocessor is not None:
@@ -141,25 +125,26 @@ def _tree(predictor: Any, ways: Ways, target: int) -> Tree:
     return Tree(left, right, feature, threshold, missing, nodes["value"].copy(), target)
 
 
-@converts("probabilities", HistGradientBoostingClassifier)
+@converts("probabilities", ensemble.HistGradientBoostingClassifier)
 def _classifier(graph: Graph, model: Any, table: Table) -> str:
-    found = registry.decide(graph, model, table)
-    if len(model.classes_) == 2:
-        return pair(graph, graph.node("Sigmoid", found))
-    return str(graph.node("Softmax", found, axis=1))
+    return chances(graph, registry.decide(graph, model, table), model)
 
 
-@converts("values", HistGradientBoostingRegressor)
+@converts("values", ensemble.HistGradientBoostingRegressor)
 def _regressor(graph: Graph, model: Any, table: Table) -> str:
     found = _raw_predictions(graph, model, table)
-    return str(graph.node("Exp", found)) if model.loss in ("poisson", "gamma") else found
+    return graph.node("Exp", found) if model.loss in ("poisson", "gamma") else found
 
 
-@converts("decision", AdaBoostClassifier)
+def _check_trees(members: list[Any], kind: type) -> None:
+    if not all(type(member) is kind for member in members):
+        raise CannotCompileError("only a DecisionTree as its estimator has a converter")
+
+
+@converts("decision", ensemble.AdaBoostClassifier)
 def _ada_boost(graph: Graph, model: Any, table: Table) -> str:
     members, classes = model.estimators_, len(model.classes_)
-    if not all(type(member) is DecisionTreeClassifier for member in members):
-        raise CannotCompileError("only a DecisionTree as its estimator has a converter")
+    _check_trees(members, DecisionTreeClassifier)
     value = columns_of_trees(graph, model, table)
     weights = model.estimator_weights_[: len(members)] / model.estimator_weights_.sum()
     rows = []
@@ -177,28 +162,26 @@ def _ada_boost(graph: Graph, model: Any, table: Table) -> str:
     return tree_sums(graph, value, trees, 1)
 
 
-@converts("probabilities", AdaBoostClassifier)
+@converts("probabilities", ensemble.AdaBoostClassifier)
 def _ada_boost_classifier(graph: Graph, model: Any, table: Table) -> str:
     found, classes = _ada_boost(graph, model, table), len(model.classes_)
-    if classes == 2:
-        return pair(graph, graph.node("Sigmoid", found))
-    scaled = graph.node("Div", found, graph.constant(float(classes - 1)))
-    return str(graph.node("Softmax", scaled, axis=1))
+    if classes > 2:
+        found = graph.node("Div", found, float(classes - 1))
+    return chances(graph, found, model)
 
 
-@converts("values", AdaBoostRegressor)
+@converts("values", ensemble.AdaBoostRegressor)
 def _ada_boost_regressor(graph: Graph, model: Any, table: Table) -> str:
     members = model.estimators_
-    if not all(type(member) is DecisionTreeRegressor for member in members):
-        raise CannotCompileError("only a DecisionTree as its estimator has a converter")
+    _check_trees(members, DecisionTreeRegressor)
     trees = [arrays(m.tree_, m.tree_.value[:, 0, 0], i) for i, m in enumerate(members)]
     found = tree_sums(graph, columns_of_trees(graph, model, table), trees, len(members))
     count = graph.integers(len(members))
-    ordered, places = graph.node("TopK", found, count, axis=1, largest=0, outputs=2)
+    ordered, places = graph.outputs_of("TopK", found, count, axis=1, largest=0, outputs=2)
     weights = graph.constant(model.estimator_weights_[: len(members)])
     sums = graph.node("CumSum", graph.node("Gather", weights, places), graph.constant(1, np.int64))
-    total = graph.node("Gather", sums, graph.integers(len(members) - 1), axis=1)
-    half = graph.node("Mul", total, graph.constant(0.5))
+    total = graph.columns(sums, len(members) - 1)
+    half = graph.node("Mul", total, 0.5)
     reached = graph.cast(graph.node("GreaterOrEqual", sums, half))
     place = graph.node("ArgMax", reached, axis=1, keepdims=1)
-    return str(graph.node("GatherElements", ordered, place, axis=1))
+    return graph.node("GatherElements", ordered, place, axis=1)

@@ -60,15 +60,9 @@ def tree_sums(
     graph: Graph, value: str, trees: list[Tree], targets: int, *, base: Any = 0.0, mode: int = LEQ
 ) -> str:
     """
-    Write the sums of what *trees* add to *base*, shape (rows, targets).
+    Write the sums of what *trees*, which split columns of *value*, add to *base*.
 
-    Args:
-        graph: The graph.
-        value: The tensor of features, float64.
-        trees: Their features are columns of *value*.
-        targets: How many sums there are.
-        base: What they start from.
-        mode: How a number is compared with a threshold.
+    The result has shape (rows, targets); *mode* says how a number is compared with a threshold.
     """
     start = np.broadcast_to(np.asarray(base, np.float64).reshape(-1), targets).copy()
     grown = []
@@ -79,12 +73,11 @@ def tree_sums(
             grown.append(tree)
     parts = [_ensemble(graph, value, group, targets, mode) for group in _groups(grown)]
     if not parts:
-        first = graph.node("Gather", value, graph.integers(0), axis=1)
-        ones = graph.node("Pow", first, graph.constant(0.0))
-        return str(graph.node("Mul", ones, graph.constant(start.reshape(1, -1))))
+        first = graph.columns(value, 0)
+        return graph.node("Mul", graph.node("Pow", first, 0.0), start.reshape(1, -1))
     total = parts[0] if len(parts) == 1 else graph.node("Sum", *parts)
     if start.any():
-        total = graph.node("Add", total, graph.constant(start.reshape(1, -1)))
+        total = graph.node("Add", total, start.reshape(1, -1))
     return str(total)
 
 
@@ -120,26 +113,24 @@ def _ensemble(graph: Graph, value: str, trees: list[Tree], targets: int, mode: i
     more: dict[str, Any] = {}
     if missing[~is_leaf].any():
         more["nodes_missing_value_tracks_true"] = missing[~is_leaf].astype(int).tolist()
-    return str(
-        graph.node(
-            "TreeEnsemble",
-            value,
-            domain=ML,
-            n_targets=targets,
-            aggregate_function=1,  # the sum
-            post_transform=0,
-            nodes_featureids=feature[~is_leaf].tolist(),
-            nodes_splits=numpy_helper.from_array(threshold[~is_leaf].astype(np.float64)),
-            nodes_modes=numpy_helper.from_array(np.full(len(left), mode, np.uint8)),
-            nodes_truenodeids=numbers[left].tolist(),
-            nodes_falsenodeids=numbers[right].tolist(),
-            nodes_trueleafs=is_leaf[left].astype(int).tolist(),
-            nodes_falseleafs=is_leaf[right].astype(int).tolist(),
-            leaf_targetids=leaf_targets.tolist(),
-            leaf_weights=numpy_helper.from_array(leaf_weights),
-            tree_roots=numbers[np.cumsum(sizes) - sizes].tolist(),
-            **more,
-        )
+    return graph.node(
+        "TreeEnsemble",
+        value,
+        domain=ML,
+        n_targets=targets,
+        aggregate_function=1,  # the sum
+        post_transform=0,
+        nodes_featureids=feature[~is_leaf].tolist(),
+        nodes_splits=numpy_helper.from_array(threshold[~is_leaf].astype(np.float64)),
+        nodes_modes=numpy_helper.from_array(np.full(len(left), mode, np.uint8)),
+        nodes_truenodeids=numbers[left].tolist(),
+        nodes_falsenodeids=numbers[right].tolist(),
+        nodes_trueleafs=is_leaf[left].astype(int).tolist(),
+        nodes_falseleafs=is_leaf[right].astype(int).tolist(),
+        leaf_targetids=leaf_targets.tolist(),
+        leaf_weights=numpy_helper.from_array(leaf_weights),
+        tree_roots=numbers[np.cumsum(sizes) - sizes].tolist(),
+        **more,
     )
 
 
@@ -165,12 +156,7 @@ def raw_sum(
     """
     Write the sum over *trees* of one row of numbers a leaf, shape (rows, width).
 
-    Args:
-        graph: The graph.
-        value: The tensor of features.
-        trees: Their weights are not read.
-        rows: For each tree, the numbers of its nodes, shape (nodes, width).
-        mode: How a number is compared with a threshold.
+    For each tree, *rows* has the numbers of its nodes, shape (nodes, width). Weights are not read.
     """
     width = rows[0].shape[1]
     table, places = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
@@ -193,4 +179,4 @@ def raw_sum(
             parts.append(graph.node("Squeeze", chosen, graph.integers(1)))
         else:
             parts.append(graph.node("ReduceSum", chosen, graph.integers(1), keepdims=0))
-    return parts[0] if len(parts) == 1 else str(graph.node("Sum", *parts))
+    return parts[0] if len(parts) == 1 else graph.node("Sum", *parts)

@@ -11,15 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import ensemble
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 from sklearn.tree import (
     DecisionTreeClassifier,
     DecisionTreeRegressor,
@@ -28,7 +21,7 @@ from sklearn.tree import (
 )
 
 from training.export.converters import registry
-from training.export.converters.linear import pair
+from training.export.converters.linear import chances, pair
 from training.export.converters.numbers.scale import clip
 from training.export.converters.registry import Part, converts
 from training.export.converters.trees.ensemble import (
@@ -78,8 +71,8 @@ def _members(model: Any) -> list[Any]:
 _FORESTS = (
     DecisionTreeClassifier,
     ExtraTreeClassifier,
-    RandomForestClassifier,
-    ExtraTreesClassifier,
+    ensemble.RandomForestClassifier,
+    ensemble.ExtraTreesClassifier,
 )
 
 
@@ -98,7 +91,7 @@ def _forest_classifier(graph: Graph, model: Any, table: Table) -> str:
     rows = [tree.tree_.value[:, 0, :] for tree in trees]
     found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
     total = raw_sum(graph, value, found, rows)
-    return str(graph.node("Div", total, count)) if len(trees) > 1 else total
+    return graph.node("Div", total, count) if len(trees) > 1 else total
 
 
 @converts("several", *_FORESTS)
@@ -108,31 +101,31 @@ def _forest_of_targets(graph: Graph, model: Any, table: Table) -> list[Part]:
         rows = [tree.tree_.value[:, i, :count] for tree in trees]
         found = [arrays(tree.tree_, tree.tree_.value[:, i, 0]) for tree in trees]
         total = raw_sum(graph, value, found, rows)
-        chances = graph.node("Div", total, graph.constant(float(len(trees))))
-        label = graph.node("ArgMax", chances, axis=1, keepdims=0)
+        chances = graph.node("Div", total, float(len(trees)))
+        label = graph.likeliest(chances)
         parts.append(Part(label=label, probabilities=chances))
     return parts
 
 
 @converts(
-    "values", DecisionTreeRegressor, ExtraTreeRegressor, RandomForestRegressor, ExtraTreesRegressor
+    "values",
+    DecisionTreeRegressor,
+    ExtraTreeRegressor,
+    ensemble.RandomForestRegressor,
+    ensemble.ExtraTreesRegressor,
 )
 def _forest_regressor(graph: Graph, model: Any, table: Table) -> str:
     value, trees = columns_of_trees(graph, model, table), _members(model)
+    found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
     if trees[0].n_outputs_ == 1:
-        found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
         total = tree_sums(graph, value, found, 1)
     else:
-        rows = [tree.tree_.value[:, :, 0] for tree in trees]
-        found = [arrays(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in trees]
-        total = raw_sum(graph, value, found, rows)
-    if len(trees) == 1:
-        return total
-    return str(graph.node("Div", total, graph.constant(float(len(trees)))))
+        total = raw_sum(graph, value, found, [tree.tree_.value[:, :, 0] for tree in trees])
+    return total if len(trees) == 1 else graph.node("Div", total, float(len(trees)))
 
 
-@converts("decision", GradientBoostingClassifier)
-@converts("values", GradientBoostingRegressor)
+@converts("decision", ensemble.GradientBoostingClassifier)
+@converts("values", ensemble.GradientBoostingRegressor)
 def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
     value = graph.finite(table, float32=True)
     members = model.estimators_
@@ -144,7 +137,7 @@ def _gradient_boosting(graph: Graph, model: Any, table: Table) -> str:
     if isinstance(model.init, BaseEstimator):
         graph.finite(table, most=FAR)
         sums = tree_sums(graph, value, trees, members.shape[1], base=np.zeros(members.shape[1]))
-        return str(graph.node("Add", sums, _first_guess(graph, model, value, len(table))))
+        return graph.node("Add", sums, _first_guess(graph, model, value, len(table)))
     # What the sums start from is what is left of one answer without the trees.
     row = np.zeros((1, model.n_features_in_))
     decide = model.decision_function if hasattr(model, "classes_") else model.predict
@@ -165,23 +158,21 @@ def _first_guess(graph: Graph, model: Any, value: str, width: int) -> str:
         return registry.values(graph, model.init_, table)
     chances = registry.probabilities(graph, model.init_, table)
     if len(model.classes_) == 2:
-        chances = graph.node("Gather", chances, graph.integers(1), axis=1)
+        chances = graph.columns(chances, 1)
     least = float(np.finfo(np.float64).eps)
     chances = clip(graph, chances, least, 1 - least)
     logarithm = graph.node("Log", chances)
     if len(model.classes_) > 2:
         mean = graph.node("ReduceMean", logarithm, graph.integers(1), keepdims=1)
-        return str(graph.node("Sub", logarithm, mean))
-    others = graph.node("Log", graph.node("Sub", graph.constant(1.0), chances))
+        return graph.node("Sub", logarithm, mean)
+    others = graph.node("Log", graph.node("Sub", 1.0, chances))
     logit = graph.node("Sub", logarithm, others)
-    return str(graph.node("Mul", logit, graph.constant(0.5 if model.loss == "exponential" else 1)))
+    return graph.node("Mul", logit, 0.5 if model.loss == "exponential" else 1)
 
 
-@converts("probabilities", GradientBoostingClassifier)
+@converts("probabilities", ensemble.GradientBoostingClassifier)
 def _gradient_boosting_classifier(graph: Graph, model: Any, table: Table) -> str:
     found = _gradient_boosting(graph, model, table)
-    if len(model.classes_) == 2:
-        if model.loss == "exponential":
-            found = graph.node("Mul", found, graph.constant(2.0))
-        return pair(graph, graph.node("Sigmoid", found))
-    return str(graph.node("Softmax", found, axis=1))
+    if model.loss == "exponential":
+        found = graph.node("Mul", found, 2.0)
+    return chances(graph, found, model)

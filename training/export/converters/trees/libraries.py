@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 
 from training.export.converters.encode import category_of
-from training.export.converters.linear import pair
+from training.export.converters.linear import chances
 from training.export.converters.registry import converts
 from training.export.converters.trees.boosting import Ways, boosted_sums
 from training.export.converters.trees.ensemble import Tree, from_float32, tree_sums
 from training.export.graph import CannotCompileError, Graph, Table
-
-__all__: list[str] = []
-
-
-def _chances(graph: Graph, raw: str, classes: int) -> str:
-    if classes == 2:
-        return pair(graph, graph.node("Sigmoid", raw))
-    return str(graph.node("Softmax", raw, axis=1))
-
 
 # LightGBM compares and sums float64.
 
@@ -33,12 +24,12 @@ def _light_regressor(graph: Graph, model: Any, table: Table) -> str:
     dump, raw = _light(graph, model, table)
     objective = dump["objective"].split()
     if objective[0] in ("poisson", "gamma", "tweedie"):
-        return str(graph.node("Exp", raw))
+        return graph.node("Exp", raw)
     if objective[0] not in ("regression", "regression_l1", "huber", "fair", "quantile", "mape"):
         raise CannotCompileError(f"the objective {objective[0]!r} has no converter")
     if "sqrt" in objective:
         size = graph.node("Mul", raw, raw)
-        return str(graph.node("Mul", graph.node("Sign", raw), size))
+        return graph.node("Mul", graph.node("Sign", raw), size)
     return raw
 
 
@@ -48,10 +39,10 @@ def _light_classifier(graph: Graph, model: Any, table: Table) -> str:
     objective = dump["objective"].split()
     if objective[0] == "binary":
         steep = float(objective[1].partition(":")[2])
-        raw = raw if steep == 1 else graph.node("Mul", raw, graph.constant(steep))
+        raw = raw if steep == 1 else graph.node("Mul", raw, steep)
     elif objective[0] != "multiclass":
         raise CannotCompileError(f"the objective {objective[0]!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _light(graph: Graph, model: Any, table: Table) -> tuple[dict[str, Any], str]:
@@ -74,7 +65,7 @@ def _light(graph: Graph, model: Any, table: Table) -> tuple[dict[str, Any], str]
     ]
     raw = boosted_sums(graph, trees, ways, list(table), categories, targets=targets, base=0.0)
     if dump["average_output"]:
-        raw = graph.node("Div", raw, graph.constant(float(len(trees) // targets)))
+        raw = graph.node("Div", raw, float(len(trees) // targets))
     return dump, raw
 
 
@@ -112,9 +103,9 @@ def _light_tree(
 def _extreme_regressor(graph: Graph, model: Any, table: Table) -> str:
     objective, raw = _extreme(graph, model, table)
     if objective in ("count:poisson", "reg:gamma", "reg:tweedie"):
-        return str(graph.node("Exp", raw))
+        return graph.node("Exp", raw)
     if objective == "reg:logistic":
-        return str(graph.node("Sigmoid", raw))
+        return graph.node("Sigmoid", raw)
     identity = ("absoluteerror", "pseudohubererror", "quantileerror", "squarederror")
     if objective.removeprefix("reg:") not in (*identity, "squaredlogerror"):
         raise CannotCompileError(f"the objective {objective!r} has no converter")
@@ -126,7 +117,7 @@ def _extreme_classifier(graph: Graph, model: Any, table: Table) -> str:
     objective, raw = _extreme(graph, model, table)
     if objective not in ("binary:logistic", "multi:softprob", "multi:softmax"):
         raise CannotCompileError(f"the objective {objective!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _extreme(graph: Graph, model: Any, table: Table) -> tuple[str, str]:
@@ -189,7 +180,7 @@ def _cat_regressor(graph: Graph, model: Any, table: Table) -> str:
     raw, _ = _cat(graph, model, table)
     loss = str(model.get_all_params()["loss_function"]).partition(":")[0]
     if loss in ("Poisson", "Tweedie"):
-        return str(graph.node("Exp", raw))
+        return graph.node("Exp", raw)
     if loss not in ("RMSE", "MAE", "Quantile", "MAPE", "Huber", "LogCosh"):
         raise CannotCompileError(f"the loss {loss!r} has no converter")
     return raw
@@ -204,7 +195,7 @@ def _cat_classifier(graph: Graph, model: Any, table: Table) -> str:
         len(model.classes_),
     ):
         raise CannotCompileError(f"the loss {loss!r} has no converter")
-    return _chances(graph, raw, len(model.classes_))
+    return chances(graph, raw, model)
 
 
 def _cat(graph: Graph, model: Any, table: Table) -> tuple[str, int]:
