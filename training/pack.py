@@ -83,8 +83,7 @@ def pack(
     name = check_name(name)
     signer = read_signer(key) if key else None
     release = Release(models / name, Wish(despite_warnings=promote))
-    if sample.suffix != ".parquet":
-        check_csv(sample)
+    check_csv(sample)
     header = read_sample(sample).columns  # a wrong sample is reported before the pickle is opened
     for column in (*targets, *texts):
         if column not in header:

@@ -65,7 +65,7 @@ def _add_commands_over_versions(commands: Any) -> None:
             name, metavar=name.upper(), help="a bundle's location, or a version in --store"
         )
     rows = compare.add_mutually_exclusive_group()
-    rows.add_argument("--data", type=Path, metavar="CSV", help="the rows")
+    rows.add_argument("--data", type=Path, metavar="FILE", help="the rows, CSV or .parquet")
     rows.add_argument("--project", help="the rows that its load_data() returns")
     compare.add_argument(
         "--target",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from training.errors import TrainingError, blame
-from training.fit import evaluate
+from training.fit import evaluate, validation
 from training.fit.evaluate import Answers
 from training.fit.review.findings import review_sample
 from training.fit.tasks import outputs
@@ -74,9 +74,9 @@ def measure_sample(
             if classes is not None:
                 _check_labels(targets[0], classes, f"the column {names[0]} of {file}")
             parts = [_measure(targets[0], evaluate.ask(model, data))]
-            scoring = evaluate.scorer(model, None if classes is None else len(classes))
-            importances = evaluate.permutation(
-                model, data, targets[0], scoring=scoring, seed=evaluate.SEED, report=report
+            scoring = validation.scorer(model, None if classes is None else len(classes))
+            importances = validation.permutation(
+                model, data, targets[0], scoring=scoring, report=report
             )
     with blame("the sample cannot be reviewed"):
         findings = outputs.review_all(
