@@ -22,7 +22,7 @@ from training.errors import TrainingError
 
 __all__ = [
     "SHARE",
-    "CannotApplyError",
+    "CannotCompareError",
     "Chosen",
     "HeldOut",
     "Mask",
@@ -60,8 +60,8 @@ class HeldOut(NamedTuple):
     chosen: Chosen | None
 
 
-class CannotApplyError(Exception):
-    """A recorded rule cannot be applied to these rows. The text is a clause that says why."""
+class CannotCompareError(Exception):
+    """Two models cannot be compared on these rows. The text is a clause that says why."""
 
 
 def hold_out(
@@ -115,12 +115,14 @@ def hold_out(
     )
 
 
-def was_held_out(rule: HoldOut, name: str, frame: pd.DataFrame, chosen: Chosen | None) -> Mask:
+def was_held_out(
+    rule: HoldOut | None, name: str, frame: pd.DataFrame, chosen: Chosen | None
+) -> Mask:
     """
     Return which rows a model was not fitted to, by the rule that it recorded.
 
     Args:
-        rule: The one in its manifest.
+        rule: The one in its manifest, if there is one.
         name: The model's name.
         frame: All columns of the n rows, as `key_frame` returns them.
         chosen: The answer of the project's hold_out() for these rows, if the project has one.
@@ -129,18 +131,20 @@ def was_held_out(rule: HoldOut, name: str, frame: pd.DataFrame, chosen: Chosen |
         Shape (n,).
 
     Raises:
-        CannotApplyError: The rule is about columns that are not there, or about another
-            hold_out().
+        CannotCompareError: There is no rule, or it is about columns that are not there, or about
+            another hold_out().
     """
+    if rule is None:
+        raise CannotCompareError("it did not record which rows it was fitted to")
     if rule.by == "project":
         if chosen is None:
-            raise CannotApplyError("its rows were held out by a project's hold_out()")
+            raise CannotCompareError("its rows were held out by a project's hold_out()")
         if chosen.source_sha256 != rule.source_sha256:
-            raise CannotApplyError("its rows were held out by another hold_out()")
+            raise CannotCompareError("its rows were held out by another hold_out()")
         return chosen.mask
     missing = [column for column in rule.columns if column not in frame]
     if missing:
-        raise CannotApplyError(
+        raise CannotCompareError(
             f"its rows were held out by the column {missing[0]}, which these rows lack"
         )
     hashes = _row_hashes(name, frame, rule.columns, by_id=rule.by == "id")

@@ -13,7 +13,7 @@ from serving.model.model import open_model
 
 from training.errors import TrainingError, blame
 from training.fit.evaluate import ERRORS
-from training.fit.split import CannotApplyError, Mask
+from training.fit.split import CannotCompareError, Mask, was_held_out
 from training.registry.location import open_location
 from training.registry.summary import measured_on, own_figures
 from training.registry.verdict.calibration import (
@@ -31,7 +31,7 @@ from training.registry.verdict.compare import (
 from training.registry.verdict.differences import show_differences
 from training.registry.verdict.gate import write_difference
 from training.registry.verdict.rows import Rows, Source, read_rows
-from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
+from training.registry.verdict.scoring import Contender
 from training.report import figure, progress, say, show_table
 
 __all__ = ["compare_versions"]
@@ -127,10 +127,11 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
     chosen = both
     try:
         if not source.unseen:
-            for name, model in (("A", a), ("B", b)):
+            for name, manifest in (("A", a.manifest), ("B", b.manifest)):
+                rule = manifest.hold_out
                 try:
-                    chosen = chosen & held_out_rows(model.manifest, rows.keys, rows.chosen)
-                except (CannotApplyError, CannotCompareError) as error:
+                    chosen = chosen & was_held_out(rule, manifest.name, rows.keys, rows.chosen)
+                except CannotCompareError as error:
                     raise CannotCompareError(f"of {name}, {error}") from error
         check_enough(truth[chosen], a.manifest)
     except CannotCompareError as error:
