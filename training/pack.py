@@ -37,7 +37,7 @@ from training.fit.tasks.sample import measure_sample
 from training.registry.location import check_name
 from training.registry.next_step import next_step
 from training.registry.release import Release, Wish
-from training.registry.signing_key import read_signer
+from training.registry.signing import read_signer
 from training.report import progress, say
 
 __all__ = ["pack"]
@@ -134,7 +134,6 @@ def pack(
             _read_columns(model, frame),
             truth if learnt else {},
             file=sample,
-            classes=classes,
             report=report,
         )
         with blame("the pipeline cannot be made a bundle"):
