@@ -189,7 +189,7 @@ ROOMS = {
         ("fit",),
         ("export",),
         ("registry",),
-        ("api_key", "card", "credit", "pack", "score", "train"),
+        ("api_key", "credit", "pack", "score", "train"),
         ("__main__",),
     ),
 }

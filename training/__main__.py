@@ -21,7 +21,7 @@ from serving.routes import load_functions, scopes
 from serving.settings import read_settings
 
 from training.errors import NOT_PROMOTED, TrainingError, describe, short_warnings
-from training.registry.command import BUNDLE_HELP, KEY_HELP, add_registry, read_trust
+from training.registry.command import KEY_HELP, add_registry, read_trust
 from training.score.command import add_score
 
 _FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
@@ -86,12 +86,6 @@ def _pack(options: argparse.Namespace) -> int:
         max_model_bytes=read_settings(os.environ).max_model_bytes,
     )
     return 0 if live else NOT_PROMOTED
-
-
-def _card(options: argparse.Namespace) -> None:
-    from training.card import write_card
-
-    write_card(options.bundle, options.out)
 
 
 def _key(options: argparse.Namespace) -> None:
@@ -167,10 +161,6 @@ def _parser() -> argparse.ArgumentParser:
 
     add_registry(commands)
     add_score(commands)
-    card = commands.add_parser("card", help="write a model's page to a file")
-    card.add_argument("bundle", help=BUNDLE_HELP)
-    card.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.html")
-    card.set_defaults(run=_card)
     key = commands.add_parser("key", help="make an API key, and print where to put it")
     key.add_argument("name", help="the caller's name, which logs show")
     key.add_argument(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from rich.console import Console
 from serving.access.api_keys import KEY_PREFIX, NAME, digest
 
 from training.errors import TrainingError
+from training.report import say
 
 __all__ = ["make_api_key"]
 
@@ -37,18 +37,15 @@ def make_api_key(name: str, scopes: Sequence[str], known: Sequence[str]) -> None
     granted = sorted(set(scopes))
     entry = f"{name}{':' * bool(granted)}{'+'.join(granted)}={digest(key)}"
 
-    # A line that was broken to fit the screen could not be copied.
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(
-        f"[bold]{key}[/]\n\n"
+    say(
+        f"{key}\n",
         f"The key of {name}, for {' and '.join(granted) or 'everything'}. It is shown this once. "
-        "The caller sends\n\n"
-        f"  curl -H 'Authorization: Bearer {key}' …\n\n"
-        "The server gets the digest, which does not reveal the key, beside other entries:\n\n"
-        f'  export API_KEYS="$API_KEYS {entry}"\n'
+        "The caller sends\n",
+        f"  curl -H 'Authorization: Bearer {key}' …\n",
+        "The server gets the digest, which does not reveal the key, beside other entries:\n",
+        f'  export API_KEYS="$API_KEYS {entry}"\n',
+        *(f"  {where:14}{command}" for where, command in _COMMANDS.items()),
     )
-    for where, command in _COMMANDS.items():
-        console.print(f"  {where:14}{command}")
 
 
 #: The commands that set API_KEYS on each platform.

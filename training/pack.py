@@ -37,7 +37,7 @@ from training.fit.tasks.sample import measure_sample
 from training.registry.location import check_name
 from training.registry.next_step import next_step
 from training.registry.release import Release, Wish
-from training.registry.signing_key import read_signer
+from training.registry.signing import read_signer
 from training.report import progress, say
 
 __all__ = ["pack"]
@@ -83,8 +83,7 @@ def pack(
     name = check_name(name)
     signer = read_signer(key) if key else None
     release = Release(models / name, Wish(despite_warnings=promote))
-    if sample.suffix != ".parquet":
-        check_csv(sample)
+    check_csv(sample)
     header = read_sample(sample).columns  # a wrong sample is reported before the pickle is opened
     for column in (*targets, *texts):
         if column not in header:
@@ -135,7 +134,6 @@ def pack(
             _read_columns(model, frame),
             truth if learnt else {},
             file=sample,
-            classes=classes,
             report=report,
         )
         with blame("the pipeline cannot be made a bundle"):

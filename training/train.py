@@ -17,12 +17,13 @@ from training.export.features import as_frame, as_pandas, read_features
 from training.export.walk import task_of, walk, without_task
 from training.fit import evaluate, project, split
 from training.fit.pickles import check_pickles
+from training.fit.row_hash import read_ids
 from training.fit.tasks import outputs
 from training.fit.tasks.learn import Fit, fit_alone, fit_to
 from training.fit.tasks.target import check_target, read_target
 from training.registry.location import check_name
 from training.registry.release import Release, Wish
-from training.registry.signing_key import read_signer
+from training.registry.signing import read_signer
 from training.registry.verdict.conditions import check_metrics
 from training.report import progress
 
@@ -93,7 +94,7 @@ def train(
                 check_target(one, regression=task == "regression")
             held, mask, rule = _hold_out(fit, name, loaded, target, column)
             if column is not None:
-                ids = split.read_ids(split.key_frame(loaded), column)
+                ids = read_ids(split.key_frame(loaded), column)
                 fit = fit._replace(ids=np.array(ids))
             fitted = fit_to(fit, target, mask, names, regression=task == "regression")
         check_pickles(pipeline)

@@ -16,7 +16,7 @@ from serving.bundle.writer import Sign, write_bundle
 from serving.stores.folder import FolderStore
 
 from tests.helpers.stores import Bucket
-from training.registry.signing_key import Signer
+from training.registry.signing import Signer
 
 __all__ = [
     "copied",

@@ -299,6 +299,13 @@ def build_pipeline():
         return data * 2
     return make_pipeline(FunctionTransformer(double), Odd())
 """
+TEXTS = """
+numbers = load_data
+def load_data():
+    data, target = numbers()
+    return data.assign(a="x"), target
+build_pipeline = LogisticRegression
+"""
 
 
 @pytest.fixture
@@ -351,6 +358,10 @@ def train(run: Run) -> Run:
         (
             LOCAL,
             ["FunctionTransformer", "double is defined within build_pipeline()"],
+        ),
+        (
+            TEXTS,
+            ["could not convert string to float", "with a OneHotEncoder"],
         ),
         ("def build_pipeline(): exit()", ["build_pipeline() failed", "SystemExit"]),
         ("exit()", ["cannot be imported", "SystemExit"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -282,10 +283,30 @@ def build_pipeline():
         iterations=5, cat_features=["kind"], verbose=0, allow_writing_files=False
     )
 """
+WITHIN = """
+from sklearn.pipeline import make_pipeline
+booster = build_pipeline
+def build_pipeline():
+    return make_pipeline("passthrough", booster())
+"""
+
+
+def test_two_packs_in_one_second_are_two_versions(run: Run) -> None:
+    """The second takes the name of the next free second."""
+    assert packed(run, encoded(), DATA, TARGET)[0] == 0
+    [first] = [path.name for path in Path("models/x").iterdir() if path.is_dir()]
+    soon = [datetime.now(UTC) + timedelta(seconds=i) for i in range(30)]
+    taken = {f"{moment:%Y%m%d-%H%M%S}{first[15:]}" for moment in soon}
+    for name in taken:
+        Path("models/x", name).mkdir(exist_ok=True)
+    status, lines = packed(run, encoded(), DATA, TARGET)
+
+    assert status == 0, lines
+    assert open_bundle(FolderStore("models/x")).manifest.version not in {first, *taken}
 
 
 def test_catboost_alone_is_a_pipeline(run: Run) -> None:
-    """It is no estimator of scikit-learn's: `pack` and `train` put it into a pipeline."""
+    """It is no estimator of scikit-learn's, and trains alone as well as within a pipeline."""
     model = catboost.CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False)
     target = DATA["a"] + DATA["b"]
     status, lines = packed(run, model, DATA[["b", "a"]], target)
@@ -297,6 +318,9 @@ def test_catboost_alone_is_a_pipeline(run: Run) -> None:
     DATA.assign(kind=kinds, answer=target).to_csv("rows.csv", index=False)
     Path("booster.py").write_text(BOOSTER)
     status, lines = run("train", "--project", "booster.py")
+    assert status == 0, lines
+    Path("within.py").write_text(BOOSTER + WITHIN)
+    status, lines = run("train", "--project", "within.py")
     assert status == 0, lines
 
 

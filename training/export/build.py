@@ -9,7 +9,7 @@ import re
 import timeit
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -132,9 +132,11 @@ def build_bundle(
         files[GRAPH_FILE] = graph
     runs = hashlib.sha256(graph or files[PIPELINE_FILE]).hexdigest()
     now = datetime.now(UTC)
+    while (folder / (version := f"{now:%Y%m%d-%H%M%S}-{runs[:8]}")).exists():
+        now += timedelta(seconds=1)  # the same model was packed within this second
     manifest = replace(
         draft,
-        version=f"{now:%Y%m%d-%H%M%S}-{runs[:8]}",
+        version=version,
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
     runner = SklearnEngine(manifest, pipeline) if graph is None else OnnxEngine(manifest, graph)

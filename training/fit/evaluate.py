@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +9,6 @@ from serving.bundle.manifest import Task
 from sklearn import metrics
 from sklearn.base import is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.inspection import permutation_importance
-from sklearn.model_selection import cross_validate
 
 from training.fit.uncertainty import Draws, draw, interval
 
@@ -21,24 +17,15 @@ __all__ = [
     "METRICS",
     "SEED",
     "Answers",
-    "Scoring",
     "ask",
     "baseline",
-    "cross_validation",
     "draws",
     "evaluate",
     "intervals",
     "measure",
-    "permutation",
-    "scorer",
 ]
 
 SEED = 0
-#: What permuting the features may take, and on how few rows it still says something.
-PERMUTING_SECONDS, FEWEST_ROWS = 30.0, 100
-
-#: A score by scikit-learn's name, or a function of a model, rows and targets.
-Scoring = str | Callable[[Any, Any, Any], float]
 
 #: The figures of each task, the most telling first.
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -125,102 +112,6 @@ def baseline(seen: Any, unseen: Any, *, regression: bool) -> dict[str, Any]:
     dummy = DummyRegressor() if regression else DummyClassifier(strategy="prior")
     dummy.fit(np.zeros((len(seen), 1)), seen)
     return evaluate(dummy, np.zeros((len(unseen), 1)), unseen)
-
-
-def scorer(model: Any, classes: int | None, *, outputs: int = 1) -> Scoring:
-    """
-    Return the score that suits the model, by scikit-learn's name if it has one. Higher is better.
-
-    Args:
-        model: A classifier or a regressor.
-        classes: How many it tells apart; None for regression.
-        outputs: How many targets it predicts at once.
-    """
-    if classes is None:
-        return "r2"
-    if outputs > 1:
-        return accuracy
-    if not hasattr(model, "predict_proba"):
-        return "accuracy"
-    return "roc_auc" if classes == 2 else "roc_auc_ovr_weighted"
-
-
-def accuracy(model: Any, data: Any, target: Any) -> float:
-    """Return the mean accuracy of several labels, shape (n, outputs)."""
-    return float(np.mean(np.asarray(model.predict(data)) == target))
-
-
-def cross_validation(
-    pipeline: Any, data: Any, target: Any, *, folds: int | list[Any], scoring: Scoring
-) -> dict[str, Any]:
-    """
-    Fit and score on parts of the training rows; mean and standard deviation.
-
-    Args:
-        pipeline: It is copied for each part.
-        data: The n rows.
-        target: Shape (n,) or (n, outputs).
-        folds: How many parts, or of each the rows to fit to and those to score.
-        scoring: As `scorer` returns it.
-    """
-    scores = cross_validate(pipeline, data, target, cv=folds, scoring=scoring, error_score="raise")[
-        "test_score"
-    ]
-    return {
-        "score": getattr(scoring, "__name__", scoring),
-        "folds": len(scores),
-        "mean": float(scores.mean()),
-        "std": float(scores.std()),
-    }
-
-
-def permutation(
-    model: Any,
-    data: Any,
-    target: Any,
-    *,
-    scoring: Scoring,
-    seed: int,
-    report: Callable[[str], None] = lambda _: None,
-    seconds: float = PERMUTING_SECONDS,
-) -> dict[str, float] | None:
-    """
-    Return the mean fall of the score when a column is shuffled (Breiman 2001), per column.
-
-    It takes about *seconds*: many columns, or a slow model, are tried on fewer rows.
-
-    None where the score is not defined on these rows: a class is missing, or there is one row; for
-    texts themselves, which have no columns; and where the time allows too few rows.
-    """
-    if np.ndim(data) == 1:
-        return None
-    columns, random = data.shape[1], np.random.default_rng(seed)
-    score = metrics.get_scorer(scoring) if isinstance(scoring, str) else scoring
-    single = isinstance(scoring, str) and target.ndim == 1
-    least = 2 if scoring == "r2" else len(getattr(model, "classes_", ()))
-    while True:
-        if single and len(np.unique(target)) < least:
-            return None
-        start = perf_counter()
-        score(model, data, target)
-        repeats = min(3, int(seconds / columns / (perf_counter() - start)))
-        if repeats:
-            break
-        if len(target) < 2 * FEWEST_ROWS:
-            report("too many columns for the time: the importances of the features are left out")
-            return None
-        half = random.permutation(len(target)) < len(target) // 2
-        data, target = data[half], target[half]
-    report(f"permuting {columns:,} features, {repeats} × {len(target):,} rows")
-    found = permutation_importance(
-        model, data, target, scoring=scoring, n_repeats=repeats, random_state=seed, n_jobs=1
-    )
-    if not np.isfinite(found.importances_mean).all():
-        return None  # the values are so large that their squares overflow
-    names = [str(name) for name in getattr(data, "columns", ())] or [
-        f"x{i}" for i in range(columns)
-    ]
-    return dict(zip(names, found.importances_mean.tolist(), strict=True))
 
 
 def _within_bounds(probabilities: Any) -> Any:

@@ -122,13 +122,10 @@ def hold_out(module: ModuleType, data: Any) -> Chosen | None:
 
 def as_estimator(model: Any) -> Any:
     """Return *model*, or a pipeline around one, such as CatBoost's, that is not scikit-learn's."""
-    if isinstance(model, BaseEstimator | type) or not hasattr(model, "__sklearn_tags__"):
+    if not _is_foreign(model):
         return model
     names = list(getattr(model, "feature_names_", None) or ())
-    if not names:  # unfitted: scikit-learn's clone() rejects the lists in CatBoost's parameters
-        lists = {k: tuple(v) for k, v in model.get_params().items() if isinstance(v, list)}
-        model.set_params(**lists)
-    elif names != [str(place) for place in range(len(names))]:  # which it calls an array's columns
+    if names != [str(place) for place in range(len(names))]:  # which it calls an array's columns
         model.feature_names_in_ = np.array(names, dtype=object)
     return make_pipeline(model)
 
@@ -155,7 +152,17 @@ def build_pipeline(module: ModuleType) -> Any:
             "build_pipeline() must return a scikit-learn pipeline whose last step is a classifier, "
             f"a regressor, a clusterer or a detector of outliers, but it is {found}."
         )
+    with blame("the pipeline cannot be copied", module.__file__):
+        for part in filter(_is_foreign, pipeline.get_params().values()):
+            # scikit-learn's clone() rejects the lists in CatBoost's parameters
+            lists = {k: tuple(v) for k, v in part.get_params().items() if isinstance(v, list)}
+            part.set_params(**lists)
     return pipeline
+
+
+def _is_foreign(model: Any) -> bool:
+    """Whether it is an estimator of another library that only behaves like scikit-learn's."""
+    return not isinstance(model, BaseEstimator | type) and hasattr(model, "__sklearn_tags__")
 
 
 def _module_name(project: str) -> str:

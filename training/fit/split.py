@@ -9,26 +9,24 @@ rows that neither was fitted to.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from serving.bundle.manifest import HoldOut
 
 from training.errors import TrainingError
+from training.fit.row_hash import fractions, row_hashes
 
 __all__ = [
     "SHARE",
-    "CannotApplyError",
+    "CannotCompareError",
     "Chosen",
     "HeldOut",
     "Mask",
     "hold_out",
     "key_frame",
-    "read_ids",
     "was_held_out",
 ]
 
@@ -60,8 +58,8 @@ class HeldOut(NamedTuple):
     chosen: Chosen | None
 
 
-class CannotApplyError(Exception):
-    """A recorded rule cannot be applied to these rows. The text is a clause that says why."""
+class CannotCompareError(Exception):
+    """Two models cannot be compared on these rows. The text is a clause that says why."""
 
 
 def hold_out(
@@ -93,16 +91,16 @@ def hold_out(
         mask = chosen.mask
     else:
         columns = sorted(frame.columns) if column is None else [column]
-        hashes = _row_hashes(name, frame, columns, by_id=column is not None)
-        fractions = _fractions(hashes)
-        mask = fractions < SHARE
+        hashes = row_hashes(name, frame, columns, by_id=column is not None)
+        places = fractions(hashes)
+        mask = places < SHARE
         if not mask.any():  # so few rows that none is below the share: the lowest one is held out
-            mask = fractions == fractions.min()
+            mask = places == places.min()
     if mask.all():
         raise TrainingError(
             f"the {len(mask):,} rows cannot be split: every row would be held out and none fitted."
         )
-    whole = _row_hashes(name, frame, sorted(frame.columns), by_id=False)
+    whole = row_hashes(name, frame, sorted(frame.columns), by_id=False)
     answers = [str(value).encode() for value in target.tolist()]
     held = sorted(whole[i] + answers[i] for i in np.flatnonzero(mask))
     return mask, HoldOut(
@@ -115,12 +113,14 @@ def hold_out(
     )
 
 
-def was_held_out(rule: HoldOut, name: str, frame: pd.DataFrame, chosen: Chosen | None) -> Mask:
+def was_held_out(
+    rule: HoldOut | None, name: str, frame: pd.DataFrame, chosen: Chosen | None
+) -> Mask:
     """
     Return which rows a model was not fitted to, by the rule that it recorded.
 
     Args:
-        rule: The one in its manifest.
+        rule: The one in its manifest, if there is one.
         name: The model's name.
         frame: All columns of the n rows, as `key_frame` returns them.
         chosen: The answer of the project's hold_out() for these rows, if the project has one.
@@ -129,22 +129,24 @@ def was_held_out(rule: HoldOut, name: str, frame: pd.DataFrame, chosen: Chosen |
         Shape (n,).
 
     Raises:
-        CannotApplyError: The rule is about columns that are not there, or about another
-            hold_out().
+        CannotCompareError: There is no rule, or it is about columns that are not there, or about
+            another hold_out().
     """
+    if rule is None:
+        raise CannotCompareError("it did not record which rows it was fitted to")
     if rule.by == "project":
         if chosen is None:
-            raise CannotApplyError("its rows were held out by a project's hold_out()")
+            raise CannotCompareError("its rows were held out by a project's hold_out()")
         if chosen.source_sha256 != rule.source_sha256:
-            raise CannotApplyError("its rows were held out by another hold_out()")
+            raise CannotCompareError("its rows were held out by another hold_out()")
         return chosen.mask
     missing = [column for column in rule.columns if column not in frame]
     if missing:
-        raise CannotApplyError(
+        raise CannotCompareError(
             f"its rows were held out by the column {missing[0]}, which these rows lack"
         )
-    hashes = _row_hashes(name, frame, rule.columns, by_id=rule.by == "id")
-    return _fractions(hashes) < (rule.share or 0.0)
+    hashes = row_hashes(name, frame, rule.columns, by_id=rule.by == "id")
+    return fractions(hashes) < (rule.share or 0.0)
 
 
 def key_frame(data: Any) -> pd.DataFrame:
@@ -160,75 +162,3 @@ def key_frame(data: Any) -> pd.DataFrame:
         if name is not None and str(name) not in frame:
             frame = frame.assign(**{str(name): data.index.get_level_values(place)})
     return frame
-
-
-def _fractions(hashes: list[bytes]) -> NDArray[np.float64]:
-    heads = np.frombuffer(b"".join(digest[:8] for digest in hashes), dtype=">u8")
-    return heads.astype(np.float64) / 2.0**64
-
-
-def _row_hashes(name: str, frame: pd.DataFrame, columns: list[str], *, by_id: bool) -> list[bytes]:
-    """Return the SHA-256 of each row: of the name and the id, or of the name and the values."""
-    if by_id:
-        values: list[list[Any]] = [read_ids(frame, columns[0])]
-        start = hashlib.sha256(msgspec.json.encode([name]))
-    else:
-        values = [_canonical(frame[column]) for column in columns]
-        start = hashlib.sha256(msgspec.json.encode([name, columns]))
-    found = []
-    for row in zip(*values, strict=True):
-        digest = start.copy()
-        digest.update(msgspec.json.encode(row))
-        found.append(digest.digest())
-    return found
-
-
-def read_ids(frame: pd.DataFrame, column: str) -> list[str]:
-    """
-    Write each id as text, so that 17, 17.0 and "17" are one id.
-
-    Raises:
-        TrainingError: The column is missing, or has gaps.
-    """
-    if column not in frame:
-        raise TrainingError(
-            f"--id {column}: the data have no such column; they have {_listed(frame.columns)}."
-        )
-    gaps = int(frame[column].isna().sum())
-    if gaps:
-        raise TrainingError(f"--id {column}: the id is missing in {gaps:,} rows.")
-    return [
-        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        for value in frame[column].tolist()
-    ]
-
-
-def _canonical(column: pd.Series[Any]) -> list[Any]:
-    """Return the values as JSON has them, numbers rounded to float32, gaps as null."""
-    kind = column.dtype
-    if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind):
-        numbers = column.to_numpy(dtype="float64", na_value=np.nan)
-        return _rounded(numbers)
-    return [_plain(value) for value in column.tolist()]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, int | float | np.number):
-        [number] = _rounded(np.array([value], dtype="float64"))
-        return number
-    return None if pd.isna(value) is True else str(value)
-
-
-def _rounded(numbers: NDArray[np.float64]) -> list[float]:
-    with np.errstate(over="ignore"):
-        rounded = numbers.astype("float32").astype("float64")
-    found: list[float] = (rounded + 0.0).tolist()  # without minus zero
-    return found
-
-
-def _listed(names: Iterable[Any]) -> str:
-    return ", ".join(map(str, names))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from serving.bundle.reader import Bundle, open_bundle
 from serving.bundle.signature import is_valid, key_id, signer_of
 from serving.bundle.trust import Trust
@@ -15,6 +14,7 @@ from serving.model.model import open_model
 
 from training.errors import TrainingError
 from training.registry.location import open_location
+from training.report import say
 
 __all__ = ["check", "check_files"]
 
@@ -31,14 +31,12 @@ def check(uri: str, trust: Trust) -> None:
         BundleError: A file is missing, or its size or digest differs.
         TrainingError: The example's answer is not the recorded one.
     """
-    console = Console()
     bundle = open_bundle(open_location(uri), trust=trust)
     manifest = bundle.manifest
-    check_files(bundle, console.print)
-    for line in _signatures(bundle):
-        console.print(line)
+    check_files(bundle, say)
+    say(*_signatures(bundle))
     if bundle.is_own_pickle:
-        console.print("model.joblib is opened as your own; others need a signature to open it")
+        say("model.joblib is opened as your own; others need a signature to open it")
     model = open_model(bundle, sandboxed=True)
     if manifest.example.instance:
         body = msgspec.json.encode(manifest.example.instance)
@@ -48,10 +46,10 @@ def check(uri: str, trust: Trust) -> None:
                 f"the example is answered {answer}, but training recorded "
                 f"{manifest.example.prediction}."
             )
-        console.print(f"example: answered as recorded, {answer}")
+        say(f"example: answered as recorded, {answer}")
     else:
-        console.print("example: none is recorded")
-    console.print(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
+        say("example: none is recorded")
+    say(f"{manifest.name} {manifest.version} is good, on {manifest.engine.name}.")
 
 
 def check_files(bundle: Bundle, report: Callable[[str], None]) -> None:

@@ -12,9 +12,8 @@ from serving.settings import platform, read_settings
 
 from training.errors import NOT_PROMOTED, TrainingError
 
-__all__ = ["BUNDLE_HELP", "KEY_HELP", "add_registry", "read_trust"]
+__all__ = ["KEY_HELP", "add_registry", "read_count", "read_trust"]
 
-BUNDLE_HELP = "models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
 KEY_HELP = "the private key's file, or env:NAME for an environment variable"
 
 
@@ -52,8 +51,13 @@ def _add_commands_over_a_bundle(commands: Any) -> None:
     sign = commands.add_parser("sign", help="sign a bundle, published or not")
     sign.add_argument("--key", required=True, help=KEY_HELP)
     sign.set_defaults(run=_sign)
-    for command in (check, publish, sign):
-        command.add_argument("bundle", help=BUNDLE_HELP)
+    card = commands.add_parser("card", help="write a model's page to a file")
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.html")
+    card.set_defaults(run=_card)
+    for command in (check, publish, sign, card):
+        command.add_argument(
+            "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
+        )
 
 
 def _add_commands_over_versions(commands: Any) -> None:
@@ -65,7 +69,7 @@ def _add_commands_over_versions(commands: Any) -> None:
             name, metavar=name.upper(), help="a bundle's location, or a version in --store"
         )
     rows = compare.add_mutually_exclusive_group()
-    rows.add_argument("--data", type=Path, metavar="CSV", help="the rows")
+    rows.add_argument("--data", type=Path, metavar="FILE", help="the rows, CSV or .parquet")
     rows.add_argument("--project", help="the rows that its load_data() returns")
     compare.add_argument(
         "--target",
@@ -89,7 +93,7 @@ def _add_commands_over_versions(commands: Any) -> None:
     prune.add_argument(
         "--keep",
         metavar="N",
-        type=_count,
+        type=read_count,
         required=True,
         help="how many of the newest stay, beside the live one and the one before; a version that "
         "a server holds by its own address is not known here",
@@ -104,7 +108,8 @@ def _add_commands_over_versions(commands: Any) -> None:
         )
 
 
-def _count(text: str) -> int:
+def read_count(text: str) -> int:
+    """Read an option that is an integer above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
     return int(text)
@@ -162,15 +167,21 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _keygen(options: argparse.Namespace) -> None:
-    from training.registry.signing_key import make_signing_key
+    from training.registry.signing import make_signing_key
 
     make_signing_key(options.file)
 
 
 def _sign(options: argparse.Namespace) -> None:
-    from training.registry.sign import sign
+    from training.registry.signing import sign
 
     sign(options.bundle, options.key)
+
+
+def _card(options: argparse.Namespace) -> None:
+    from training.registry.card import write_card
+
+    write_card(options.bundle, options.out)
 
 
 def _store(options: argparse.Namespace) -> str:

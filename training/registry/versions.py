@@ -78,14 +78,11 @@ def list_versions(uri: str) -> None:
     headings |= {"on": "left", "engine": "left", "size": "right"}
     states = [_state(version, live) for version in versions]
     letters, legend = _measured(versions)
-    rows = [
-        _row(version, state, figures, letter)
-        for version, state, letter in zip(versions, states, letters, strict=True)
-    ]
+    rows = []
+    for version, state, letter in zip(versions, states, letters, strict=True):
+        less = [differences.get(version.name, {}).get(figures[0], "")] if column else []
+        rows.append([state, version.name, *_row(version, figures, [*less, letter])])
     if column:
-        for version, row in zip(versions, rows, strict=True):
-            found = differences.get(version.name, {}).get(figures[0], "")
-            row.insert(3 + len(figures), found)
         legend.append(f"{column}: on the same rows, with its 95 % interval (paired bootstrap)")
     show_table(headings, rows, bold=states.index("live") if "live" in states else None)
     say(*legend, *notes)
@@ -193,12 +190,13 @@ def _figures(manifests: Iterable[Manifest], room: int) -> list[str]:
     return chosen[: min(max(room, 1), _FIGURES)]
 
 
-def _row(version: Version, state: str, figures: list[str], letter: str) -> list[str]:
+def _row(version: Version, figures: list[str], beside: list[str]) -> list[str]:
+    """Write a version's cells after its name; *beside* stands beside its figures."""
     manifest = version.manifest
     if manifest is None or version.struck:
         why = "half deleted" if version.struck else "cannot be read"
-        return [state, version.name, why, *[""] * len(figures), "", "", ""]
+        return [why, *[""] * (len(figures) + len(beside) + 2)]
     made = manifest.created_at[:16].replace("T", " ")
     known, intervals = own_figures(manifest), manifest.metrics.get("intervals", {})
     values = [figure(known[name], intervals.get(name)) if name in known else "" for name in figures]
-    return [state, version.name, made, *values, letter, manifest.engine.name, decimal(version.size)]
+    return [made, *values, *beside, manifest.engine.name, decimal(version.size)]

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from training.errors import TrainingError
-from training.registry.command import read_trust
+from training.registry.command import read_count, read_trust
 
 __all__ = ["add_score"]
 
@@ -40,7 +40,7 @@ def add_score(commands: Any) -> None:
     score.add_argument("--engine", choices=("local", "dask"), default="local")
     score.add_argument("--scheduler", metavar="ADDRESS", help="of Dask: tcp://HOST:8786")
     score.add_argument(
-        "--workers", metavar="N", type=_workers, help="processes (default: one on each core)"
+        "--workers", metavar="N", type=read_count, help="processes (default: one on each core)"
     )
     score.set_defaults(run=_run)
 
@@ -75,9 +75,3 @@ def _share(text: str) -> float:
         if 0 <= (share := float(text)) <= 1:
             return share
     raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
-    return int(text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import hashlib
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -73,40 +73,27 @@ def score_task(
         BundleError: The bundle is not trusted, or a store fails.
     """
     model, types = _open(plan.location, plan.version, trust)
-    store = open_location(destination)
+    store, csv = open_location(destination), is_csv(task.file.path)
+    features = model.manifest.features
+
+    def score(batch: pa.RecordBatch) -> pa.Table:
+        alike, places = group_alike(features, batch)
+        answers = score_columns(model, to_columns(features, alike, csv=csv))
+        return to_table(alike, plan.options.keep, answers, types).take(places)
+
     found = []
     try:
         for part, batches in _parts(plan, task, model.manifest):
             name = task.name(plan, part)
             if name in done:
-                if task.part is None:  # read on to the next part
-                    collections.deque(batches, 0)
                 found.append(_describe(store, name, plan.format, model.manifest))
             else:
-                csv = is_csv(task.file.path)
-                table = pa.concat_tables(
-                    _score(model, batch, plan.options.keep, types, csv=csv) for batch in batches
-                )
+                table = pa.concat_tables(score(batch) for batch in batches)
                 found.append(_write(store, name, plan.format, table, model.manifest))
     except (pa.ArrowException, OSError, TrainingError) as error:
         said = str(error) if isinstance(error, TrainingError) else f"{describe(error)}."
         raise TrainingError(f"{task.file.path} cannot be scored: {said}") from error
     return found
-
-
-def _score(
-    model: Model,
-    batch: pa.RecordBatch,
-    keep: list[str],
-    types: dict[str, pa.DataType],
-    *,
-    csv: bool,
-) -> pa.Table:
-    """Score the rows of one batch, and return them in its order."""
-    features = model.manifest.features
-    alike, places = group_alike(features, batch)
-    found = score_columns(model, to_columns(features, alike, csv=csv))
-    return to_table(alike, keep, found, types).take(places)
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,57 +120,35 @@ def _types(manifest: Manifest) -> dict[str, pa.DataType]:
 def _parts(
     plan: Plan, task: Task, manifest: Manifest
 ) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
-    """Yield the parts of *task*, each with its batches: at least one, perhaps empty."""
+    """Yield the parts of *task*, each with its batches: at least one part, perhaps without rows."""
     columns = list(dict.fromkeys([*(f.name for f in manifest.features), *plan.options.keep]))
-    rows = plan.options.part_rows
+    rows, part = plan.options.part_rows, task.part or 0
+    first = part * rows
     with open_input(task.file) as stream:
-        if task.part is not None:
-            first = task.part * rows
-            if task.span is None:
-                found = read_parquet(stream, columns, first, first + rows)
-            else:
-                found = read_csv(open_span(stream, *task.span), columns, first=first)
-            yield task.part, _some(found, columns)
-            return
-        packed = task.file.path.endswith(".gz")
-        batches = _Cut(read_csv(stream, columns, packed=packed))
-        for part in count():
-            if part and batches.is_empty():
-                return
-            yield part, _some(batches.take(rows), columns)
+        if task.part is None:
+            found = read_csv(stream, columns, packed=task.file.path.endswith(".gz"))
+        elif task.span is None:
+            found = read_parquet(stream, columns, first, first + rows)
+        else:
+            found = read_csv(open_span(stream, *task.span), columns, first=first)
+        nothing = pa.RecordBatch.from_pydict({name: pa.nulls(0) for name in columns})
+        cut = _cut(chain([next(found, nothing)], found), rows, part)
+        for number, pairs in groupby(cut, key=itemgetter(0)):
+            yield number, (batch for _, batch in pairs)
 
 
-class _Cut:
-    """Batches that are taken by a number of rows."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self._left: pa.RecordBatch | None = None
-
-    def is_empty(self) -> bool:
-        """Whether no row is left."""
-        while self._left is None or not self._left.num_rows:
-            self._left = next(self._batches, None)
-            if self._left is None:
-                return True
-        return False
-
-    def take(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield batches of *rows* rows together, or of all that are left."""
-        while rows and not self.is_empty():
-            assert self._left is not None  # noqa: S101  # is_empty checked it
-            batch = self._left.slice(0, rows)
-            self._left = self._left.slice(batch.num_rows)
-            rows -= batch.num_rows
-            yield batch
-
-
-def _some(batches: Iterator[pa.RecordBatch], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    first = next(batches, None)
-    if first is None:
-        first = pa.RecordBatch.from_pydict({name: pa.nulls(0) for name in columns})
-    yield first
-    yield from batches
+def _cut(
+    batches: Iterable[pa.RecordBatch], rows: int, part: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Cut *batches* after every so many *rows*; yield each piece with the number of its part."""
+    room = rows
+    for batch in batches:
+        left = batch
+        while left.num_rows > room:
+            yield part, left.slice(0, room)
+            part, left, room = part + 1, left.slice(room), rows
+        yield part, left
+        room -= left.num_rows
 
 
 def _write(store: Store, name: str, kind: str, table: pa.Table, manifest: Manifest) -> Part:

@@ -14,11 +14,9 @@ __all__ = ["progress"]
 #: Between two lines on a pipe.
 SECONDS = 2.0
 
-_Report = Callable[[int, int, int], None]
-
 
 @contextlib.contextmanager
-def progress(size: int, tasks: int) -> Iterator[_Report]:
+def progress(size: int, tasks: int) -> Iterator[Callable[[int, int, int], None]]:
     """
     Yield a function that is told of each task that is done: its bytes, rows and errors.
 
@@ -27,43 +25,26 @@ def progress(size: int, tasks: int) -> Iterator[_Report]:
         tasks: How many there are.
     """
     console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
     started, said = time.monotonic(), 0.0
     done = read = rows = errors = 0
 
-    def line() -> str:
-        speed = rows / max(time.monotonic() - started, 1e-9)
-        return f"{done}/{tasks} tasks, {rows:,} rows, {speed:,.0f} rows/s, {errors:,} errors"
-
-    def add(size_done: int, more_rows: int, more_errors: int) -> None:
-        nonlocal done, read, rows, errors
-        done, read = done + 1, read + size_done
+    def report(more_bytes: int, more_rows: int, more_errors: int) -> None:
+        nonlocal said, done, read, rows, errors
+        done, read = done + 1, read + more_bytes
         rows, errors = rows + more_rows, errors + more_errors
-
-    if console.is_terminal:
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        with bar:
-            shown = bar.add_task(line(), total=max(size, 1))
-
-            def draw(size_done: int, more_rows: int, more_errors: int) -> None:
-                add(size_done, more_rows, more_errors)
-                bar.update(shown, completed=read, description=line())
-
-            yield draw
-        return
-
-    def write(size_done: int, more_rows: int, more_errors: int) -> None:
-        nonlocal said
-        add(size_done, more_rows, more_errors)
         now = time.monotonic() - started
-        if now - said >= SECONDS or done == tasks:
+        speed = rows / max(now, 1e-9)
+        line = f"{done}/{tasks} tasks, {rows:,} rows, {speed:,.0f} rows/s, {errors:,} errors"
+        bar.update(shown, completed=read, description=line)
+        if bar.disable and (now - said >= SECONDS or done == tasks):
             said = now
             left = now * (size - read) / max(read, 1)
-            console.print(f"{line()}, {left:,.0f} s left", soft_wrap=True, highlight=False)
+            console.print(f"{line}, {left:,.0f} s left", soft_wrap=True, highlight=False)
 
-    yield write
+    with bar:
+        shown = bar.add_task(f"0/{tasks} tasks", total=max(size, 1))
+        yield report

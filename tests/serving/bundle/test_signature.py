@@ -28,7 +28,7 @@ from tests.helpers.http.proxy import Asked
 from tests.helpers.platforms import lambda_process
 from tests.helpers.servers import Server, lines, serving, wait_for
 from tests.helpers.stores import Bucket
-from training.registry.signing_key import Signer
+from training.registry.signing import Signer
 
 US, THEM = new_signer(), new_signer()
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from training.errors import TrainingError
-from training.fit.split import CannotApplyError, Chosen, hold_out, key_frame, was_held_out
+from training.fit.split import CannotCompareError, Chosen, hold_out, key_frame, was_held_out
 
 RANDOM = np.random.default_rng(0)
 ROWS = pd.DataFrame(
@@ -99,14 +99,14 @@ def test_an_unusable_id_is_reported(frame: pd.DataFrame, words: str) -> None:
 def test_a_rule_that_cannot_be_applied_says_why() -> None:
     """If a column is gone, or hold_out() was changed or removed, the error says so."""
     _, rule = hold_out("shop", ROWS, TARGET)
-    with pytest.raises(CannotApplyError, match="by the column home, which these rows lack"):
+    with pytest.raises(CannotCompareError, match="by the column home, which these rows lack"):
         was_held_out(rule, "shop", ROWS.drop(columns="home"), None)
     chosen = Chosen(ROWS["age"].to_numpy() > 60, "digest")
     mask, rule = hold_out("shop", ROWS, TARGET, chosen=chosen)
     assert (mask == chosen.mask).all()
     assert (was_held_out(rule, "shop", ROWS, chosen) == mask).all()
     for other in (None, chosen._replace(source_sha256="another")):
-        with pytest.raises(CannotApplyError, match="hold_out"):
+        with pytest.raises(CannotCompareError, match="hold_out"):
             was_held_out(rule, "shop", ROWS, other)
 
 

@@ -11,16 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from serving.bundle.manifest import Task
 from serving.bundle.plots import Plots
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from training.errors import TrainingError, blame
-from training.fit import curves, evaluate, split
+from training.fit import curves, split, validation
 from training.fit.review.findings import review, review_rows
 from training.fit.tasks import outputs
 
 __all__ = ["Fit", "Fitted", "fit_alone", "fit_to"]
-
-FOLDS = 5
 
 
 class Fit(NamedTuple):
@@ -78,17 +75,14 @@ def fit_to(
             _check_classes(known, one)
     count = len(names) or 1
     classes = None if regression else len(np.unique(outputs.columns(target)[0]))
-    scoring = evaluate.scorer(pipeline, classes, outputs=count)
+    scoring = validation.scorer(pipeline, classes, outputs=count)
     with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
         report(f"cross-validating on {len(truth):,} rows")
-        by_class = not (regression or names)
         ids = None if fit.ids is None else fit.ids[~mask]
-        folds = _folds(truth, ids, by_class=by_class)
-        validation = None
-        if folds is not None:
-            validation = evaluate.cross_validation(
-                pipeline, seen, truth, folds=folds, scoring=scoring
-            )
+        folds = validation.divide(truth, ids, by_class=not (regression or names))
+        validated = folds and validation.cross_validation(
+            pipeline, seen, truth, folds=folds, scoring=scoring, report=report
+        )
         report("fitting")
         pipeline.fit(seen, truth)
     with blame("the fitted pipeline cannot be evaluated", fit.module.__file__):
@@ -96,11 +90,9 @@ def fit_to(
         answers = outputs.ask(pipeline, unseen, count)
         parts = outputs.measure(truth, held, answers, regression=regression)
         metrics = outputs.together(names, parts)
-        if validation is not None:
-            metrics["cross_validation"] = validation
-        importances = evaluate.permutation(
-            pipeline, unseen, held, scoring=scoring, seed=evaluate.SEED, report=report
-        )
+        if validated:
+            metrics["cross_validation"] = validated
+        importances = validation.permutation(pipeline, unseen, held, scoring=scoring, report=report)
     with blame("the data cannot be reviewed"):
         frame = fit.read(fit.frame)
         findings = outputs.review_all(
@@ -122,34 +114,3 @@ def _check_classes(seen: Any, unseen: Any) -> None:
             f"the data cannot be split: every row of the class {lost[0]!r} is held out. Find more "
             "rows of it, leave it out, or define hold_out(data) in the project."
         )
-
-
-def _folds(
-    target: Any, ids: NDArray[Any] | None, *, by_class: bool
-) -> int | list[tuple[Any, Any]] | None:
-    """
-    Divide rows for cross-validation; those of one id stay together.
-
-    Returns:
-        How many parts, if any division will do; else of each the rows to fit to and those to score.
-        None if there are too few rows, ids or rows of a class.
-    """
-    # R² is not defined for one row, so a fold has two.
-    count = min(FOLDS, _rarest(target) if by_class else len(target) // 2)
-    if ids is None:
-        return count if count > 1 else None
-    count = min(count, len(np.unique(ids)))
-    if count < 2:
-        return None
-    divide = (StratifiedGroupKFold if by_class else GroupKFold)(count)
-    parts = list(divide.split(target, target, ids))
-    classes = len(np.unique(target)) if by_class else 0
-    for part in parts:
-        for rows in part:
-            if len(rows) < 2 or (by_class and len(np.unique(target[rows])) < classes):
-                return None
-    return parts
-
-
-def _rarest(target: Any) -> int:
-    return int(np.unique(target, return_counts=True)[1].min())

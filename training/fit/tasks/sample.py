@@ -10,16 +10,12 @@ import numpy as np
 import pandas as pd
 
 from training.errors import TrainingError, blame
-from training.fit import evaluate
+from training.fit import evaluate, validation
 from training.fit.evaluate import Answers
 from training.fit.review.findings import review_sample
 from training.fit.tasks import outputs
 
 __all__ = ["Measured", "measure_sample"]
-
-
-#: What to look at when a target does not fit its output.
-_ORDER = " Give --target in the order of the model's outputs."
 
 
 class Measured(NamedTuple):
@@ -38,7 +34,6 @@ def measure_sample(
     truth: dict[str, Any],
     *,
     file: Path,
-    classes: Any,
     report: Callable[[str], None],
 ) -> Measured:
     """
@@ -50,7 +45,6 @@ def measure_sample(
         frame: The columns that it reads.
         truth: Of each target its n values; none if they are not known.
         file: The sample's, for the sentences.
-        classes: The model's; None for values.
         report: Told what is being done.
 
     Raises:
@@ -58,36 +52,35 @@ def measure_sample(
     """
     if not truth:
         return Measured({}, None, review_sample(frame))
-    names, targets = list(truth), list(truth.values())
+    columns, targets = list(truth), list(truth.values())
+    names = columns if len(columns) > 1 else []
+    hint = " Give --target in the order of the model's outputs." if names else ""
+    what = ", ".join(columns) if names else f"the column {columns[0]}"
     importances = None
-    if len(truth) > 1:
-        with blame(f"the pipeline cannot be evaluated against {', '.join(names)}"):
-            _check_outputs(model, data, len(truth))
-            answers = outputs.ask(model, data, len(truth))
-            for name, one, answer in zip(names, targets, answers, strict=True):
-                if answer.classes is not None:
-                    what = f"the column {name} of {file}"
-                    _check_labels(one, answer.classes, what, hint=_ORDER)
-            parts = [_measure(*pair) for pair in zip(targets, answers, strict=True)]
-    else:
-        with blame(f"the pipeline cannot be evaluated against the column {names[0]}"):
-            if classes is not None:
-                _check_labels(targets[0], classes, f"the column {names[0]} of {file}")
-            parts = [_measure(targets[0], evaluate.ask(model, data))]
-            scoring = evaluate.scorer(model, None if classes is None else len(classes))
-            importances = evaluate.permutation(
-                model, data, targets[0], scoring=scoring, seed=evaluate.SEED, report=report
+    with blame(f"the pipeline cannot be evaluated against {what}"):
+        if names:
+            _check_outputs(model, data, len(names))
+        answers = outputs.ask(model, data, len(columns))
+        for name, one, answer in zip(columns, targets, answers, strict=True):
+            if answer.classes is not None:
+                _check_labels(one, answer.classes, f"the column {name} of {file}", hint)
+        parts = [_measure(*pair) for pair in zip(targets, answers, strict=True)]
+        if not names:
+            classes = answers[0].classes
+            scoring = validation.scorer(model, None if classes is None else len(classes))
+            importances = validation.permutation(
+                model, data, targets[0], scoring=scoring, report=report
             )
     with blame("the sample cannot be reviewed"):
         findings = outputs.review_all(
-            names if len(names) > 1 else [],
+            names,
             targets,
             parts,
             lambda one, part: review_sample(
                 frame, one, figures=part["sample"], trivial=part.get("baseline")
             ),
         )
-    return Measured(outputs.together(names if len(names) > 1 else [], parts), importances, findings)
+    return Measured(outputs.together(names, parts), importances, findings)
 
 
 def _measure(truth: Any, answers: Answers) -> outputs.Metrics:
@@ -97,7 +90,7 @@ def _measure(truth: Any, answers: Answers) -> outputs.Metrics:
     return found
 
 
-def _check_labels(truth: Any, classes: Any, what: str, *, hint: str = "") -> None:
+def _check_labels(truth: Any, classes: Any, what: str, hint: str) -> None:
     if missing := int(pd.isna(truth).sum()):
         raise TrainingError(f"{what} is missing in {missing} rows; leave those rows out.")
     known = dict.fromkeys(np.asarray(classes).tolist())

@@ -14,10 +14,10 @@ from serving.model.model import Model, open_model
 from serving.stores.store import Store
 
 from training.export.features import as_frame
-from training.fit.split import CannotApplyError, HeldOut, Mask
+from training.fit.split import CannotCompareError, HeldOut, Mask, was_held_out
 from training.fit.tasks import outputs
 from training.fit.uncertainty import Draws, interval
-from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
+from training.registry.verdict.scoring import Contender
 
 __all__ = [
     "LEAST_OF_A_CLASS",
@@ -92,15 +92,16 @@ def compare(model: Model, live: Store | None, held: HeldOut, trust: Trust) -> Co
     if live is None:
         return Comparison(figures, False, None, None, left_out)
     try:
-        theirs = Bundle(live, trust=trust)
-        check_same_answers(theirs.manifest, ours)
-        _check_features(theirs.manifest, ours)
-        rows = held_out_rows(theirs.manifest, held.keys, held.chosen)
-        old = Contender(open_model(theirs), frame)
+        bundle = Bundle(live, trust=trust)
+        theirs = bundle.manifest
+        check_same_answers(theirs, ours)
+        _check_features(theirs, ours)
+        rows = was_held_out(theirs.hold_out, theirs.name, held.keys, held.chosen)
+        old = Contender(open_model(bundle), frame)
         rows &= common_rows(new, old)
         check_enough(truth[rows], ours)
         beside = pair(new, old, truth, rows)
-    except (CannotCompareError, CannotApplyError, CanoaError, ValueError) as error:
+    except (CannotCompareError, CanoaError, ValueError) as error:
         problem = f"The live model cannot be compared: {str(error).rstrip('.')}."
         return Comparison(figures, True, None, problem, left_out)
     return Comparison(figures, True, beside, None, int((~(new.accepted & old.accepted)).sum()))

@@ -7,23 +7,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
-from serving.bundle.manifest import Manifest, Output
+from serving.bundle.manifest import Output
 from serving.errors import InvalidInstances
 from serving.model.model import Model
 from serving.model.predictions import label_key
 
 from training.export.features import to_columns
 from training.fit.evaluate import Answers
-from training.fit.split import Chosen, Mask, was_held_out
+from training.fit.split import Mask
 
-__all__ = ["CannotCompareError", "Contender", "held_out_rows"]
+__all__ = ["Contender"]
 
 #: How many rows are scored at once.
 _BATCH = 10_000
-
-
-class CannotCompareError(Exception):
-    """Two models cannot be compared on these rows. The text is a clause that says why."""
 
 
 class Contender:
@@ -84,21 +80,3 @@ def _gather(part: Output, said: list[dict[str, Any]]) -> Answers:
     shares = [[one["probabilities"][key] for key in keys] for one in said if part.has_probabilities]
     labels = np.array([one["label"] for one in said])
     return Answers(labels, np.array(shares) if shares else None, np.array(part.classes))
-
-
-def held_out_rows(manifest: Manifest, keys: pd.DataFrame, chosen: Chosen | None) -> Mask:
-    """
-    Return which rows the model of *manifest* was not fitted to, shape (n,).
-
-    Args:
-        manifest: With the rule that was recorded.
-        keys: All columns of the n rows, the id among them.
-        chosen: The answer of the project's hold_out() for these rows, if it has one.
-
-    Raises:
-        CannotCompareError: It recorded no rule.
-        CannotApplyError: The rule cannot be applied to these rows.
-    """
-    if manifest.hold_out is None:
-        raise CannotCompareError("it did not record which rows it was fitted to")
-    return was_held_out(manifest.hold_out, manifest.name, keys, chosen)

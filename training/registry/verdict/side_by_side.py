@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from serving.bundle.manifest import Manifest
@@ -13,11 +12,15 @@ from serving.errors import InvalidInstances, ObjectMissing
 from serving.model.model import open_model
 
 from training.errors import TrainingError, blame
-from training.fit.calibration import Bin, calibration, calibration_error
-from training.fit.evaluate import ERRORS, Answers
-from training.fit.split import CannotApplyError, Mask
+from training.fit.evaluate import ERRORS
+from training.fit.split import CannotCompareError, Mask, was_held_out
 from training.registry.location import open_location
 from training.registry.summary import measured_on, own_figures
+from training.registry.verdict.calibration import (
+    calibration,
+    calibration_error,
+    show_calibration,
+)
 from training.registry.verdict.compare import (
     Beside,
     check_enough,
@@ -28,7 +31,7 @@ from training.registry.verdict.compare import (
 from training.registry.verdict.differences import show_differences
 from training.registry.verdict.gate import write_difference
 from training.registry.verdict.rows import Rows, Source, read_rows
-from training.registry.verdict.scoring import CannotCompareError, Contender, held_out_rows
+from training.registry.verdict.scoring import Contender
 from training.report import figure, progress, say, show_table
 
 __all__ = ["compare_versions"]
@@ -124,10 +127,11 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
     chosen = both
     try:
         if not source.unseen:
-            for name, model in (("A", a), ("B", b)):
+            for name, manifest in (("A", a.manifest), ("B", b.manifest)):
+                rule = manifest.hold_out
                 try:
-                    chosen = chosen & held_out_rows(model.manifest, rows.keys, rows.chosen)
-                except (CannotApplyError, CannotCompareError) as error:
+                    chosen = chosen & was_held_out(rule, manifest.name, rows.keys, rows.chosen)
+                except CannotCompareError as error:
                     raise CannotCompareError(f"of {name}, {error}") from error
         check_enough(truth[chosen], a.manifest)
     except CannotCompareError as error:
@@ -140,7 +144,7 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
         beside = pair(b, a, truth, chosen)
     known = "rows" if source.unseen else "rows that neither was fitted to"
     say(f"On {beside.rows:,} {known}, B less A:")
-    bins = [_bins(truth[chosen], model.answers(chosen)[0]) for model in (a, b)]
+    bins = [calibration(truth[chosen], model.answers(chosen)[0]) for model in (a, b)]
     table = [
         [
             name,
@@ -160,14 +164,8 @@ def _figures(source: Source, a: Contender, b: Contender, rows: Rows, both: Mask)
     headings = {"figure": "left", "A": "right", "B": "right", "difference": "left", "": "left"}
     show_table(headings, table)  # type: ignore[arg-type]  # a literal's values are literals
     if bins[0] and bins[1]:
-        _show_calibration(a.manifest, *bins)
+        show_calibration(a.manifest, *bins)
     return True
-
-
-def _bins(truth: Any, answers: Answers) -> list[Bin]:
-    if answers.probabilities is None or truth.ndim > 1:
-        return []
-    return calibration(truth, answers)
 
 
 def _better(name: str, beside: Beside) -> str:
@@ -176,20 +174,3 @@ def _better(name: str, beside: Beside) -> str:
         return "these rows cannot tell"
     falls = name.partition(" of ")[0] in ERRORS
     return "B is better" if (ends[0] > 0) != falls else "A is better"
-
-
-def _show_calibration(manifest: Manifest, a: list[Bin], b: list[Bin]) -> None:
-    classes = manifest.classes or []
-    what = f"of the class {classes[1]}" if len(classes) == 2 else "of the most probable class"
-    say(f"Calibration: the probability {what}, and how often it came true:")
-    by_bin = [{part.low: part for part in bins} for bins in (a, b)]
-    rows = []
-    for low in sorted({*by_bin[0], *by_bin[1]}):
-        cells = [f"{low:.1f} to {low + 0.1:.1f}"]
-        for bins in by_bin:
-            part = bins.get(low)
-            cells += [f"{part.rows:,}", f"{part.found:.3f}"] if part else ["0", ""]
-        rows.append(cells)
-    show_table(
-        {"said": "left", "A, rows": "right", "A": "right", "B, rows": "right", "B": "right"}, rows
-    )

@@ -22,8 +22,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from training.__main__ import main
 from training.export.build import build_bundle
-from training.fit.differences import differing, where_they_differ
 from training.fit.evaluate import Answers
+from training.registry.verdict.differences import differing, where_they_differ
 
 RANDOM = np.random.default_rng(0)
 ROWS = pd.DataFrame(
@@ -67,8 +67,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> str:
-    """Write the rows as CSV."""
+    """Write the rows as CSV, and as Parquet beside it."""
     ROWS.assign(late=TRUTH).to_csv(tmp_path / "rows.csv", index=False)
+    ROWS.assign(late=TRUTH).to_parquet(tmp_path / "rows.parquet")
     return str(tmp_path / "rows.csv")
 
 
@@ -96,6 +97,8 @@ def test_two_versions_are_compared_on_rows(
     assert any("of 2,000 rows" in line for line in lines)
     where = lines[lines.index("They differ most by these features:") + 2]
     assert where.startswith(("age", "home"))
+    parquet = rows.replace(".csv", ".parquet")
+    assert ask(capsys, *pair, "--data", parquet, "--target", "late") == (status, lines)
 
 
 def test_rows_fitted_by_either_are_left_out(

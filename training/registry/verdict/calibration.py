@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from serving.bundle.manifest import Manifest
 
 from training.fit.evaluate import Answers
+from training.report import say, show_table
 
-__all__ = ["Bin", "calibration", "calibration_error"]
+__all__ = ["Bin", "calibration", "calibration_error", "show_calibration"]
 
 _BINS = 10
 
@@ -28,12 +30,15 @@ def calibration(target: Any, answers: Answers) -> list[Bin]:
     """
     Compare probabilities with what came true, in ten bins of equal width; empty bins are left out.
 
-    Of two classes it is the second's probability; of more, that of the most probable class.
+    Of two classes it is the second's probability; of more, that of the most probable class. Without
+    probabilities, or with several outputs, there are none.
 
     Args:
-        target: The truth, shape (n,).
-        answers: With probabilities.
+        target: The truth, shape (n,) or (n, outputs).
+        answers: The model's.
     """
+    if answers.probabilities is None or target.ndim > 1:
+        return []
     probabilities = np.asarray(answers.probabilities, float)
     if probabilities.shape[1] == 2:
         said, true = probabilities[:, 1], target == answers.classes[1]
@@ -52,3 +57,21 @@ def calibration_error(bins: list[Bin]) -> float:
     """Return the mean distance of probability and share, weighted by rows (expected error)."""
     total = sum(part.rows for part in bins)
     return sum(part.rows * abs(part.said - part.found) for part in bins) / total
+
+
+def show_calibration(manifest: Manifest, a: list[Bin], b: list[Bin]) -> None:
+    """Print the bins of both models beside each other."""
+    classes = manifest.classes or []
+    what = f"of the class {classes[1]}" if len(classes) == 2 else "of the most probable class"
+    say(f"Calibration: the probability {what}, and how often it came true:")
+    by_bin = [{part.low: part for part in bins} for bins in (a, b)]
+    rows = []
+    for low in sorted({*by_bin[0], *by_bin[1]}):
+        cells = [f"{low:.1f} to {low + 0.1:.1f}"]
+        for bins in by_bin:
+            part = bins.get(low)
+            cells += [f"{part.rows:,}", f"{part.found:.3f}"] if part else ["0", ""]
+        rows.append(cells)
+    show_table(
+        {"said": "left", "A, rows": "right", "A": "right", "B, rows": "right", "B": "right"}, rows
+    )

@@ -1,4 +1,4 @@
-"""Permuting the features is bounded in time."""
+"""Cross-validation and permuting the features are bounded in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from training.fit.evaluate import permutation
+from training.fit.validation import cross_validation, divide, permutation
 
 RANDOM = np.random.default_rng(0)
 DATA = pd.DataFrame(RANDOM.normal(size=(1600, 20)), columns=[f"c{i}" for i in range(20)])
@@ -37,7 +37,7 @@ def test_a_slow_model_is_permuted_on_fewer_rows_or_not_at_all(least: float, foun
     model.least = least
     start = time.perf_counter()
     importances = permutation(
-        model, DATA, TARGET, scoring="roc_auc", seed=0, report=said.append, seconds=0.4
+        model, DATA, TARGET, scoring="roc_auc", report=said.append, seconds=0.4
     )
 
     assert time.perf_counter() - start < 2
@@ -46,3 +46,21 @@ def test_a_slow_model_is_permuted_on_fewer_rows_or_not_at_all(least: float, foun
     if importances is not None:
         assert max(importances, key=lambda name: importances[name]) == "c3"
     assert (importances is None) == (least > 0)
+
+
+@pytest.mark.parametrize(("seconds", "scored"), [(0.0, 2), (60.0, 5)])
+def test_cross_validation_stops_when_it_takes_long(seconds: float, scored: int) -> None:
+    """It scores two folds at least, records how many, and says if some are left out."""
+    said = list[str]()
+    found = cross_validation(
+        LogisticRegression(),
+        DATA,
+        TARGET,
+        folds=divide(TARGET, None, by_class=True),
+        scoring="roc_auc",
+        report=said.append,
+        seconds=seconds,
+    )
+
+    assert found["folds"] == scored
+    assert said == (["over 0 s: 2 of 5 folds were scored"] if scored == 2 else [])

@@ -1,4 +1,4 @@
-"""`keygen`: the key that signs bundles. Servers need only its public half."""
+"""`keygen` and `sign`: the key that signs bundles, of which servers need only the public half."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from rich.console import Console
+from serving.bundle.reader import open_bundle
 from serving.bundle.signature import key_id, signature_file, signed_bytes
+from serving.errors import BundleError, Conflict
 
 from training.errors import TrainingError
+from training.registry.location import open_location
+from training.report import say
 
-__all__ = ["Signer", "make_signing_key", "read_signer"]
+__all__ = ["Signer", "make_signing_key", "read_signer", "sign"]
 
 _VARIABLE = "env:"
 
@@ -62,11 +65,12 @@ def make_signing_key(path: Path) -> None:
         raise TrainingError(f"{path} cannot be written: {error.strerror}.") from error
     signer = Signer(key)
     public = base64.b64encode(signer.public).decode()
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{path} holds the private key {signer.key_id}: it signs, and stays with you.")
-    console.print(f"  python -m training train --sign {path}")
-    console.print("Where models are served, its public half, beside any other, after a comma:")
-    console.print(f"  MODEL_PUBLIC_KEYS={public}")
+    say(
+        f"{path} holds the private key {signer.key_id}: it signs, and stays with you.",
+        f"  python -m training train --sign {path}",
+        "Where models are served, its public half, beside any other, after a comma:",
+        f"  MODEL_PUBLIC_KEYS={public}",
+    )
 
 
 def read_signer(source: str) -> Signer:
@@ -96,3 +100,36 @@ def read_signer(source: str) -> Signer:
             f"{source} holds no private key as `python -m training keygen` writes it."
         )
     return Signer(key)
+
+
+def sign(uri: str, key: str) -> None:
+    """
+    Write the signature of a bundle beside its manifest. No other file changes.
+
+    First every file is read and compared with the manifest. None is opened.
+
+    Args:
+        uri: A model's location, whose live version is signed, or one version's.
+        key: The private key, as `read_signer` takes it.
+
+    Raises:
+        TrainingError: There is no such key.
+        BundleError: The bundle is not whole, or a different signature of this key is there.
+    """
+    signer = read_signer(key)
+    bundle = open_bundle(open_location(uri))
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    file, content = signer(bundle.raw)
+    try:
+        bundle.location.create(file, content)
+    except Conflict:
+        if bundle.location.read(file).content != content:
+            raise BundleError(
+                f"{bundle.location.at(file)} is there already with other content: it, or "
+                "the manifest, was changed. Remove it if the bundle is the one you mean."
+            ) from None
+    say(
+        f"{bundle.manifest.name} {bundle.manifest.version} is signed by {signer.key_id}: "
+        f"{bundle.location.at(file)}"
+    )
