@@ -17,7 +17,7 @@ from serving.stores.store import Store
 
 from tests.helpers.kept import kept
 from tests.helpers.servers import ROOT, Server
-from tests.helpers.stores import Bucket, Location, azure, s3
+from tests.helpers.stores import Bucket, GoogleBucket, Location, azure, s3
 
 # Two workers of pytest-xdist share two cores, so OpenMP's threads would block one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -91,6 +91,15 @@ def bucket(moto: Server) -> Iterator[Bucket]:
     bucket.proxy.stop()
 
 
+@pytest.fixture
+def google(moto: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleBucket]:
+    """Yield an empty bucket of Google Cloud's, behind a proxy that can fail."""
+    bucket = GoogleBucket(moto, tmp_path_factory.mktemp("google"))
+    bucket.proxy.start()
+    yield bucket
+    bucket.proxy.stop()
+
+
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Location]:
     """Run one azurite; each test has its own prefix."""
@@ -98,17 +107,17 @@ def azurite() -> Iterator[Location]:
         yield location
 
 
-@pytest.fixture(params=["folder", "s3", "az"])
+@pytest.fixture(params=["folder", "s3", "gs", "az"])
 def location(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Store:
     """Give an empty location in each store that can be written and listed, in turn."""
     if request.param == "folder":
         return FolderStore(tmp_path / "models" / "credit")
-    if request.param == "s3":
-        found = request.getfixturevalue("bucket").location
-    else:
+    if request.param == "az":
         found = request.getfixturevalue("azurite")
+    else:
+        found = request.getfixturevalue({"s3": "bucket", "gs": "google"}[request.param]).location
     for name, value in found.environment.items():
         monkeypatch.setenv(name, value)
     return open_store(found.uri, timeout=10).at(request.node.name.replace("[", "-").strip("]"))

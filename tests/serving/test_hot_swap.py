@@ -47,8 +47,8 @@ class Versions(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    """Make six versions."""
+def versions(moto: Server, tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """Make six versions, if the store can run that all tests here need."""
     versions = Versions(tmp_path_factory.mktemp("models") / "swapped", {})
     rng = np.random.default_rng(0)
     data = rng.normal(size=(200, 3))

@@ -1,7 +1,8 @@
 """AWS on this machine: moto's server, with the resources that its CloudFormation lacks.
 
 Resources that moto has an API but no CloudFormation for are made through that API, so boto3 checks
-the name and type of every property as for AWS.
+the name and type of every property as for AWS. Only what runs the server imports moto: that takes
+a second.
 """
 
 from __future__ import annotations
@@ -12,10 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
-
-import boto3
-from moto.cloudformation.utils import validate_template_cfn_lint
-from moto.core.common_models import CloudFormationModel
 
 from tests.helpers.servers import Server, start
 
@@ -42,6 +39,8 @@ def aws() -> Iterator[Server]:
 
 def client(server: str, service: str) -> Any:
     """Return boto3's client of *service* at *server*."""
+    import boto3
+
     return boto3.client(
         service,
         endpoint_url=server,
@@ -69,6 +68,8 @@ def serve() -> None:
 
 def _errors(template: str) -> list[Any]:
     """List the errors of *template*; moto alone would reject it for warnings too."""
+    from moto.cloudformation.utils import validate_template_cfn_lint
+
     return [m for m in validate_template_cfn_lint(template) if m.rule.severity == "error"]
 
 
@@ -81,6 +82,7 @@ def _put_policy(put: Callable[..., Any], **properties: Any) -> dict[str, Any]:
 
 def _add(kind: str, create: Callable[..., Any], name: str) -> None:
     """Teach moto to make a *kind* with *create*, whose answer has its id under *name*."""
+    from moto.core.common_models import CloudFormationModel
 
     class Resource(CloudFormationModel):
         physical_resource_id: str

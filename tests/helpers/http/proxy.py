@@ -75,6 +75,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else the body waits 40 ms for the client's next packet
 
             def handle_one_request(self) -> None:
                 try:

@@ -23,9 +23,9 @@ from training.export.build import build_bundle
 def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, pd.DataFrame]:
     """Build a forest without a depth limit; return it and its training rows."""
     random = np.random.default_rng(0)
-    data = pd.DataFrame(random.normal(size=(1500, 4)), columns=list("abcd"))
-    target = np.where(data["a"] + random.normal(0, 0.2, 1500) > 0, "yes", "no")
-    forest = RandomForestClassifier(500, random_state=0).fit(data, target)
+    data = pd.DataFrame(random.normal(size=(500, 4)), columns=list("abcd"))
+    target = np.where(data["a"] + random.normal(0, 1, 500) > 0, "yes", "no")
+    forest = RandomForestClassifier(300, random_state=0).fit(data, target)
     assert sum(tree.tree_.node_count for tree in forest.estimators_) > 30_000
     path = build_bundle(tmp_path_factory.mktemp("deep"), "deep", forest, data)
     model = open_model(open_bundle(FolderStore(path.parent), trust=Trust()))

@@ -42,7 +42,9 @@ def _words(pattern: str) -> TfidfVectorizer:
 
 PIPELINES = {
     "hashes, a million": make_pipeline(HashingVectorizer(), LogisticRegression()),
-    "hashes, weighted": make_pipeline(_plain(), TfidfTransformer(), LogisticRegression()),
+    "hashes, weighted": make_pipeline(
+        _plain(n_features=2**17), TfidfTransformer(), LogisticRegression()
+    ),
     "hashes, all used": make_pipeline(_plain(n_features=2**17), MultinomialNB()),
     "hashes, few": make_pipeline(HashingVectorizer(n_features=16, binary=True), FOREST),
     "whatever is no blank": make_pipeline(_words(r"\S+"), FOREST),

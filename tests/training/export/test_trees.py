@@ -36,6 +36,8 @@ X_MISSING = np.where(RNG.uniform(size=X.shape) < 0.1, np.nan, X)
 BINARY = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
 THREE = np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.7])
 VALUE = X[:, 0] * 3 + np.sin(X[:, 1])
+FEW: dict[str, Any] = {"n_estimators": 30, "random_state": 0}
+ROUNDS: dict[str, Any] = {"max_iter": 30, "random_state": 0}
 
 MODELS = {
     "decision tree": (DecisionTreeClassifier(max_depth=5), X, BINARY),
@@ -45,27 +47,27 @@ MODELS = {
     "random forest, missing": (RandomForestClassifier(20, random_state=0), X_MISSING, BINARY),
     "random forest, three classes": (RandomForestClassifier(20, random_state=0), X, THREE),
     "extra trees": (ExtraTreesClassifier(20, random_state=0), X, BINARY),
-    "gradient boosting": (GradientBoostingClassifier(random_state=0), X, BINARY),
+    "gradient boosting": (GradientBoostingClassifier(**FEW), X, BINARY),
     "gradient boosting, exponential": (
-        GradientBoostingClassifier(loss="exponential", random_state=0),
+        GradientBoostingClassifier(loss="exponential", **FEW),
         X,
         BINARY,
     ),
-    "gradient boosting from zero": (GradientBoostingClassifier(init="zero"), X, THREE),
-    "gradient boosting, three classes": (GradientBoostingClassifier(random_state=0), X, THREE),
-    "histograms": (HistGradientBoostingClassifier(random_state=0), X, BINARY),
-    "histograms, missing": (HistGradientBoostingClassifier(random_state=0), X_MISSING, BINARY),
-    "histograms, three classes": (HistGradientBoostingClassifier(random_state=0), X, THREE),
+    "gradient boosting from zero": (GradientBoostingClassifier(init="zero", **FEW), X, THREE),
+    "gradient boosting, three classes": (GradientBoostingClassifier(**FEW), X, THREE),
+    "histograms": (HistGradientBoostingClassifier(**ROUNDS), X, BINARY),
+    "histograms, missing": (HistGradientBoostingClassifier(**ROUNDS), X_MISSING, BINARY),
+    "histograms, three classes": (HistGradientBoostingClassifier(**ROUNDS), X, THREE),
     "histograms of counts": (
-        HistGradientBoostingRegressor(loss="poisson", random_state=0),
+        HistGradientBoostingRegressor(loss="poisson", **ROUNDS),
         X,
         BINARY + THREE,
     ),
     "regression tree": (DecisionTreeRegressor(max_depth=5), X, VALUE),
     "random forest of values": (RandomForestRegressor(20, random_state=0), X, VALUE),
     "extra trees of values": (ExtraTreesRegressor(20, random_state=0), X, VALUE),
-    "gradient boosting of values": (GradientBoostingRegressor(random_state=0), X, VALUE),
-    "histograms of values": (HistGradientBoostingRegressor(random_state=0), X_MISSING, VALUE),
+    "gradient boosting of values": (GradientBoostingRegressor(**FEW), X, VALUE),
+    "histograms of values": (HistGradientBoostingRegressor(**ROUNDS), X_MISSING, VALUE),
     "two values": (RandomForestRegressor(10, random_state=0), X, np.c_[VALUE, -VALUE]),
     "trees of one leaf": (GradientBoostingRegressor(n_estimators=3), X, np.ones(400)),
 }

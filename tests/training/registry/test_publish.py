@@ -14,7 +14,7 @@ from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.example import ROW
 from tests.helpers.http.proxy import Asked
 from tests.helpers.servers import serving
-from tests.helpers.stores import Bucket, Location, azure, google
+from tests.helpers.stores import Bucket, GoogleBucket, Location, azure
 from tests.helpers.versions import another
 
 
@@ -206,24 +206,25 @@ def test_publish_writes_to_azure(credit: Path) -> None:
             assert answer.status_code == 200, server.logged()
 
 
-def test_publish_sends_conditions_to_google_cloud(credit: Path, tmp_path: Path) -> None:
-    """The emulator ignores conditions, so the test checks what is sent; the model is served."""
-    with google(tmp_path) as (location, proxy):
-        code, said = run(location, "publish", str(credit), "--to", location.uri)
+def test_publish_writes_to_google_cloud(credit: Path, google: GoogleBucket, tmp_path: Path) -> None:
+    """Every write names the generation that it replaces, and the model is served from there."""
+    location = google.location
+    for version in ("v1", "v2"):
+        folder = another(credit, tmp_path / "credit", version)
+        code, said = run(location, "publish", str(folder), "--to", location.uri)
         assert code == 0, said
-        folder = another(credit, tmp_path / "credit", "v2")
-        assert run(location, "publish", str(folder), "--to", location.uri)[0] == 0
-        sent = [
-            (a.path.rpartition("%2F")[2], a.headers["x-goog-if-generation-match"])
-            for a in proxy.asked
-            if a.method == "PUT"
-        ]
-        assert [condition for name, condition in sent if name == "latest"] == ["0", "7"]
-        assert all(condition == "0" for name, condition in sent if name != "latest")
-        with serving(f"{location.uri}/credit", **location.environment) as server:
-            answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
-            assert answer.status_code == 200, server.logged()
-            assert answer.json()["model"]["version"] == "v2"
+    sent = [
+        (asked.path.rpartition("%2F")[2], asked.headers["x-goog-if-generation-match"])
+        for asked in google.proxy.asked
+        if asked.method == "PUT"
+    ]
+    [first, second] = [condition for name, condition in sent if name == "latest"]
+    assert (first, int(second) > 0) == ("0", True)
+    assert all(condition == "0" for name, condition in sent if name != "latest")
+    with serving(f"{location.uri}/credit", **location.environment) as server:
+        answer = requests.post(f"{server}/v0/predict", json=ROW, timeout=30)
+        assert answer.status_code == 200, server.logged()
+        assert answer.json()["model"]["version"] == "v2"
 
 
 def test_a_terminal_shows_a_progress_bar(credit: Path, bucket: Bucket) -> None:

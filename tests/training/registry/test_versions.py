@@ -1,4 +1,4 @@
-"""`list`, `promote` and `rollback`, on a folder, S3 and Azure."""
+"""`list`, `promote` and `rollback`, on a folder, S3, Google Cloud Storage and Azure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.stores.store import Store
 from tests.helpers.bundles import copied
 from tests.helpers.command import on_a_terminal, run, start
 from tests.helpers.http.proxy import Asked
-from tests.helpers.stores import Bucket, Location, google
+from tests.helpers.stores import Bucket, Location
 from tests.helpers.versions import Add, another, ask
 
 
@@ -244,27 +244,6 @@ def test_of_two_concurrent_promoters_one_gets_an_error(
     assert said[codes.index(2)][1] == (
         f"training: {store}/latest was moved to {live} in the meantime, and was left there.\n"
     )
-
-
-def test_google_cloud_gets_conditions(credit: Path, tmp_path: Path) -> None:
-    """The emulator ignores conditions and cannot list, so the test checks what is sent."""
-    with google(tmp_path) as (location, proxy):
-        for version in ("v1", "v2"):
-            folder = another(credit, tmp_path / "credit", version)
-            assert run(location, "publish", str(folder), "--to", location.uri)[0] == 0
-        proxy.asked.clear()
-        store = ("--store", f"{location.uri}/credit")
-        code, said = run(location, "rollback", *store)
-        assert code == 0, said
-        assert "credit: v2 → v1" in said
-        assert "credit: v1 → v2" in run(location, "promote", "v2", *store)[1]
-        sent = [
-            a.headers.get("x-goog-if-generation-match") for a in proxy.asked if a.method == "PUT"
-        ]
-        assert sent == ["7", "7"]
-        code, said = run(location, "list", *store)
-        assert code == 2
-        assert said.startswith("training: gs://models/models/credit")
 
 
 def test_the_default_store_is_model_uri(tmp_path: Path, credit: Path) -> None:

@@ -45,10 +45,12 @@ def written(folder: Path, files: int, rows: int) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("cloud", ["bucket", "google"])
 def test_from_bucket_to_bucket_by_two_processes(
-    credit: Path, bucket: Bucket, tmp_path: Path
+    credit: Path, cloud: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Model, input and output may be in S3; the parts equal those of a local run."""
+    """Model, input and output may be in S3 or Google Cloud; parts equal those of a local run."""
+    bucket: Bucket = request.getfixturevalue(cloud)
     source = written(tmp_path / "rows", 3, 200)
     model, rows = upload_folder(credit, bucket), upload_folder(source, bucket)
     to = f"{bucket.location.uri}/scores"
@@ -71,7 +73,7 @@ def test_from_bucket_to_bucket_by_two_processes(
 
 
 def test_a_glob_names_files_in_each_store(credit: Path, location: Store) -> None:
-    """`*` stays within a folder and `**` does not, in S3 and Azure as in a folder."""
+    """`*` stays within a folder and `**` does not, in a bucket as in a folder."""
     rows = example_rows(10)
     content = {".csv": rows.to_csv(index=False).encode(), ".parquet": rows.to_parquet()}
     for path in ("in/a1.csv", "in/b2.csv", "in/deep/a3.parquet", "in/deep/_a4.csv", "a5.csv"):
@@ -162,8 +164,12 @@ def test_two_runs_at_once_never_mix(credit: Path, tmp_path: Path) -> None:
         assert hashlib.sha256(content).hexdigest() == part["sha256"]
 
 
-def test_an_object_that_is_there_is_not_written_over(credit: Path, bucket: Bucket) -> None:
+@pytest.mark.parametrize("cloud", ["bucket", "google"])
+def test_an_object_that_is_there_is_not_written_over(
+    credit: Path, cloud: str, request: pytest.FixtureRequest
+) -> None:
     """Its bytes stay, and the run ends with a sentence that names it."""
+    bucket: Bucket = request.getfixturevalue(cloud)
     bucket.put("rows/a.csv", example_rows(10).to_csv(index=False).encode())
     bucket.put("scores/a.csv-00000.csv", b"mine\n")
     model, base = upload_folder(credit, bucket), bucket.location.uri
