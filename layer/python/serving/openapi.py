@@ -47,7 +47,7 @@ def describe_folder(folder: str, manifest: Manifest) -> Json:
         "info": {
             "title": f"Model {manifest.name}",
             "version": manifest.version,
-            "description": f"A {manifest.task} by {manifest.estimator.type}, served by Canoa.",
+            "description": f"{manifest.task.capitalize()} by {manifest.estimator.type}.",
         },
         "paths": paths,
         "components": {
