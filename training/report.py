@@ -23,11 +23,7 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield lambda text: _console.print(f"{text} …")
         return
     with _console.status("starting") as status:
-
-        def report(text: str) -> None:
-            status.update(f"{text} …")
-
-        yield report
+        yield lambda text: status.update(f"{text} …")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 
 from training.fit.evaluate import SEED
 
-__all__ = ["Scoring", "cross_validation", "divide", "permutation", "scorer"]
+__all__ = ["cross_validation", "divide", "permutation", "scorer"]
 
 FOLDS = 5
 #: What cross-validation may take before it stops, and what permuting the features may take.

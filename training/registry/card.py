@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -35,11 +34,10 @@ def write_card(source: str, out: Path | None) -> None:
     content = render(manifest, Place())
     try:
         # In one step, so that no reader sees half a page.
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".card-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
+        with tempfile.TemporaryDirectory(prefix=".card-", dir=path.parent) as scratch:
+            page = Path(scratch, "page.html")
+            page.write_bytes(content)
+            page.replace(path)
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror}.") from error
     say(f"{path}: {len(content):,} bytes")

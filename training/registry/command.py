@@ -28,15 +28,13 @@ def add_registry(commands: Any) -> None:
     """Add the commands to the command line. Each imports what it needs when it runs."""
     keygen = commands.add_parser("keygen", help="make a key that signs bundles")
     keygen.add_argument("file", type=Path, help="where the private key goes")
-    keygen.set_defaults(run=_keygen)
-
+    keygen.set_defaults(run=_run)
     _add_commands_over_a_bundle(commands)
     _add_commands_over_versions(commands)
 
 
 def _add_commands_over_a_bundle(commands: Any) -> None:
     check = commands.add_parser("check", help="load a bundle as the server would, and try it")
-    check.set_defaults(run=_check)
     publish = commands.add_parser("publish", help="upload a bundle to an object store")
     publish.add_argument(
         "--to",
@@ -47,14 +45,12 @@ def _add_commands_over_a_bundle(commands: Any) -> None:
     publish.add_argument(
         "--no-promote", dest="promote", action="store_false", help="upload it only; do not go live"
     )
-    publish.set_defaults(run=_publish)
     sign = commands.add_parser("sign", help="sign a bundle, published or not")
     sign.add_argument("--key", required=True, help=KEY_HELP)
-    sign.set_defaults(run=_sign)
     card = commands.add_parser("card", help="write a model's page to a file")
     card.add_argument("--out", type=Path, metavar="FILE", help="default: NAME.html")
-    card.set_defaults(run=_card)
     for command in (check, publish, sign, card):
+        command.set_defaults(run=_run)
         command.add_argument(
             "bundle", help="models/NAME, or models/NAME/VERSION; a folder, or its URI in a store"
         )
@@ -62,7 +58,6 @@ def _add_commands_over_a_bundle(commands: Any) -> None:
 
 def _add_commands_over_versions(commands: Any) -> None:
     listing = commands.add_parser("list", help="the versions of a model, newest first")
-    listing.set_defaults(run=_list)
     compare = commands.add_parser("compare", help="two versions on the same rows, side by side")
     for name in ("a", "b"):
         compare.add_argument(
@@ -81,14 +76,11 @@ def _add_commands_over_versions(commands: Any) -> None:
     compare.add_argument(
         "--unseen", action="store_true", help="neither model was fitted to any of these rows"
     )
-    compare.set_defaults(run=_compare)
     promote = commands.add_parser("promote", help="make a version the live one")
     promote.add_argument("version", metavar="VERSION", help="as list shows it")
-    promote.set_defaults(run=_promote)
     rollback = commands.add_parser(
         "rollback", help="make the previous version live; run it again to return"
     )
-    rollback.set_defaults(run=_rollback)
     prune = commands.add_parser("prune", help="delete old versions, but never the live one")
     prune.add_argument(
         "--keep",
@@ -99,8 +91,8 @@ def _add_commands_over_versions(commands: Any) -> None:
         "a server holds by its own address is not known here",
     )
     prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
-    prune.set_defaults(run=_prune)
     for command in (listing, compare, promote, rollback, prune):
+        command.set_defaults(run=_run)
         command.add_argument(
             "--store",
             metavar="MODEL",
@@ -115,73 +107,59 @@ def read_count(text: str) -> int:
     return int(text)
 
 
-def _check(options: argparse.Namespace) -> None:
-    from training.registry.check import check
+def _run(options: argparse.Namespace) -> int:
+    """Run a command, and return its exit status. Each imports what it needs: some need a second."""
+    match options.command:
+        case "keygen":
+            from training.registry.signing import make_signing_key
 
-    check(options.bundle, read_trust())
+            make_signing_key(options.file)
+        case "check":
+            from training.registry.check import check
 
+            check(options.bundle, read_trust())
+        case "publish":
+            from training.registry.publish import publish
 
-def _publish(options: argparse.Namespace) -> None:
-    from training.registry.publish import publish
+            publish(options.bundle, options.to, read_trust(), promote=options.promote)
+        case "sign":
+            from training.registry.signing import sign
 
-    publish(options.bundle, options.to, read_trust(), promote=options.promote)
+            sign(options.bundle, options.key)
+        case "card":
+            from training.registry.card import write_card
 
+            write_card(options.bundle, options.out)
+        case "list":
+            from training.registry.versions import list_versions
 
-def _list(options: argparse.Namespace) -> None:
-    from training.registry.versions import list_versions
+            list_versions(_store(options))
+        case "compare":
+            from training.registry.verdict.rows import Source
+            from training.registry.verdict.side_by_side import compare_versions
 
-    list_versions(_store(options))
+            if options.target and not options.data:
+                raise TrainingError("--target names a column of --data; give both.")
+            done = compare_versions(
+                (options.a, options.b),
+                _store(options),
+                Source(options.data, options.target, options.project, options.unseen),
+                read_trust(),
+            )
+            return 0 if done else NOT_PROMOTED
+        case "promote":
+            from training.registry.promote import promote
 
+            promote(_store(options), options.version, read_trust())
+        case "rollback":
+            from training.registry.promote import rollback
 
-def _compare(options: argparse.Namespace) -> int:
-    from training.registry.verdict.rows import Source
-    from training.registry.verdict.side_by_side import compare_versions
+            rollback(_store(options), read_trust())
+        case "prune":
+            from training.registry.prune import prune
 
-    if options.target and not options.data:
-        raise TrainingError("--target names a column of --data; give both.")
-    done = compare_versions(
-        (options.a, options.b),
-        _store(options),
-        Source(options.data, options.target, options.project, options.unseen),
-        read_trust(),
-    )
-    return 0 if done else NOT_PROMOTED
-
-
-def _promote(options: argparse.Namespace) -> None:
-    from training.registry.promote import promote
-
-    promote(_store(options), options.version, read_trust())
-
-
-def _rollback(options: argparse.Namespace) -> None:
-    from training.registry.promote import rollback
-
-    rollback(_store(options), read_trust())
-
-
-def _prune(options: argparse.Namespace) -> None:
-    from training.registry.prune import prune
-
-    prune(_store(options), options.keep, dry_run=options.dry_run)
-
-
-def _keygen(options: argparse.Namespace) -> None:
-    from training.registry.signing import make_signing_key
-
-    make_signing_key(options.file)
-
-
-def _sign(options: argparse.Namespace) -> None:
-    from training.registry.signing import sign
-
-    sign(options.bundle, options.key)
-
-
-def _card(options: argparse.Namespace) -> None:
-    from training.registry.card import write_card
-
-    write_card(options.bundle, options.out)
+            prune(_store(options), options.keep, dry_run=options.dry_run)
+    return 0
 
 
 def _store(options: argparse.Namespace) -> str:

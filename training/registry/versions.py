@@ -108,7 +108,8 @@ def read_versions(model: Store) -> list[Version]:
         raise TrainingError(
             f"there is no version in {model}; name a model, such as --store models/credit."
         )
-    return sorted(found, key=_age, reverse=True)
+    found.sort(key=lambda v: (v.manifest.created_at if v.manifest else "", v.name), reverse=True)
+    return found
 
 
 def _read(model: Store, name: str) -> Version | None:
@@ -135,10 +136,6 @@ def _read_unfinished(location: Store, name: str) -> Version | None:
         return None
     fault = "it has no manifest: an upload that is under way, or broke off; publish finishes it."
     return Version(name, None, fault=fault)
-
-
-def _age(version: Version) -> tuple[str, str]:
-    return (version.manifest.created_at if version.manifest else "", version.name)
 
 
 def _odd(live: Latest | None, versions: list[Version]) -> list[str]:

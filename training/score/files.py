@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from obstore import ReadableFile
     from serving.stores.bucket import BucketStore
 
-__all__ = ["SUFFIXES", "Input", "absolute", "is_csv", "list_inputs", "list_names", "open_input"]
+__all__ = ["Input", "absolute", "is_csv", "list_inputs", "list_names", "open_input"]
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ def list_inputs(source: str) -> list[Input]:
     """
     found = _in_bucket(source) if is_remote(source) else _in_folder(os.path.abspath(source))
     if not found:
-        kinds = ", ".join(SUFFIXES)
+        kinds = ", ".join(_SUFFIXES)
         raise TrainingError(f"{source} holds no file to score; their names end in {kinds}.")
     return sorted(found, key=lambda file: file.path)
 
@@ -135,13 +135,13 @@ def _in_bucket(source: str) -> list[Input]:
     parts = path.split("/")
     # Not "?": in an address it begins a query, which a bucket's location cannot have.
     fixed = next((i for i, part in enumerate(parts) if {*part} & {*"*["}), len(parts))
-    if fixed == len(parts) and parts[-1].endswith(SUFFIXES):
+    if fixed == len(parts) and parts[-1].endswith(_SUFFIXES):
         fixed -= 1
     root, wanted = f"{scheme}://{'/'.join(parts[:fixed])}", parts[fixed:]
     return [
         Input(root, path, size, _bare(tag))
         for path, size, tag in _bucket(open_location(root)).walk()
-        if path.endswith(SUFFIXES)
+        if path.endswith(_SUFFIXES)
         and not _hidden(path)
         and _fits(path.split("/"), wanted or ["**"])
     ]
@@ -170,7 +170,7 @@ def _in_folder(source: str) -> list[Input]:
         parts = Path(source).parts
         fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
         root, paths = str(Path(*parts[:fixed])), glob.glob(source, recursive=True)
-    files = [Path(path) for path in paths if path.endswith(SUFFIXES) and os.path.isfile(path)]
+    files = [Path(path) for path in paths if path.endswith(_SUFFIXES) and os.path.isfile(path)]
     pinned = [_pin(root, path) for path in files]
     return [file for file in pinned if not _hidden(file.path)]
 

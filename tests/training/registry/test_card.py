@@ -33,13 +33,16 @@ def test_card_writes_one_file(
 def test_wrong_input_is_one_sentence(
     credit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A missing model or folder gives one sentence and status 2."""
-    for arguments in (
-        [str(tmp_path / "none")],
-        [str(credit), "--out", str(tmp_path / "none" / "x.html")],
-    ):
+    """A missing model or folder, or a folder as the file, gives one sentence and status 2."""
+    (tmp_path / "folder").mkdir()
+    for place, arguments in {
+        "none": [str(tmp_path / "none")],
+        "none/x.html": [str(credit), "--out", str(tmp_path / "none" / "x.html")],
+        "folder": [str(credit), "--out", str(tmp_path / "folder")],
+    }.items():
         assert main(["card", *arguments]) == 2
-        assert str(tmp_path / "none") in capsys.readouterr().err
+        assert str(tmp_path / place) in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"folder"}
 
 
 def test_the_manifest_has_card_md_and_may_lack_the_background(

@@ -107,28 +107,18 @@ def measure(seen: Any, unseen: Any, answers: list[Answers], *, regression: bool)
 def figures(names: Sequence[str], truth: Any, answers: list[Answers]) -> dict[str, Any]:
     """Measure each output; of several, each figure carries its output's name."""
     pairs = zip(columns(truth), answers, strict=True)
-    return together(names, [{"all": evaluate.measure(*pair)} for pair in pairs])["all"]
+    return _together(names, [evaluate.measure(*pair) for pair in pairs])
 
 
 def draws(names: Sequence[str], truth: Any, answers: list[Answers]) -> Draws:
     """Measure the same figures on rows drawn again; see `training.fit.uncertainty.draw`."""
     pairs = zip(columns(truth), answers, strict=True)
-    return together(names, [{"all": evaluate.draws(*pair)} for pair in pairs])["all"]
+    return _together(names, [evaluate.draws(*pair) for pair in pairs])
 
 
 def together(names: Sequence[str], parts: list[Metrics]) -> Metrics:
     """Write the figures of all outputs into one table, each with its output's name."""
-    if not names:
-        return parts[0]
-    return {
-        part: {
-            f"{figure} of {name}": value
-            for name, found in zip(names, parts, strict=True)
-            for figure, value in found.get(part, {}).items()
-            if figure != "confusion"
-        }
-        for part in parts[0]
-    }
+    return {part: _together(names, [found.get(part, {}) for found in parts]) for part in parts[0]}
 
 
 def review_all(
@@ -155,6 +145,17 @@ def review_all(
         if finding not in shared
     ]
     return shared + own
+
+
+def _together(names: Sequence[str], found: list[dict[str, Any]]) -> dict[str, Any]:
+    if not names:
+        return found[0]
+    return {
+        f"{figure} of {name}": value
+        for name, figures in zip(names, found, strict=True)
+        for figure, value in figures.items()
+        if figure != "confusion"
+    }
 
 
 def _plain(column: Any) -> Any:

@@ -20,8 +20,6 @@ from training.fit.uncertainty import Draws, interval
 from training.registry.verdict.scoring import Contender
 
 __all__ = [
-    "LEAST_OF_A_CLASS",
-    "LEAST_ROWS",
     "Beside",
     "Comparison",
     "check_enough",
@@ -32,7 +30,7 @@ __all__ = [
 ]
 
 #: A verdict needs this many rows that neither model was fitted to, and this many of each class.
-LEAST_ROWS, LEAST_OF_A_CLASS = 100, 20
+_LEAST_ROWS, _LEAST_OF_A_CLASS = 100, 20
 #: The largest share of the rows that may be left out because one of the models rejects them.
 _MOST_LEFT_OUT = 0.05
 
@@ -153,19 +151,19 @@ def check_enough(truth: Any, manifest: Manifest) -> None:
     Raises:
         CannotCompareError: They are too few, or too few of a class.
     """
-    if len(truth) < LEAST_ROWS:
+    if len(truth) < _LEAST_ROWS:
         raise CannotCompareError(
             f"only {len(truth)} rows were held out from both models, and a verdict needs "
-            f"{LEAST_ROWS}"
+            f"{_LEAST_ROWS}"
         )
     for part, one in zip(manifest.parts, outputs.columns(truth), strict=True):
         for label in part.classes or ():
             count = int((one == label).sum())
-            if count < LEAST_OF_A_CLASS:
+            if count < _LEAST_OF_A_CLASS:
                 whose = f" of {part.name}" if part.name else ""
                 raise CannotCompareError(
                     f"only {count} rows of the class {label}{whose} were held out from both "
-                    f"models, and a verdict needs {LEAST_OF_A_CLASS} of each class"
+                    f"models, and a verdict needs {_LEAST_OF_A_CLASS} of each class"
                 )
 
 

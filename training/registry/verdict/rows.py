@@ -77,7 +77,7 @@ def read_rows(source: Source, first: Manifest, second: Manifest) -> Rows:
         frame, truth = read_sample(file, strings=texts), None
         if lost := [target for target in targets if target not in frame]:
             raise TrainingError(
-                f"{file} has no column {lost[0]}; it has {', '.join(frame.columns)}."
+                f"{file} has no column {lost[0]}; it has {', '.join(map(str, frame.columns))}."
             )
         if targets:
             truth = read_target(frame[targets], len(frame))
