@@ -52,8 +52,6 @@ def describe(error: BaseException) -> str:
     """Return the error's class and the first line of its text, without a full stop."""
     lines = str(error).strip().splitlines()
     said = f": {lines[0].rstrip('.:')}" if lines else ""
-    if "could not convert string to float" in said:
-        said += "; encode texts in the pipeline, with a OneHotEncoder or an OrdinalEncoder"
     return f"{type(error).__name__}{said}"
 
 

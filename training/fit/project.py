@@ -156,7 +156,8 @@ def build_pipeline(module: ModuleType) -> Any:
         for part in filter(_is_foreign, pipeline.get_params().values()):
             # scikit-learn's clone() rejects the lists in CatBoost's parameters
             lists = {k: tuple(v) for k, v in part.get_params().items() if isinstance(v, list)}
-            part.set_params(**lists)
+            if lists:  # a fitted model takes no parameters
+                part.set_params(**lists)
     return pipeline
 
 

@@ -43,7 +43,7 @@ def show_bundle(path: Path, found: Comparison | None = None) -> None:
             table.add_row(name, figure(value, intervals.get(name)), *beside)
     if validation := manifest.metrics.get("cross_validation"):
         mean = f"{validation['mean']:.4f} ±{validation['std']:.4f}"
-        table.add_row(f"{validation['score']}, cross-validated", mean)
+        table.add_row(f"{validation['score']}, {validation['folds']} folds", mean)
     for name, file in manifest.files.items():
         table.add_row(name, decimal(file.size))
     show(table)

@@ -79,10 +79,13 @@ def score_task(
     def score(batch: pa.RecordBatch) -> pa.Table:
         alike, places = group_alike(features, batch)
         answers = score_columns(model, to_columns(features, alike, csv=csv))
-        return to_table(alike, plan.options.keep, answers, types).take(places)
+        table = to_table(alike, plan.options.keep, answers, types)
+        return table if alike is batch else table.take(places)
 
     found = []
     try:
+        if task.part is not None and (name := task.name(plan, task.part)) in done:
+            return [_describe(store, name, plan.format, model.manifest)]  # the file is not read
         for part, batches in _parts(plan, task, model.manifest):
             name = task.name(plan, part)
             if name in done:
@@ -147,7 +150,8 @@ def _cut(
         while left.num_rows > room:
             yield part, left.slice(0, room)
             part, left, room = part + 1, left.slice(room), rows
-        yield part, left
+        if left.num_rows or not batch.num_rows:  # an empty file gets an empty part
+            yield part, left
         room -= left.num_rows
 
 

@@ -125,15 +125,16 @@ def check_answer(request: Request, body: bytes, limit: int) -> None:
     Reject an answer that is too large to be sent: over *limit*, or over what the platform takes.
 
     Raises:
-        TooLarge: Its *body* has more bytes, written as an event has it: a JSON string, or Base64.
+        TooLarge: Its *body* has more bytes. Where an event carries it, it counts as it is there:
+            as a JSON string, or in Base64.
     """
-    room = min(limit, max_answer_bytes(request) or limit)
-    if 2 * len(body) <= room:
-        return
-    try:
-        size = len(msgspec.json.encode(body.decode()))
-    except UnicodeDecodeError:
-        size = len(binascii.b2a_base64(body, newline=False))
+    size, most = len(body), max_answer_bytes(request)
+    room = min(limit, most or limit)
+    if most and room < 2 * size:  # only then it matters how an event writes it
+        try:
+            size = len(msgspec.json.encode(body.decode()))
+        except UnicodeDecodeError:
+            size = len(binascii.b2a_base64(body, newline=False))
     if size > room:
         raise TooLarge(
             f"The answer has {size} bytes, and at most {room} can be sent: ask for less."

@@ -168,6 +168,26 @@ def check_function(handler: Callable[..., Any], route: Route) -> None:
             f"the scope is {scope!r}, but must be None or a word of small letters, digits, '.', "
             "'_' and '-'."
         )
+    try:
+        _check_types(route)
+    except FunctionsError as error:
+        if not isinstance(error.__cause__, NameError):  # the file may define it further below
+            raise
+    name = getattr(handler, "__name__", "function")
+    if inspect.iscoroutinefunction(handler):
+        raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
+    names = getattr(inspect.unwrap(handler), "__globals__", {})
+    for other in filter(inspect.isfunction, names.values()):
+        # An imported function belongs to another file.
+        theirs, home = getattr(other, "route", None), getattr(other, "__module__", None)
+        if isinstance(theirs, Route) and home == handler.__module__ and other.__name__ != name:
+            raise FunctionsError(
+                f"the functions '{other.__name__}' and '{name}' are in one file: give each "
+                "function a file of its own."
+            )
+
+
+def _check_types(route: Route) -> None:
     for argument, kind in (("body", route.body), ("answer", route.answer)):
         try:
             if not isinstance(kind, str | ModelSchema | None):
@@ -178,17 +198,6 @@ def check_function(handler: Callable[..., Any], route: Route) -> None:
                 f"the {argument} is {kind!r}, but must be a type that msgspec describes, such as a "
                 f"msgspec.Struct: {reason}."
             ) from error
-    name = handler.__name__
-    if inspect.iscoroutinefunction(handler):
-        raise FunctionsError(f"{name} is async; write a plain function, def {name}(request).")
-    for other in getattr(inspect.unwrap(handler), "__globals__", {}).values():
-        # An imported function belongs to another file.
-        theirs, home = getattr(other, "route", None), getattr(other, "__module__", None)
-        if isinstance(theirs, Route) and home == handler.__module__:
-            raise FunctionsError(
-                f"the functions '{other.__name__}' and '{name}' are in one file: give each "
-                "function a file of its own."
-            )
 
 
 #: The methods that a function may have; `endpoint` answers OPTIONS, and HEAD for GET, by itself.
@@ -243,6 +252,10 @@ def _load(path: str, name: str) -> Function:
     function: Any = getattr(module, name, None)
     if not isinstance(getattr(function, "route", None), Route):
         raise FunctionsError(f"{path} needs a function '{name}' under @endpoint(…).")
+    try:
+        _check_types(function.route)
+    except FunctionsError as error:
+        raise FunctionsError(f"{path}: {error}") from error
     return cast(Function, function)
 
 

@@ -140,6 +140,19 @@ def test_an_interrupted_run_is_finished(
     pd.testing.assert_frame_equal(scored(to), before)
 
 
+def test_a_column_is_kept_whatever_its_type(credit: Path, tmp_path: Path) -> None:
+    """Arrow cannot reorder a few types, such as string_view; such columns are kept all the same."""
+    table = pa.Table.from_pandas(example_rows(50), preserve_index=False)
+    names = pa.array([f"n{i}" for i in range(50)], pa.string_view())
+    pq.write_table(table.append_column("name", names), tmp_path / "rows.parquet")
+
+    assert run(credit, tmp_path / "rows.parquet", tmp_path / "out", "--keep", "id", "name") == 0
+
+    found = scored(tmp_path / "out")
+    assert found["name"].tolist() == names.to_pylist()
+    assert found["label"].notna().all()
+
+
 def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 

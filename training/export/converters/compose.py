@@ -186,14 +186,14 @@ def _inverse(graph: Graph, transformer: Any, value: str) -> str:
             return value
         return _apply(graph, transformer.inverse_func, transformer.inv_kw_args, value)
     if kind in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):
-        scaled, center = {
-            "StandardScaler": ("with_std", "mean_"),
-            "RobustScaler": ("with_scaling", "center_"),
-            "MaxAbsScaler": ("", ""),
+        scaled, centered, center = {
+            "StandardScaler": ("with_std", "with_mean", "mean_"),
+            "RobustScaler": ("with_scaling", "with_centering", "center_"),
+            "MaxAbsScaler": ("", "", ""),
         }[kind]
         if getattr(transformer, scaled, True):
             value = graph.node("Mul", value, transformer.scale_)
-        if center and getattr(transformer, center) is not None:
+        if getattr(transformer, centered, False):
             value = graph.node("Add", value, getattr(transformer, center))
         return value
     if kind == "MinMaxScaler" and not transformer.clip:

@@ -25,7 +25,9 @@ FAR = 1e15
 @hands_on(("transform", *registry.ANSWERS), FrozenEstimator, SelfTrainingClassifier)
 @hands_on(("probabilities", "decision"), FixedThresholdClassifier, TunedThresholdClassifierCV)
 def _inside(_: Graph, model: Any, table: Table) -> tuple[Any, Table]:
-    return getattr(model, "estimator_", model.estimator), table
+    if isinstance(model, FrozenEstimator):  # it passes on its model's attributes
+        return model.estimator, table
+    return model.estimator_, table
 
 
 def _mean(graph: Graph, parts: list[str], weights: Any = None) -> str:

@@ -82,7 +82,7 @@ def read_rows(source: Source, first: Manifest, second: Manifest) -> Rows:
         if targets:
             truth = read_target(frame[targets], len(frame))
             frame = frame.drop(columns=targets)
-        found = Rows(frame, frame, truth, None)
+        found = Rows(frame, key_frame(frame), truth, None)
     missing = sorted({feature.name for feature in features} - set(found.frame.columns))
     if missing:
         raise TrainingError(f"the rows lack the feature {missing[0]}.")

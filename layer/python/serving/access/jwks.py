@@ -7,6 +7,7 @@ the provider is unreachable.
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 import urllib.request
@@ -18,7 +19,7 @@ from jwt import PyJWK
 
 from serving.errors import KeysUnavailable
 from serving.settings import is_https
-from serving.telemetry.logs import log
+from serving.telemetry.logs import describe, log
 
 __all__ = ["ALGORITHMS", "KeySet"]
 
@@ -39,13 +40,13 @@ LARGEST_ANSWER = 256 * 1024
 class KeySet:
     """The public keys of one provider, by id. Safe to use from several threads."""
 
-    def __init__(self, issuer: str, url: str | None, *, waits: bool) -> None:
+    def __init__(self, issuer: str, url: str | None = None, *, waits: bool = False) -> None:
         """
         Fetch nothing yet.
 
         Args:
             issuer: Its `.well-known/openid-configuration` names the address of the keys.
-            url: The address of the keys; None asks the issuer.
+            url: The address of the keys, if it is known.
             waits: Whether `find` may wait for a fetch. It must on AWS Lambda, where threads stop
                 between events. Elsewhere no request waits for the provider.
         """
@@ -57,22 +58,25 @@ class KeySet:
         self._tried_at = float("-inf")
         self._lock = threading.Lock()
         self._fetching = threading.Thread(name="jwks")  # none yet
-        #: Why the last fetch failed; an equal reason is logged once.
-        self._failure: str | None = "not fetched yet"
+        #: Whether the last fetch failed, and the reason that was logged, so that it is logged once.
+        self._failed = True
+        self._logged: str | None = None
 
     def fetch(self) -> None:
         """Fetch the keys, which takes about `TIMEOUT_SECONDS` at most. A failure is logged."""
         self._tried_at = time.monotonic()
-        failure = None
+        reason = None
         try:
             self._keys = self._read()
             self._fetched_at = time.monotonic()
-        except Exception as error:  # any exception is logged, and the old keys stay in use
-            failure = f"{type(error).__name__}: {error}"[:300]
-            if failure != self._failure:
-                message = "the identity provider's keys could not be fetched"
-                log("error", message, reason=failure)
-        self._failure = failure
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"[:300]
+        except Exception as error:  # any exception is logged
+            log("error", _NOT_FETCHED, **describe(error))
+        if reason and reason != self._logged:
+            log("error", _NOT_FETCHED, reason=reason)
+        self._failed = self._fetched_at < self._tried_at
+        self._logged = reason
 
     def find(self, kid: str) -> PyJWK | None:
         """
@@ -93,7 +97,7 @@ class KeySet:
             fetching.join(max(0.0, self._tried_at + TIMEOUT_SECONDS - time.monotonic()))
         running = fetching.is_alive()  # read before the keys, so that new keys count
         key = self._keys.get(kid)
-        if key is None and (running or self._failure):
+        if key is None and (running or self._failed):
             raise KeysUnavailable(retry_seconds=1 if running else int(PAUSE_SECONDS))
         return key
 
@@ -121,6 +125,9 @@ class KeySet:
         if not is_https(found.jwks_uri):
             raise ValueError(f"the address of the keys is {found.jwks_uri}, which is not https")
         return found.jwks_uri
+
+
+_NOT_FETCHED = "the identity provider's keys could not be fetched"
 
 
 class _Provider(msgspec.Struct):

@@ -10,6 +10,7 @@ import asyncio
 from typing import Any, ClassVar
 
 from httptools import HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import (
@@ -62,6 +63,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection; if there are too many, end the one of the oldest request."""
         super().connection_made(transport)
+        self.flow = _Flow(self, transport)
         self.parser = _Parser(self)
         self._expect_head()
         self.open[self] = None
@@ -87,13 +89,13 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._unread > HEAD_BYTES:
             if self._in_head:
-                self._reject(self._head_problem() or _HEADERS_TOO_LARGE)
+                self._reject(self._head_problem() or _headers_too_large())
             else:  # trailers, or a chunk's extension
                 self.send_400_response("The request is too long around its body.")
         elif self._in_head and self._head_timer is None:
             self._expect_head()
-        if self._waiting_bytes() > PIPELINE_BYTES:
-            self.flow.pause_reading()  # until the next answer is sent
+        if self.is_full():
+            self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has closed only its sending side."""
@@ -188,11 +190,13 @@ class Connection(HttpToolsProtocol):
         """Close an idle connection at once, and a busy one after its answer."""
         super().shutdown()
 
-    def _waiting_bytes(self) -> int:
-        return sum(
+    def is_full(self) -> bool:
+        """Whether so many bytes of pipelined requests wait that no more are read."""
+        waiting = sum(
             len(cycle.body) + sum(len(name) + len(value) for name, value in cycle.scope["headers"])
             for cycle, _ in self.pipeline
         )
+        return waiting > PIPELINE_BYTES
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -203,7 +207,7 @@ class Connection(HttpToolsProtocol):
             return UriTooLong(f"The request target is longer than {TARGET_BYTES} bytes.")
         size = sum(len(name) + len(value) for name, value in self.headers)
         if len(self.headers) > MAX_HEADERS or size > HEAD_BYTES:
-            return _HEADERS_TOO_LARGE
+            return _headers_too_large()
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             return BadRequest("The request is not valid HTTP/1.1.")
         return None
@@ -251,6 +255,19 @@ class _Parser(HttpRequestParser):
             self._decline(data[offer.args[0] :])
 
 
-_HEADERS_TOO_LARGE = HeadersTooLarge(
-    f"Send at most {MAX_HEADERS} headers, of {HEAD_BYTES // 1024} KiB in all."
-)
+class _Flow(FlowControl):
+    """uvicorn's flow control. It reads no more while many bytes of pipelined requests wait."""
+
+    def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self._connection.is_full():
+            super().resume_reading()
+
+
+def _headers_too_large() -> Problem:
+    return HeadersTooLarge(
+        f"Send at most {MAX_HEADERS} headers, of {HEAD_BYTES // 1024} KiB in all."
+    )

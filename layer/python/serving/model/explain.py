@@ -10,7 +10,7 @@ features do not interact.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from math import fsum
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ __all__ = ["BACKGROUND_ROWS", "Explainer", "Question", "read_question"]
 
 #: How many background rows training writes.
 BACKGROUND_ROWS = 100
-#: How many values are scored at once, where one background row does not already need more.
+#: How many values are scored or kept at once.
 _BATCH_CELLS = 1_000_000
 #: How many values one request may score. Of very wide tables fewer background rows are used.
 _MOST_CELLS = 20_000_000
@@ -137,8 +137,7 @@ class Explainer:
     def _explain(self, row: _Row, prediction: dict[str, Any], question: Question) -> dict[str, Any]:
         label = question.label
         if label is None and question.classes is not None:
-            answer = _answer(prediction, question.target)
-            label = label_key(answer["cluster"] if "cluster" in answer else answer["label"])
+            label = _predicted(prediction, question.target)
         read = _reader(question, label)
         base, contributions = self._contributions(row, read(prediction), read)
         features = self._model.manifest.features
@@ -180,8 +179,7 @@ class Explainer:
             known = {**dict(begun), row: value}
             # In one order, so that sums are rounded equally every time.
             new = dict.fromkeys(key for _, walk in walks for _, key in walk if key not in known)
-            answers = self._model.predict(list(zip(*new, strict=True))) if new else []
-            known.update(zip(new, map(read, answers), strict=True))
+            self._score(new, known, read)
             for start, walk in walks:
                 last = start
                 for i, key in walk:
@@ -189,6 +187,19 @@ class Explainer:
                     last = known[key]
         count = len(starts)
         return fsum(starts) / count, [fsum(found) / (2 * count) for found in changes]
+
+    def _score(
+        self,
+        rows: Iterable[_Row],
+        known: dict[_Row, float],
+        read: Callable[[dict[str, Any]], float],
+    ) -> None:
+        """Add the output for each of *rows* to *known*."""
+        left = iter(rows)
+        size = max(1, _BATCH_CELLS // len(self._orders[0]))
+        while batch := list(islice(left, size)):
+            answers = self._model.predict(list(zip(*batch, strict=True)))
+            known.update(zip(batch, map(read, answers), strict=True))
 
 
 def _walk(before: _Row, after: _Row, order: list[int]) -> Iterator[tuple[int, _Row]]:
@@ -200,16 +211,17 @@ def _walk(before: _Row, after: _Row, order: list[int]) -> Iterator[tuple[int, _R
             yield i, tuple(row)
 
 
-def _answer(prediction: dict[str, Any], target: str | None) -> dict[str, Any]:
-    return prediction if target is None else prediction["outputs"][target]
+def _predicted(prediction: dict[str, Any], target: str | None) -> str:
+    answer = prediction["outputs"][target] if target is not None else prediction
+    return label_key(answer["cluster"] if "cluster" in answer else answer["label"])
 
 
 def _reader(question: Question, label: str | None) -> Callable[[dict[str, Any]], float]:
     """Return a function that takes the explained number out of a prediction."""
-    classes = question.classes
+    target, classes = question.target, question.classes
 
     def read(prediction: dict[str, Any]) -> float:
-        answer = _answer(prediction, question.target)
+        answer = prediction["outputs"][target] if target is not None else prediction
         if classes is None:
             return float(answer["value"] if "value" in answer else answer["score"])
         chances = answer["probabilities"]

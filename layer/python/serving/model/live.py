@@ -81,6 +81,8 @@ class LiveModel:
         self._seen: Tag | None = None
         #: The reason logged for the last failed renewal, so that it is logged once.
         self._logged: str | None = None
+        #: The version whose pickle was said to be one's own, so that it is said once.
+        self._own: str | None = None
 
     def get(self) -> Model:
         """
@@ -236,7 +238,8 @@ class LiveModel:
 
     def _announce(self, bundle: Bundle) -> None:
         """Log that a pickle will be opened which may only be opened at home."""
-        if bundle.is_own_pickle:
+        if bundle.is_own_pickle and bundle.manifest.version != self._own:
+            self._own = bundle.manifest.version
             log(
                 "warning",
                 "opening your own pickle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from serving.bundle.manifest import Manifest
 from serving.bundle.reader import Bundle
 from serving.errors import BundleError, InvalidInstances, Problem, TooLarge
-from serving.model.engines import Columns, Engine
+from serving.model.engines import Columns, Engine, Scores
 from serving.model.predictions import max_prediction_bytes, to_columns, to_predictions
 from serving.model.sandbox import try_in_sandbox
 from serving.model.schema import Instances, Schema
@@ -87,8 +87,8 @@ class Model:
         Raises:
             InvalidInstances: The pipeline has no finite answer for them.
         """
-        with self._refusing_values():
-            return to_predictions(self.manifest, self._engine.score(columns))
+        with self._refusing():
+            return to_predictions(self.manifest, self._score(self._engine.score, columns))
 
     def predict_columns(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         """
@@ -100,8 +100,8 @@ class Model:
         Raises:
             InvalidInstances: The pipeline has no finite answer for them.
         """
-        with self._refusing_values():
-            return to_columns(self.manifest, self._engine.score_arrays(columns))
+        with self._refusing():
+            return to_columns(self.manifest, self._score(self._engine.score_arrays, columns))
 
     def predict_csv(self, instances: Instances) -> bytes:
         """
@@ -120,19 +120,20 @@ class Model:
             warnings[place] = "; ".join(filter(None, (warnings[place], said)))
         return to_csv({**{name: c.tolist() for name, c in columns.items()}, "warning": warnings})
 
-    @contextlib.contextmanager
-    def _refusing_values(self) -> Iterator[None]:
+    def _score(self, score: Callable[[Columns], Scores], columns: Columns) -> Scores:
         try:
-            yield
-            return
-        except FloatingPointError:
-            refusal = InvalidInstances("The model has no finite answer for these values.")
+            return score(columns)
         except (ValueError, ArithmeticError) as error:
             # scikit-learn raises these for values that its arithmetic cannot take.
             log("warning", "the pipeline rejected values", error=type(error).__name__)
-            refusal = InvalidInstances("The model cannot score these values.")
-        refusal.model_version = self.manifest.version
-        raise refusal
+            raise self._refusal("The model cannot score these values.") from None
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except FloatingPointError:
+            raise self._refusal("The model has no finite answer for these values.") from None
 
     def _check_answer(self, instances: Instances, room: int) -> None:
         warnings = msgspec.json.encode(msgspec.json.encode(instances.warnings).decode())
@@ -150,6 +151,11 @@ class Model:
         raise TooLarge(
             f"The answer to {rows} instances may be too large; send at most {fit} at once."
         )
+
+    def _refusal(self, detail: str) -> InvalidInstances:
+        refusal = InvalidInstances(detail)
+        refusal.model_version = self.manifest.version
+        return refusal
 
 
 def open_model(bundle: Bundle, limits: Limits = _DEFAULT, *, sandboxed: bool = False) -> Model:

@@ -38,7 +38,11 @@ def form(manifest: Manifest) -> str:
 
 def _target(manifest: Manifest) -> str:
     """Write the choice of the output that is explained, if the model has several."""
-    names = "".join(f"<option>{escape(output.name)}</option>" for output in manifest.outputs)
+    # Without a value, a browser would take the text, without its outer and repeated blanks.
+    names = "".join(
+        f'<option value="{name}">{name}</option>'
+        for name in (escape(output.name) for output in manifest.outputs)
+    )
     if not names:
         return ""
     return (

@@ -116,7 +116,9 @@ class SklearnEngine:
 
 def _part_scores(part: Output, predicted: npt.NDArray[Any], chances: Any) -> Scores:
     if part.classes is None:
-        return Scores(predicted.astype(np.float64).tolist(), None)
+        if predicted.dtype == object:  # numbers as objects
+            predicted = predicted.astype(np.float64)
+        return Scores(predicted.tolist(), None)
     probabilities = None
     if part.has_probabilities:
         found = np.asarray(chances)
