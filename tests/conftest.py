@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -41,6 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Watch for new processes if the option is set, so that no test needs a mark for it."""
     if config.getoption("no_processes"):
         sys.addaudithook(_skip_at_a_process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect no garbage while modules are imported; later leave out what they made."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

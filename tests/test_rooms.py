@@ -13,6 +13,7 @@ import pytest
 from serving import errors
 
 from tests.helpers.bundles import copied, new_signer, public_keys
+from tests.helpers.example import FIRST_ANSWER
 from tests.helpers.servers import ROOT
 
 #: `serving` never imports these at module level; an adapter or engine may import its own one.
@@ -75,18 +76,9 @@ def test_function_files_have_no_library_s_name() -> None:
     assert not {path.stem for path in (ROOT / "functions").glob("*.py")} & taken
 
 
-COLD = """
-import json, sys
-from serving.routes import load_functions
-from serving.loader import load_model
-[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
-class Request:
-    method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
-    def get_data(self):
-        return json.dumps(load_model().manifest.example.instance).encode()
-body, status, headers = predict(Request())
+COLD = f"""{FIRST_ANSWER}
 assert status == 200, body
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
+print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
 """
 
 

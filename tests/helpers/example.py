@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.helpers.platforms import Platform, Reply
 
-__all__ = ["JSON", "ROW", "assert_problem", "post"]
+__all__ = ["FIRST_ANSWER", "JSON", "ROW", "assert_problem", "post"]
 
 JSON = {"Content_Type": "application/json"}
 
@@ -26,6 +26,19 @@ ROW: dict[str, Any] = {
     "amount": 800,
     "price": 846,
 }
+
+#: Lines of a program: the function predict, alone, answers the model's own example.
+FIRST_ANSWER = """
+import json, sys
+from serving.routes import load_functions
+from serving.loader import load_model
+[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
+class Request:
+    method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
+    def get_data(self):
+        return json.dumps(load_model().manifest.example.instance).encode()
+body, status, headers = predict(Request())
+"""
 
 
 def post(send: Platform, data: Any, **headers: str) -> Reply:

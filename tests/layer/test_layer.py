@@ -26,6 +26,7 @@ from layer.build import BUDGETS, HOME, compile_layer
 from layer.shared_objects import check_shared_objects
 from layer.wheels import BuildError, Target, install, read_pins
 from tests.helpers.aws.layers import ARCH, LAMBDA, NATIVE, NATIVE_SKLEARN, build, unzipped, zipped
+from tests.helpers.example import FIRST_ANSWER
 from tests.helpers.servers import ROOT
 
 TARGETS = {"-".join(target): target for target in (NATIVE, LAMBDA, NATIVE_SKLEARN)}
@@ -42,23 +43,16 @@ ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00"
 X86_64, AARCH64 = struct.pack("<H", 62), struct.pack("<H", 183)
 
 #: Answers the model's own example, and prints what Python had to compile for it.
-COLD_START = """
-import json, sys
+COLD_START = f"""
+import sys
 compiled = []
 def hook(event, arguments):
     if event == "compile":
         name = arguments[1]
         compiled.append(name.decode() if isinstance(name, bytes) else str(name))
 sys.addaudithook(hook)
-from serving.routes import load_functions
-from serving.loader import load_model
-[predict] = [f for f in load_functions("functions") if f.__name__ == "predict"]
-class Request:
-    method, path, headers, args = "POST", "/", {"Content-Type": "application/json"}, {}
-    def get_data(self):
-        return json.dumps(load_model().manifest.example.instance).encode()
-body, status, headers = predict(Request())
-modules = {name: getattr(m, "__file__", None) or "" for name, m in list(sys.modules.items())}
+{FIRST_ANSWER}
+modules = {{name: getattr(m, "__file__", None) or "" for name, m in list(sys.modules.items())}}
 json.dump([status, json.loads(body), compiled, modules], sys.stdout)
 """
 

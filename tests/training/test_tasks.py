@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from serving.bundle.trust import Trust
 from serving.model.model import open_model
 from serving.stores.folder import FolderStore
 
+from tests.helpers.command import Run
 from training.__main__ import main
 
 HEAD = """
@@ -36,12 +35,8 @@ _number = iter(range(1000))
 
 
 @pytest.fixture
-def train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Train:
+def train(run: Run) -> Train:
     """Give a function that trains a project; it returns status and lines."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
 
     def train(target: str, model: str, *options: str, more: str = "") -> tuple[int, list[str]]:
         name = f"tasks_{next(_number)}"
@@ -49,11 +44,7 @@ def train(
             f"{HEAD}{more}\ndef load_data(): return data, {target}\n"
             f"def build_pipeline(): return {model}\n"
         )
-        importlib.invalidate_caches()
-        status = main(["train", "--project", name, "--name", "x", *options])
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return status, (written.out + written.err).splitlines()
+        return run("train", "--project", name, "--name", "x", *options)
 
     return train
 

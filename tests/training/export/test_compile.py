@@ -126,7 +126,6 @@ NEW = pd.DataFrame(
     {"a": [None, "y", "", "Z"], "b": [None, None, "no", "?"], "n": [0.0, None, 5.0, 2.5]}
 )
 ONE_HOT = OneHotEncoder(handle_unknown="ignore")
-UNKNOWN = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 STEPS = {
     "most frequent": (make_pipeline(SimpleImputer(strategy="most_frequent"), ONE_HOT), ["a", "b"]),
     "constant": (

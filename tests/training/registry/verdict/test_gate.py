@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from sklearn import linear_model, svm
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
+from tests.helpers.command import Run
 from tests.helpers.http.proxy import Asked
 from tests.helpers.stores import Bucket
 from training.__main__ import main
@@ -59,20 +58,13 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Train:
+def train(run: Run) -> Train:
     """Give a function that trains the model `shop` in an empty folder and returns its output."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
 
     def train(model: str, *arguments: str, change: str = "") -> tuple[int, list[str]]:
         module = f"project_{next(_numbers)}"
-        (tmp_path / f"{module}.py").write_text(PROJECT.format(change=change, model=model))
-        importlib.invalidate_caches()
-        status = main(["train", "--project", module, "--name", "shop", *arguments])
-        written = capsys.readouterr()
-        return status, (written.out + written.err).splitlines()
+        Path(f"{module}.py").write_text(PROJECT.format(change=change, model=model))
+        return run("train", "--project", module, "--name", "shop", *arguments)
 
     return train
 
