@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class Fitted(NamedTuple):
 
 def fit_alone(fit: Fit, task: Task) -> Fitted:
     """Fit to all rows: there is no truth to hold out."""
-    with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
+    with _fitting(fit.module.__file__):
         fit.report(f"fitting on {len(fit.frame):,} rows")
         fit.pipeline.fit(fit.data)
     with blame("the fitted pipeline cannot be evaluated", fit.module.__file__):
@@ -76,7 +77,7 @@ def fit_to(
     count = len(names) or 1
     classes = None if regression else len(np.unique(outputs.columns(target)[0]))
     scoring = validation.scorer(pipeline, classes, outputs=count)
-    with blame("the pipeline cannot be fitted to the data", fit.module.__file__):
+    with _fitting(fit.module.__file__):
         report(f"cross-validating on {len(truth):,} rows")
         ids = None if fit.ids is None else fit.ids[~mask]
         folds = validation.divide(truth, ids, by_class=not (regression or names))
@@ -114,3 +115,17 @@ def _check_classes(seen: Any, unseen: Any) -> None:
             f"the data cannot be split: every row of the class {lost[0]!r} is held out. Find more "
             "rows of it, leave it out, or define hold_out(data) in the project."
         )
+
+
+@contextlib.contextmanager
+def _fitting(file: str | None) -> Iterator[None]:
+    """Blame the pipeline of *file*, and say what helps if it takes texts for numbers."""
+    try:
+        with blame("the pipeline cannot be fitted to the data", file):
+            yield
+    except TrainingError as error:
+        said = str(error)
+        if "could not convert string to float" in said:
+            way = "encode texts in the pipeline, with a OneHotEncoder or an OrdinalEncoder"
+            raise TrainingError(f"{said.rstrip('.')}; {way}.") from error
+        raise
