@@ -167,7 +167,7 @@ def _memory(figures: Figures, model: Path, folder: Path, form: str, size: float)
     rows = _write_big(file, form, size)
     with _emptied(folder / "out") as to:
         began = time.perf_counter()
-        peak = _command(model, file, to, "--workers", "2")
+        peak = _command(model, file, to, "--workers", "2", watched=True)
         seconds = time.perf_counter() - began
     what = f"memory, {file.stat().st_size / 1e9:.1f} GB of {form}"
     file.unlink()
@@ -194,8 +194,12 @@ def _write_big(file: Path, form: str, size: float) -> int:
     return rows
 
 
-def _command(model: Path, source: Path, to: Path, *more: str) -> float:
-    """Run the command line; return the peak of its largest process, in bytes."""
+def _command(model: Path, source: Path, to: Path, *more: str, watched: bool = False) -> float:
+    """
+    Run the command line; return the peak of its largest process, in bytes, if *watched*.
+
+    Watching takes a fifth of a core, which two workers on two cores would miss.
+    """
     command = [sys.executable, "-m", "training", "score", str(model.absolute())]
     path = os.pathsep.join([str(ROOT), str(ROOT / "layer" / "python")])
     with subprocess.Popen(
@@ -204,12 +208,13 @@ def _command(model: Path, source: Path, to: Path, *more: str) -> float:
         stdout=subprocess.DEVNULL,
     ) as process:
         peak = 0.0
-        while process.poll() is None:
+        while watched and process.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 own = psutil.Process(process.pid)
                 for each in (own, *own.children(recursive=True)):
                     peak = max(peak, _peak(each.pid))
             time.sleep(0.2)
+        process.wait()
     if process.returncode:
         raise RuntimeError(f"score ended with status {process.returncode}")
     return peak
